@@ -1,0 +1,193 @@
+"""What a marked object must say of itself (PS3.3 C.7.6.1.1.2, C.12.4, C.7.5.1).
+
+A marked image is a derived image, and the change is meant to alter what software reads
+in it, so it gets a SOP Instance UID of its own, in a series of its own; it says what it
+was derived from, how, and by which equipment. What would contradict the pixels or show
+them unmarked (icon, signatures, stale extremes) is replaced or taken out; the sealed
+record keeps it.
+
+UIDs are derived under the node's key: the same original always becomes the same object.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from highdicom import ContributingEquipment
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from dicom_node import __version__
+from dicom_node.errors import MalformedObjectError
+from dicom_node.private_block import CREATOR, GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from dicom_node.elements import Elements
+    from miadmark_core.image import HostImage
+
+METHOD: Final = Code("MARK", "99MIADMARK", "Removable adversarial mark")
+"""CID 7203 has no code for a mark; it is extensible."""
+
+DESCRIPTION: Final = (
+    "Removable adversarial mark added. Not for primary diagnosis unless evaluated "
+    "at the receiving site."
+)
+
+_IMAGE_TYPE: Final = 0x00080008
+_SMALLEST, _LARGEST = 0x00280106, 0x00280107
+_REMOVED: Final = (
+    0x00880200,  # Icon Image Sequence: shows the image without the mark
+    0x4FFE0001,  # MAC Parameters Sequence
+    0xFFFAFFFA,  # Digital Signatures Sequence: the pixels it covers are others now
+)
+
+TAGS: Final = (
+    0x00080005,  # Specific Character Set
+    _IMAGE_TYPE,
+    0x00080016,  # SOP Class UID
+    0x00080018,  # SOP Instance UID
+    0x0020000E,  # Series Instance UID
+    0x00080300,  # Private Data Element Characteristics Sequence
+    0x00082111,  # Derivation Description
+    0x00082112,  # Source Image Sequence
+    0x00089215,  # Derivation Code Sequence
+    0x0018A001,  # Contributing Equipment Sequence
+    _SMALLEST,
+    _LARGEST,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """How a marked object differs from its original, pixels apart."""
+
+    sop_instance_uid: str
+    attributes: Dataset
+    """The attributes that are new or have another value."""
+    removed: tuple[int, ...]
+    """Tags that are taken out."""
+
+
+def derive(
+    original: Dataset,
+    elements: Elements,
+    image: HostImage,
+    *,
+    host_digest: bytes,
+    keyed: Callable[[bytes], bytes],
+    now: datetime,
+) -> Derived:
+    """Return what a marked object says of itself.
+
+    Args:
+        original: Attributes of the original, those of :data:`TAGS`.
+        elements: All of them, to see what has to go.
+        image: As marked.
+        host_digest: Of the image as it was.
+        keyed: 32 bytes that only this node can derive from what it is given.
+        now: Aware.
+
+    Raises:
+        MalformedObjectError: The original lacks its UIDs.
+    """
+    try:
+        sop_class, source = str(original.SOPClassUID), str(original.SOPInstanceUID)
+    except AttributeError as error:
+        raise MalformedObjectError(
+            "the object has no SOP Class UID or no SOP Instance UID"
+        ) from error
+    attributes = Dataset()
+    if "SpecificCharacterSet" in original:
+        attributes.SpecificCharacterSet = original.SpecificCharacterSet
+    image_type = list(original.get("ImageType") or ["ORIGINAL", "PRIMARY"])
+    attributes.ImageType = ["DERIVED", *image_type[1:]]
+    attributes.SOPInstanceUID = _uid(
+        keyed(b"instance\0" + source.encode() + b"\0" + host_digest)
+    )
+    if "SeriesInstanceUID" in original:
+        series = str(original.SeriesInstanceUID)
+        attributes.SeriesInstanceUID = _uid(keyed(b"series\0" + series.encode()))
+    description = str(original.get("DerivationDescription") or "")
+    attributes.DerivationDescription = "; ".join(filter(None, [description, DESCRIPTION]))[
+        -1024:
+    ]
+    attributes.DerivationCodeSequence = _with(
+        original.get("DerivationCodeSequence"), _coded(METHOD)
+    )
+    attributes.SourceImageSequence = _with(
+        original.get("SourceImageSequence"), _source(sop_class, source)
+    )
+    attributes.ContributingEquipmentSequence = _with(
+        original.get("ContributingEquipmentSequence"),
+        ContributingEquipment(
+            "MIAD-MARK",
+            codes.DCM.ModifyingEquipment,
+            manufacturer_model_name="MIAD-MARK node",
+            software_versions=__version__,
+            contribution_datetime=now.replace(tzinfo=None),
+            contribution_description="Removable adversarial mark",
+        ),
+    )
+    attributes.PrivateDataElementCharacteristicsSequence = _with(
+        original.get("PrivateDataElementCharacteristicsSequence"), _block_is_safe()
+    )
+    _extremes(original, attributes, image)
+    removed = [t for t in elements.tags() if t in _REMOVED or t & 0xFFFF == 0]
+    return Derived(
+        sop_instance_uid=str(attributes.SOPInstanceUID),
+        attributes=attributes,
+        removed=tuple(removed),
+    )
+
+
+def _uid(keyed: bytes) -> str:
+    """Return a UID in the form of PS3.5 B.2: 2.25 and a UUID as a number."""
+    return f"2.25.{uuid.UUID(bytes=keyed[:16], version=4).int}"
+
+
+def _with(sequence: object, item: Dataset) -> list[Dataset]:
+    return [*(sequence or []), item]  # type: ignore[misc]
+
+
+def _coded(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
+
+
+def _source(sop_class: str, sop_instance: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class
+    item.ReferencedSOPInstanceUID = sop_instance
+    purpose = codes.DCM.SourceImageForImageProcessingOperation  # 121322
+    item.PurposeOfReferenceCodeSequence = [_coded(purpose)]
+    return item
+
+
+def _block_is_safe() -> Dataset:
+    """Return the statement that our block identifies nobody (PS3.3 C.12.1.1.7)."""
+    item = Dataset()
+    item.PrivateGroupReference = GROUP
+    item.PrivateCreatorReference = CREATOR
+    item.BlockIdentifyingInformationStatus = "SAFE"
+    return item
+
+
+def _extremes(original: Dataset, attributes: Dataset, image: HostImage) -> None:
+    """Update Smallest and Largest Image Pixel Value, where they are given."""
+    for tag, value in (
+        (_SMALLEST, int(image.pixels.min())),
+        (_LARGEST, int(image.pixels.max())),
+    ):
+        if tag in original:
+            vr = "SS" if image.values.lower < 0 else "US"
+            attributes.add_new(tag, vr, value)
+

@@ -1,0 +1,91 @@
+"""What can go wrong around an image, cut by what the reader can do.
+
+::
+
+    NodeError                     about the world around the image
+      ConfigError                 says file, field, value and what would be accepted
+      SpoolError                  disk full or not writable: refuse new instances
+      KeyFolderError              keys are missing, unreadable or already there
+      LedgerError                 the second copy of the records cannot be used
+      FilterError                 this object cannot be marked, or not be restored
+        MalformedObjectError      not DICOM, cut short, or over the limits
+        UnsupportedPixelDataError pixels that this version does not mark
+        NotAnImageError           an object without a picture to protect
+        AlreadyMarkedError        it carries a mark of ours
+        NotMarkedError            it carries none, and the ledger knows of none
+        NotGrantedError           the receiver may not have the original
+      SendError
+        SendRefusedError          permanent: the receiver said no, and its status
+        SendInterruptedError      passing: try again
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """A sentence for whoever reads it, and what to try next.
+
+    The message says what was wrong, with the value, in lower case, without a full stop.
+    Neither it nor the hint ever holds a patient's name, a key or a pixel.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Keep ``message`` for ``str()`` and ``hint`` beside it."""
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(NodeError):
+    """The configuration says something that cannot be done."""
+
+
+class SpoolError(NodeError):
+    """An instance cannot be made durable."""
+
+
+class KeyFolderError(NodeError):
+    """The keys of this site cannot be read or written."""
+
+
+class LedgerError(NodeError):
+    """The ledger cannot be read or written."""
+
+
+class FilterError(NodeError):
+    """An object cannot be marked, or cannot be restored."""
+
+
+class MalformedObjectError(FilterError):
+    """It is no DICOM object, is cut short, or is over the limits."""
+
+
+class UnsupportedPixelDataError(FilterError):
+    """Its pixels are kept in a way that this version does not mark."""
+
+
+class NotAnImageError(FilterError):
+    """It holds no picture that a classifier could diagnose."""
+
+
+class AlreadyMarkedError(FilterError):
+    """It carries a mark already."""
+
+
+class NotMarkedError(FilterError):
+    """It carries no mark, and the ledger knows of none."""
+
+
+class NotGrantedError(FilterError):
+    """The receiver may not have the original."""
+
+
+class SendError(NodeError):
+    """An instance did not reach its destination."""
+
+
+class SendRefusedError(SendError):
+    """The receiver said no, and would say so again."""
+
+
+class SendInterruptedError(SendError):
+    """Something came between; the same may work later."""

@@ -1,0 +1,1 @@
+"""Jobs that are owed, kept until they are done."""

@@ -1,0 +1,107 @@
+"""Add a mark to an image, and take it out again without a trace.
+
+Adding loses information in two places only: where the sum runs into an end of the range
+of stored values, and where it would land on a value that stands for padding and has to
+stop just short of it. Both leave a pixel on a *stop* with the mark pointing beyond it.
+Which pixels those are can be read off the marked image and the mark, so it is enough to
+keep their host values, in order: ``remove`` is then the inverse of ``embed`` for every
+image, on every machine. Padding is neither made nor unmade.
+
+Integers only. Nothing here reads a file, draws a random number or knows DICOM.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from miadmark_core.errors import AlteredImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from miadmark_core.image import StoredValues, ValueRange
+    from miadmark_core.mark import MarkValues
+
+
+class Marked(NamedTuple):
+    """A marked frame, and what the mark pushed against a stop."""
+
+    frame: StoredValues
+    stopped: StoredValues
+    """Host values of the pixels on a stop, in row order. ``(n,)``."""
+
+
+def embed(
+    host: StoredValues,
+    mark: MarkValues,
+    values: ValueRange,
+    padding: ValueRange | None = None,
+) -> Marked:
+    """Return the frame with the mark added, kept within ``values`` and off ``padding``.
+
+    Args:
+        host: ``(rows, columns, samples)``, within ``values``. Not modified.
+        mark: What to add to every sample, ``(rows, columns)``.
+        values: The range of stored values.
+        padding: Values that stand for no image; a host pixel among them stays.
+    """
+    added = np.clip(host + mark[..., np.newaxis], *values)
+    if padding is not None:
+        is_padding = _within(host, padding)
+        lands_on_padding = _within(added, padding) & ~is_padding
+        below = lands_on_padding & (host < padding.lower)
+        added[below] = padding.lower - 1
+        added[lands_on_padding & ~below] = padding.upper + 1
+        added[is_padding] = host[is_padding]
+    frame = added.astype(host.dtype)
+    return Marked(frame, host[_on_a_stop(frame, mark, values, padding)])
+
+
+def remove(
+    marked: Marked,
+    mark: MarkValues,
+    values: ValueRange,
+    padding: ValueRange | None = None,
+) -> StoredValues:
+    """Return the host frame: the inverse of :func:`embed`, bit for bit.
+
+    Raises:
+        AlteredImageError: Another number of pixels is on a stop than was kept, so this
+            is not the frame that was marked.
+    """
+    stops = _on_a_stop(marked.frame, mark, values, padding)
+    if np.count_nonzero(stops) != marked.stopped.size:
+        raise AlteredImageError(
+            "the image does not have the saturated pixels that its removal key lists"
+        )
+    host = (marked.frame - mark[..., np.newaxis]).astype(marked.frame.dtype)
+    host[stops] = marked.stopped
+    if padding is not None:
+        is_padding = _within(marked.frame, padding)
+        host[is_padding] = marked.frame[is_padding]
+    return host
+
+
+def _within(values: StoredValues, bounds: ValueRange) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = (values >= bounds.lower) & (values <= bounds.upper)
+    return inside
+
+
+def _on_a_stop(
+    frame: StoredValues,
+    mark: MarkValues,
+    values: ValueRange,
+    padding: ValueRange | None,
+) -> NDArray[np.bool_]:
+    up: NDArray[Any] = (mark > 0)[..., np.newaxis]
+    down: NDArray[Any] = (mark < 0)[..., np.newaxis]
+    stops: NDArray[np.bool_] = ((frame == values.upper) & up) | (
+        (frame == values.lower) & down
+    )
+    if padding is not None:
+        stops |= (frame == padding.lower - 1) & up
+        stops |= (frame == padding.upper + 1) & down
+        stops &= ~_within(frame, padding)
+    return stops

@@ -1,0 +1,1 @@
+"""How well a mark does against models that the search has never seen."""

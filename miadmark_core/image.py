@@ -1,0 +1,112 @@
+"""What a stored image is, before anyone looks at it.
+
+Pixels are *stored values*: the integers of Pixel Data with the unused bits taken away,
+before any rescale or window. How they are shown is a :class:`DisplayWindow` beside
+them, in stored values too, so that nothing below has to know units.
+
+Nothing here knows how pixels are packed into bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from miadmark_core.errors import UnsupportedImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    StoredValues = NDArray[np.integer[Any]]
+    """Stored pixel values in the image's own integer type."""
+
+
+class ValueRange(NamedTuple):
+    """The lowest and highest value, both included."""
+
+    lower: int
+    upper: int
+
+    @classmethod
+    def stored(cls, bits: int, *, signed: bool) -> ValueRange:
+        """Return what ``bits`` Bits Stored can hold (PS3.3 C.7.6.3.1.4)."""
+        if not 1 <= bits <= 16:
+            raise UnsupportedImageError(
+                f"{bits} bits stored cannot be marked", hint="1 to 16 bits can."
+            )
+        lower = -(1 << (bits - 1)) if signed else 0
+        return cls(lower, lower + (1 << bits) - 1)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the smallest integer type that holds every value."""
+        size = 1 if -0x80 <= self.lower and self.upper <= 0xFF else 2
+        if self.lower < 0:
+            return np.dtype(f"i{1 if size == 1 and self.upper <= 0x7F else 2}")
+        return np.dtype(f"u{size}")
+
+
+class DisplayWindow(NamedTuple):
+    """Which stored values are shown as black and as white."""
+
+    lower: float
+    upper: float
+    is_inverted: bool = False
+    """Low values are shown bright, as in MONOCHROME1."""
+
+    @property
+    def width(self) -> float:
+        """Return the width in stored values; above 0."""
+        return self.upper - self.lower
+
+    def shown(self, values: StoredValues) -> NDArray[np.float32]:
+        """Return what a viewer shows of ``values``: 0 black, 1 white. Same shape."""
+        linear = (values.astype(np.float32) - np.float32(self.lower)) / np.float32(
+            self.width
+        )
+        linear = np.clip(linear, 0, 1)
+        return 1 - linear if self.is_inverted else linear
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostImage:
+    """An image that carries a mark or is to carry one. Never modified in place."""
+
+    pixels: StoredValues
+    """``(frames, rows, columns, samples)``, of the type ``values.dtype``."""
+    values: ValueRange
+    """What Bits Stored and Pixel Representation allow."""
+    padding: ValueRange | None = None
+    """Values that stand for "no image here" (Pixel Padding Value, PS3.3 C.7.5.1.1.2)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the other modules take for granted."""
+        if self.pixels.ndim != 4 or 0 in self.pixels.shape:
+            raise UnsupportedImageError(f"an image of shape {self.pixels.shape}")
+        if self.pixels.dtype != self.values.dtype:
+            raise UnsupportedImageError(
+                f"pixels of type {self.pixels.dtype} for values {tuple(self.values)}"
+            )
+        lowest, highest = int(self.pixels.min()), int(self.pixels.max())
+        if lowest < self.values.lower or highest > self.values.upper:
+            raise UnsupportedImageError(
+                f"stored values {lowest} to {highest} do not fit the bits stored, "
+                f"{self.values.lower} to {self.values.upper}"
+            )
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of shape, range and pixels; 32 bytes.
+
+        It does not depend on how the pixels were packed or compressed: 8-bit ranges are
+        hashed as bytes, wider ones as 16-bit little-endian words, frame by frame, row
+        by row, the samples of a pixel together.
+        """
+        head = ",".join(map(str, (*self.pixels.shape, *self.values)))
+        digest = hashlib.sha256(b"miadmark/v1/pixels " + head.encode() + b"\n")
+        little = self.pixels.dtype.newbyteorder("<")
+        for frame in self.pixels:
+            digest.update(np.ascontiguousarray(frame, little).data)
+        return digest.digest()

@@ -1,0 +1,42 @@
+"""How much a mark shows, as a viewer sees it: to report and to limit.
+
+Both figures compare what the display window shows of the two images, not the stored
+values, since that is what a reader looks at. They say nothing about diagnostic value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Shown = NDArray[np.float32]
+    """``(rows, columns, samples)``, 0 black to 1 white."""
+
+
+def psnr_db(original: Shown, marked: Shown) -> float:
+    """Return the peak signal-to-noise ratio in dB; infinite where nothing changed."""
+    error = float(np.mean((original - marked) ** 2, dtype=np.float64))
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+def ssim(original: Shown, marked: Shown) -> float:
+    """Return the mean structural similarity, -1..1; 1 for equal images.
+
+    Images of fewer than seven rows or columns are too small for its window; for them 1
+    stands for equal and 0 for not equal.
+
+    Source:
+        Wang et al., 2004, "Image quality assessment: from error visibility to
+        structural similarity", with the uniform 7 x 7 window of scikit-image.
+    """
+    if min(original.shape[:2]) < 7:
+        return float(np.array_equal(original, marked))
+    similarity: float = structural_similarity(
+        original, marked, data_range=1.0, channel_axis=-1
+    )
+    return float(similarity)

@@ -1,0 +1,1 @@
+"""Sealed records: who can undo a mark is decided here and nowhere else."""

@@ -1,0 +1,109 @@
+"""Find marks for images: choose who is to be misled, batch, search.
+
+This is the door to the search: what goes in and comes out is arrays, not tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import torch
+
+from miadmark_core.search.optimise import Effort, optimise
+from miadmark_core.search.packs import read_manifest, suited, surrogate
+from miadmark_core.search.views import view
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from miadmark_core.search.packs import Weights
+    from miadmark_core.search.surrogate import Surrogate
+
+BATCH: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Wanted:
+    """One frame that is to be marked."""
+
+    shown: NDArray[np.float32]
+    """``(rows, columns, samples)`` with 1 or 3 samples, 0 black to 1 white."""
+    peak: float
+    """What a full step adds, as a share of the display window; negative where the frame
+    is shown inverted."""
+    modality: str
+    body_part: str
+    seed: int
+    """Known to nobody else; at least 0, below 2^63."""
+
+
+class FoundMark(NamedTuple):
+    """The grid for one frame, and whom it misleads."""
+
+    steps: NDArray[np.int8]
+    misled: dict[str, bool]
+    """By the surrogate's name."""
+
+
+class Finder:
+    """Surrogates in memory, and how hard to look."""
+
+    def __init__(
+        self, weights: Path, *, device: torch.device, effort: Effort | None = None
+    ) -> None:
+        """Read the manifest in ``weights``; networks are loaded when first needed.
+
+        Raises:
+            WeightsError: There is no manifest.
+        """
+        self._folder, self._device = weights, device
+        self._listed = read_manifest(weights)
+        self._effort = effort or Effort()
+        self._loaded: dict[str, Surrogate] = {}
+
+    def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
+        """Return a mark for each frame, in order.
+
+        Frames of one kind are searched together, ``BATCH`` at a time. The same frames
+        in the same order and with the same seeds get the same marks.
+
+        Raises:
+            WeightsError: The weights that are needed cannot be loaded.
+        """
+        found: dict[int, FoundMark] = {}
+        kinds: dict[tuple[str, ...], list[int]] = {}
+        for index, frame in enumerate(wanted):
+            listed = suited(self._listed, frame.modality, frame.body_part)
+            kinds.setdefault(tuple(w.name for w in listed), []).append(index)
+        for names, indices in kinds.items():
+            surrogates = [self._surrogate(name) for name in names]
+            for start in range(0, len(indices), BATCH):
+                chosen = indices[start : start + BATCH]
+                result = optimise(
+                    [view(wanted[i].shown, wanted[i].peak) for i in chosen],
+                    surrogates,
+                    self._effort,
+                    torch.Generator().manual_seed(wanted[chosen[0]].seed),
+                    self._device,
+                )
+                for i, steps, misled in zip(
+                    chosen, result.steps.numpy(), result.misled.tolist(), strict=True
+                ):
+                    found[i] = FoundMark(steps, dict(zip(names, misled, strict=True)))
+        return [found[index] for index in range(len(wanted))]
+
+    def _surrogate(self, name: str) -> Surrogate:
+        if name not in self._loaded:
+            entry: Weights = next(w for w in self._listed if w.name == name)
+            self._loaded[name] = surrogate(self._folder, entry, self._device)
+        return self._loaded[name]
+
+
+def best_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

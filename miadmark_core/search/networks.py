@@ -1,0 +1,203 @@
+"""The classifiers that the search looks through: definitions only, no weights.
+
+Two families that fail in different ways, since a mark that misleads both is the one
+that carries over to a third: a network of depthwise convolutions that starts from
+ImageNet, and a plain residual network trained from nothing but the images at hand.
+
+Every network takes images as ``(batch, 3, rows, columns)``, float32 in 0..1, does its
+own normalisation, and returns logits. Nothing here knows what the classes mean, where
+weights are kept, or what a mark is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Blocks = Mapping[str, Callable[[int], "Classifier"]]
+
+
+class Classifier(nn.Module):
+    """A body that makes features and a head that makes logits of them.
+
+    Shapes:
+        ``body``: ``(batch, 3, rows, columns)`` in 0..1 to ``(batch, channels, r, c)``.
+        ``forward``: the same to ``(batch, classes)``, before softmax.
+    """
+
+    body: nn.Module
+    head: nn.Linear
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head sees, ``(batch, channels)``: the body's mean per map."""
+        maps: Tensor = self.body(normalised(images))
+        return maps.mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, ``(batch, classes)``."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Return 0..1 as -1..1, the range that the ImageNet weights were trained on."""
+    return (images - 127 / 255) * (255 / 128)
+
+
+class EfficientNetLite0(Classifier):
+    """EfficientNet-Lite0: inverted residuals, ReLU6, no squeeze and excitation.
+
+    Source:
+        Tan and Le, 2019, arXiv:1905.11946, table 1; the Lite variant drops squeeze and
+        excitation and swish. Layers stand in the order of the published weights, so
+        that these load by position.
+    """
+
+    STAGES: Final = (
+        # expansion, channels, blocks, stride, kernel
+        (1, 16, 1, 1, 3),
+        (6, 24, 2, 2, 3),
+        (6, 40, 2, 2, 5),
+        (6, 80, 3, 2, 3),
+        (6, 112, 3, 1, 5),
+        (6, 192, 4, 2, 5),
+        (6, 320, 1, 1, 3),
+    )
+
+    def __init__(self, classes: int) -> None:
+        """Make one with random weights for ``classes`` classes."""
+        super().__init__()
+        layers: list[nn.Module] = [*_convolution(3, 32, 3, 2), nn.ReLU6()]
+        channels = 32
+        for expansion, outputs, blocks, first_stride, kernel in self.STAGES:
+            for block in range(blocks):
+                stride = first_stride if block == 0 else 1
+                layers.append(
+                    _InvertedResidual(channels, outputs, expansion, stride, kernel)
+                )
+                channels = outputs
+        layers += [*_convolution(channels, 1280, 1, 1), nn.ReLU6()]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(1280, classes)
+
+    def load_published(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the body of the published ImageNet weights; leave the head.
+
+        Raises:
+            ValueError: The published layers are not these.
+        """
+        wanted = self.body.state_dict()
+        given = [v for k, v in state.items() if not k.startswith("_fc.")]
+        if [tuple(v.shape) for v in wanted.values()] != [tuple(v.shape) for v in given]:
+            raise ValueError("these are not the weights of an EfficientNet-Lite0")
+        self.body.load_state_dict(dict(zip(wanted, given, strict=True)))
+
+
+class ResNet14(Classifier):
+    """A narrow residual network of six blocks, small enough to train from nothing.
+
+    Source:
+        He et al., 2016, arXiv:1512.03385, section 3.3, with a quarter of the channels.
+    """
+
+    def __init__(self, classes: int) -> None:
+        """Make one with random weights for ``classes`` classes."""
+        super().__init__()
+        layers: list[nn.Module] = [*_convolution(3, 32, 5, 2), nn.ReLU()]
+        channels = 32
+        for outputs, stride in (
+            (48, 2),
+            (48, 1),
+            (96, 2),
+            (96, 1),
+            (192, 2),
+            (256, 2),
+        ):
+            layers.append(_Residual(channels, outputs, stride))
+            channels = outputs
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, classes)
+
+
+ARCHITECTURES: Final[Blocks] = {
+    "efficientnet-lite0": EfficientNetLite0,
+    "resnet14": ResNet14,
+}
+"""Names that a manifest may give, and how to make the network."""
+
+
+class _SamePadding(nn.Conv2d):
+    """A convolution padded as TensorFlow does: more behind than before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads: list[int] = []
+        for size, kernel, stride in zip(
+            reversed(x.shape[-2:]),
+            reversed(self.kernel_size),
+            reversed(self.stride),
+            strict=True,
+        ):
+            outputs = -(-size // stride)
+            total = max((outputs - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return functional.conv2d(
+            functional.pad(x, pads),
+            self.weight,
+            None,
+            self.stride,
+            groups=self.groups,
+        )
+
+
+def _convolution(
+    inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1
+) -> tuple[nn.Module, nn.Module]:
+    return (
+        _SamePadding(inputs, outputs, kernel, stride, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.05),
+    )
+
+
+class _InvertedResidual(nn.Module):
+    def __init__(
+        self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int
+    ) -> None:
+        super().__init__()
+        middle = inputs * expansion
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers += [*_convolution(inputs, middle, 1, 1), nn.ReLU6()]
+        layers += [*_convolution(middle, middle, kernel, stride, middle), nn.ReLU6()]
+        layers += [*_convolution(middle, outputs, 1, 1)]
+        self.path = nn.Sequential(*layers)
+        self.skips = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.path(x)
+        return x + y if self.skips else y
+
+
+class _Residual(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.path = nn.Sequential(
+            *_convolution(inputs, outputs, 3, stride),
+            nn.ReLU(),
+            *_convolution(outputs, outputs, 3, 1),
+        )
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.skip = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.05),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.path(x) + self.skip(x))

@@ -1,0 +1,123 @@
+"""The search: a short loop that pushes an image off what surrogates recognise in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from miadmark_core.mark import FULL_STEP
+from miadmark_core.search.transform import transformed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from miadmark_core.search.surrogate import Surrogate
+    from miadmark_core.search.views import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How hard to look, and how much the result may show."""
+
+    steps: int = 24
+    step_size: float = 0.16
+    """Of a full step; the root mean square of one move."""
+    decay: float = 0.9
+    """How much of the last direction is kept."""
+    least_psnr_db: float = 35.5
+    """Of what a view shows; a little above what is promised, since rounding adds."""
+
+
+class Found(NamedTuple):
+    """What the search came to."""
+
+    steps: Tensor
+    """``(batch, height, width)``, int8, on the CPU."""
+    misled: Tensor
+    """``(batch, surrogates)``, bool: who gives another answer now."""
+
+
+class _Batch(NamedTuple):
+    pixels: Tensor  # (batch, 3, SIDE, SIDE)
+    limit: Tensor  # (batch, 1, height, width)
+    peak: Tensor  # (batch, 1, 1, 1)
+
+
+def optimise(
+    views: Sequence[View],
+    surrogates: Sequence[Surrogate],
+    effort: Effort,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Found:
+    """Return a grid for each view that misleads the surrogates, within the budget.
+
+    Args:
+        views: What to mark. Not modified.
+        surrogates: Whom to mislead; all of them at every step.
+        effort: How hard to look.
+        generator: The only source of chance, on the CPU: same seed and device, same
+            grids. The start is drawn from it, so that no mark is a public function of
+            its image.
+        device: Where the surrogates are.
+
+    Source:
+        Dong et al., 2018, arXiv:1710.06081, algorithm 1 (momentum), with the sign
+        replaced by a normalised gradient: a sign moves smooth tissue as far as texture
+        and draws patterns there that could be taken for anatomy.
+    """
+    batch = _Batch(
+        pixels=torch.stack([v.pixels for v in views]).to(device),
+        limit=torch.stack([v.limit for v in views])[:, None].to(device),
+        peak=torch.tensor([v.peak for v in views], device=device).view(-1, 1, 1, 1),
+    )
+    anchors = [surrogate.anchor(batch.pixels) for surrogate in surrogates]
+    start = torch.randn(batch.limit.shape, generator=generator).to(device)
+    grid = _projected(start * effort.step_size, batch, effort)
+    momentum = torch.zeros_like(grid)
+    for _ in range(effort.steps):
+        grid.requires_grad_(requires_grad=True)
+        marked = transformed(_marked(batch, grid), generator)
+        loss = sum(
+            surrogate.recognition(marked, anchor).sum()
+            for surrogate, anchor in zip(surrogates, anchors, strict=True)
+        )
+        (gradient,) = torch.autograd.grad(loss, grid)
+        grid = grid.detach()
+        momentum = effort.decay * momentum + _normalised(gradient * batch.limit)
+        grid = grid - effort.step_size * _normalised(momentum)
+        grid = _projected(grid, batch, effort)
+    steps = (grid * FULL_STEP).round()
+    final = _marked(batch, steps / FULL_STEP)
+    misled = [
+        surrogate.is_misled(final, anchor)
+        for surrogate, anchor in zip(surrogates, anchors, strict=True)
+    ]
+    return Found(steps[:, 0].to("cpu", torch.int8), torch.stack(misled, 1).cpu())
+
+
+def _marked(batch: _Batch, grid: Tensor) -> Tensor:
+    return (batch.pixels + _grown(batch, grid)).clamp(0, 1)
+
+
+def _grown(batch: _Batch, grid: Tensor) -> Tensor:
+    side = batch.pixels.shape[-1]
+    return batch.peak * functional.interpolate(grid, size=(side, side), mode="bilinear")
+
+
+def _projected(grid: Tensor, batch: _Batch, effort: Effort) -> Tensor:
+    """Return ``grid`` cut to its limits and scaled to the least PSNR."""
+    grid = torch.minimum(torch.maximum(grid, -batch.limit), batch.limit)
+    error = _grown(batch, grid).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    allowed = 10 ** (-effort.least_psnr_db / 20)
+    return grid * (allowed / error.clamp(min=1e-9)).clamp(max=1)
+
+
+def _normalised(direction: Tensor) -> Tensor:
+    """Return ``direction`` with a root mean square of 1 for each image."""
+    size = direction.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return direction / size.clamp(min=1e-12)

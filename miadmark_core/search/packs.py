@@ -1,0 +1,134 @@
+"""The surrogates that are shipped or trained at a site, as a manifest lists them.
+
+A manifest is a TOML file beside the weights. Weights are safetensors in half precision,
+never pickles, and are loaded only if their SHA-256 is the one in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors.torch import load
+
+from miadmark_core.errors import WeightsError
+from miadmark_core.search.networks import ARCHITECTURES
+from miadmark_core.search.surrogate import ClassifierSurrogate, EncoderSurrogate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from miadmark_core.search.networks import Classifier
+    from miadmark_core.search.surrogate import Surrogate
+
+MANIFEST: Final = "manifest.toml"
+ENCODER: Final = "encoder"
+"""The role of weights without a task; every other role is a set of images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """One entry of a manifest."""
+
+    name: str
+    role: str
+    """``surrogate``, ``encoder`` (no task), or ``victim`` (only ever scored against)."""
+    network: str
+    """A key of :data:`~miadmark_core.search.networks.ARCHITECTURES`, or a victim's."""
+    file: str
+    sha256: str
+    size: int
+    """Rows and columns of what the network is shown."""
+    classes: tuple[str, ...]
+    """In the order of the logits; of an encoder none."""
+    modalities: tuple[str, ...]
+    """DICOM modalities that it is for."""
+    body_parts: tuple[str, ...]
+    """Body Part Examined that it is for; the empty one stands for not given."""
+    data: str
+    """What it was trained on, and whence."""
+    licence: str
+    clean_accuracy: float
+    """On the test split, 0..1; of an encoder 0."""
+
+
+def read_manifest(folder: Path) -> list[Weights]:
+    """Return what the manifest in ``folder`` lists.
+
+    Raises:
+        WeightsError: There is none, or it cannot be understood.
+    """
+    try:
+        entries = tomllib.loads((folder / MANIFEST).read_text("utf-8"))["weights"]
+        return [Weights(**_with_tuples(entry)) for entry in entries]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{folder / MANIFEST} cannot be read: {error}",
+            hint="miadmark train surrogates writes weights and their manifest.",
+        ) from error
+
+
+def load_network(
+    folder: Path,
+    weights: Weights,
+    device: torch.device,
+    architectures: Mapping[str, Callable[[int], Classifier]] = ARCHITECTURES,
+) -> Classifier:
+    """Return the network of one entry, in evaluation mode and without gradients.
+
+    Raises:
+        WeightsError: The file is missing, is another one, or does not fit its network.
+    """
+    path = folder / weights.file
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(encoded).hexdigest() != weights.sha256:
+        raise WeightsError(
+            f"{path} is not the file that its manifest lists",
+            hint="Install the package again, or train the surrogates again.",
+        )
+    try:
+        network = architectures[weights.network](max(len(weights.classes), 1))
+        missing, extra = network.load_state_dict(load(encoded), strict=False)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} does not fit a {weights.network}") from error
+    # The count of batches seen is not shipped; an encoder has no head.
+    left = {k for k in missing if not k.endswith("num_batches_tracked")}
+    if extra or (left and not (weights.role == ENCODER and left <= _HEAD)):
+        raise WeightsError(f"{path} does not fit a {weights.network}")
+    network.eval().requires_grad_(requires_grad=False)
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def surrogate(folder: Path, weights: Weights, device: torch.device) -> Surrogate:
+    """Return the surrogate of one entry; see :func:`load_network` for errors."""
+    network = load_network(folder, weights, device)
+    if weights.role == ENCODER:
+        return EncoderSurrogate(weights.name, network, weights.size)
+    return ClassifierSurrogate(weights.name, network, weights.size)
+
+
+def suited(weights: Sequence[Weights], modality: str, body_part: str) -> list[Weights]:
+    """Return the surrogates for a kind of image; the encoders where there is none."""
+    fitting = [
+        w
+        for w in weights
+        if w.role == "surrogate"
+        and modality in w.modalities
+        and body_part.upper() in w.body_parts
+    ]
+    return fitting or [w for w in weights if w.role == ENCODER]
+
+
+_HEAD: Final = frozenset({"head.weight", "head.bias"})
+
+
+def _with_tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+

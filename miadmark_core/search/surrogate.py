@@ -1,0 +1,118 @@
+"""What stands in for the classifiers that nobody can ask.
+
+A surrogate is shown what a model would be shown of the marked image, and answers with
+one number an image: by how much it still recognises what it recognised before. No label
+is needed, since a gateway has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from miadmark_core.search.loss import capped_margin, feature_similarity
+
+if TYPE_CHECKING:
+    from miadmark_core.search.networks import Classifier
+
+
+class Surrogate(Protocol):
+    """Something that recognises an image, and can be asked how well it still does."""
+
+    name: str
+
+    def anchor(self, views: Tensor) -> Tensor:
+        """Return what it recognises in the unmarked ``views``: one row an image."""
+        ...
+
+    def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return by how much each image is still recognised; differentiable.
+
+        Args:
+            views: ``(batch, 3, rows, columns)``, 0..1.
+            anchor: From :meth:`anchor`, the same batch.
+
+        Returns:
+            ``(batch,)``, at least 0, about 1 for an unmarked image.
+        """
+        ...
+
+    def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return which images it no longer recognises. ``(batch,)``, bool."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassifierSurrogate:
+    """A classifier for the task at hand; misled when its answer changes."""
+
+    name: str
+    network: Classifier
+    """In evaluation mode, without gradients of its own."""
+    size: int
+    """Rows and columns of what it is shown."""
+
+    def anchor(self, views: Tensor) -> Tensor:
+        """Return the class it gives each image. ``(batch,)``, int64."""
+        with torch.no_grad():
+            return self._logits(views).argmax(dim=1)
+
+    def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return the capped margin of the class it gave, divided by the cap."""
+        return capped_margin(self._logits(views), anchor, cap=MARGIN_CAP) / MARGIN_CAP
+
+    def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return which images it gives another class."""
+        with torch.no_grad():
+            return self._logits(views).argmax(dim=1) != anchor
+
+    def _logits(self, views: Tensor) -> Tensor:
+        logits: Tensor = self.network(resized(views, self.size))
+        return logits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncoderSurrogate:
+    """An encoder without a task; misled when its features turn away.
+
+    For images that no surrogate has a label for: what an ImageNet body sees is what
+    most diagnostic models start from (Minagi et al., 2022, J. Imaging 8:38).
+    """
+
+    name: str
+    network: Classifier
+    size: int
+
+    def anchor(self, views: Tensor) -> Tensor:
+        """Return the features of each image. ``(batch, channels)``."""
+        with torch.no_grad():
+            return self._features(views)
+
+    def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return the cosine of old and new features, from 0."""
+        return feature_similarity(self._features(views), anchor)
+
+    def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return whose features lie more than 60 degrees away from what they were."""
+        with torch.no_grad():
+            return feature_similarity(self._features(views), anchor) < 0.5
+
+    def _features(self, views: Tensor) -> Tensor:
+        return self.network.features(resized(views, self.size))
+
+
+MARGIN_CAP = 4.0
+"""In logits: where a surrogate counts as thoroughly misled and stops pulling."""
+
+
+def resized(views: Tensor, size: int) -> Tensor:
+    """Return ``views`` at ``size`` rows and columns, as a user's software would."""
+    if views.shape[-1] != size:
+        views = functional.interpolate(
+            views, size=(size, size), mode="bilinear", antialias=True
+        )
+    return views.contiguous(memory_format=torch.channels_last)

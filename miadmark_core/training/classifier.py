@@ -1,0 +1,183 @@
+"""Train one classifier on labelled pictures, the same way each time.
+
+The loop is ordinary on purpose: AdamW, one learning-rate cycle, cross-entropy with
+smoothed labels, random affine changes and contrast. It selects nothing: the weights
+after the last epoch are the result, so no split has to be spent on choosing. It writes
+a checkpoint after every epoch and goes on from there when started again.
+
+Nothing here knows which networks there are, or what will be done with them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from miadmark_core.search.networks import Classifier
+    from miadmark_core.training.labelled_images import LabelledImages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long and how fast to train."""
+
+    size: int
+    """Rows and columns of what the network is shown."""
+    epochs: int
+    learning_rate: float
+    """The highest of the cycle."""
+    batch: int = 32
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    seed: int = 0
+
+
+def train(
+    network: Classifier,
+    images: LabelledImages,
+    plan: Plan,
+    checkpoint: Path,
+    report: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Train ``network`` in place; it is in evaluation mode afterwards.
+
+    Args:
+        network: What to train, on the device where it is to be trained.
+        images: What to train it on.
+        plan: How.
+        checkpoint: Written after each epoch; if it exists, training goes on from it.
+        report: Called with one line an epoch.
+    """
+    device = next(network.parameters()).device
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
+    )
+    batches = math.ceil(len(images) / plan.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=plan.learning_rate,
+        total_steps=batches * plan.epochs,
+        pct_start=0.2,
+    )
+    generator = torch.Generator().manual_seed(plan.seed)
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        generator.set_state(state["generator"].cpu())
+        first = state["epoch"]
+    pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(images.labels)
+    for epoch in range(first, plan.epochs):
+        network.train()
+        total = torch.zeros((), device=device)
+        for chosen in torch.randperm(len(images), generator=generator).split(
+            plan.batch
+        ):
+            x = varied(pixels[chosen].float() / 255, plan.size, generator)
+            x = x.to(device, memory_format=torch.channels_last)
+            loss = functional.cross_entropy(
+                network(x),
+                labels[chosen].to(device),
+                label_smoothing=plan.label_smoothing,
+            )
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            total += loss.detach() * len(chosen)
+        _save(
+            checkpoint,
+            {
+                "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict(),
+                "generator": generator.get_state(),
+                "epoch": epoch + 1,
+            },
+        )
+        report(f"epoch {epoch + 1}/{plan.epochs} loss {total.item() / len(images):.4f}")
+    network.eval()
+
+
+def accuracy(network: Classifier, images: LabelledImages, size: int) -> float:
+    """Return the share of ``images`` that ``network`` gets right, 0..1."""
+    logits = predict(network, images.pixels, size)
+    return float((logits.argmax(dim=1).numpy() == images.labels).mean())
+
+
+@torch.inference_mode()
+def predict(network: Classifier, pixels: NDArray[np.uint8], size: int) -> Tensor:
+    """Return logits for pictures as an ordinary user would get them.
+
+    Args:
+        network: In evaluation mode.
+        pixels: ``(images, rows, columns, 3)``.
+        size: What the network is shown: resized with antialiasing, no crop.
+
+    Returns:
+        ``(images, classes)``, float32, on the CPU.
+    """
+    device = next(network.parameters()).device
+    logits: list[Tensor] = []
+    for start in range(0, len(pixels), 64):
+        x = torch.from_numpy(pixels[start : start + 64]).permute(0, 3, 1, 2)
+        x = functional.interpolate(
+            x.to(device).float() / 255, size=(size, size), mode="bilinear", antialias=True
+        )
+        x = x.contiguous(memory_format=torch.channels_last)
+        logits.append(network(x).float().cpu())
+    return torch.cat(logits)
+
+
+def varied(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Return each image turned, scaled, moved, mirrored and relit at random.
+
+    Args:
+        images: ``(batch, 3, rows, columns)`` in 0..1.
+        size: Rows and columns of the result.
+        generator: The only source of chance.
+    """
+    n = len(images)
+
+    def between(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator)
+
+    angle = between(-math.radians(12), math.radians(12))
+    zoom = between(0.85, 1.12)
+    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    affine = torch.stack(
+        [
+            torch.stack([cos * mirror, -sin, between(-0.07, 0.07)], dim=1),
+            torch.stack([sin * mirror, cos, between(-0.07, 0.07)], dim=1),
+        ],
+        dim=1,
+    )
+    grid = functional.affine_grid(affine, [n, 3, size, size], align_corners=False)
+    x = functional.grid_sample(images, grid, align_corners=False)
+    contrast, light = between(0.8, 1.25), between(-0.08, 0.08)
+    x = x * contrast.view(-1, 1, 1, 1) + light.view(-1, 1, 1, 1)
+    noise = torch.randn(x.shape, generator=generator)
+    return (x + noise * between(0, 0.03).view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def _save(path: Path, state: dict[str, object]) -> None:
+    aside = path.with_suffix(".part")
+    torch.save(state, aside)
+    aside.replace(path)
