@@ -22,7 +22,7 @@ from pydicom.sr.coding import Code
 
 from dicom_node import __version__
 from dicom_node.errors import MalformedObjectError
-from dicom_node.private_block import CREATOR, GROUP
+from dicom_node.private_block import CODING_SCHEME, CREATOR, GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dicom_node.elements import Elements
     from miadmark_core.image import HostImage
 
-METHOD: Final = Code("MARK", "99MIADMARK", "Removable adversarial mark")
+METHOD: Final = Code("MARK", CODING_SCHEME, "Removable adversarial mark")
 """CID 7203 has no code for a mark; it is extensible."""
 
 DESCRIPTION: Final = (

@@ -13,6 +13,7 @@
         NotAnImageError           an object without a picture to protect
         AlreadyMarkedError        it carries a mark of ours
         NotMarkedError            it carries none, and the ledger knows of none
+        LostRecordError           it says it was marked, and its record is gone
         NotGrantedError           the receiver may not have the original
       SendError
         SendRefusedError          permanent: the receiver said no, and its status
@@ -73,6 +74,10 @@ class AlreadyMarkedError(FilterError):
 
 class NotMarkedError(FilterError):
     """It carries no mark, and the ledger knows of none."""
+
+
+class LostRecordError(FilterError):
+    """It says that it was marked, and its record is gone."""
 
 
 class NotGrantedError(FilterError):

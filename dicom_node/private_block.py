@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 GROUP: Final = 0x0077
 CREATOR: Final = "MIAD-MARK 1"
 
+CODING_SCHEME: Final = "99MIADMARK"
+"""In whose terms a marked object says how it was derived."""
+
 MAX_HEADER: Final = 64 * 1024
 MAX_PAYLOAD: Final = 64 * 1024 * 1024
 

@@ -7,11 +7,11 @@ elsewhere. Who may have the original is not decided here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import binding, pixel_data, private_block
 from dicom_node.elements import PIXEL_DATA, splice
-from dicom_node.errors import NotMarkedError
+from dicom_node.errors import FilterError, LostRecordError, NotMarkedError
 from dicom_node.original import Original
 from miadmark_core.marking import restore_image
 from miadmark_core.removal_key import RemovalKey
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     Lookup = Callable[[bytes], SealedRecord | None]
     """Finds a record by the digest of the marked pixels."""
+
+
+_DERIVATION_CODE: Final = 0x00089215
 
 
 class Restored(NamedTuple):
@@ -53,6 +56,7 @@ def strip(
 
     Raises:
         NotMarkedError: It carries no mark, and ``lookup`` finds none.
+        LostRecordError: It says that it was marked, and no record is to be found.
         FilterError: It cannot be read.
         SealError: Its record is damaged, of another object, or not for ``identities``.
         RemovalError: The mark does not come off exactly.
@@ -60,7 +64,7 @@ def strip(
     record = private_block.find(marked.elements)
     attributes = marked.attributes(*pixel_data.TAGS)
     if record is None and PIXEL_DATA not in marked.elements:
-        raise NotMarkedError("the object carries no mark")
+        raise _without_record(marked)
     layout = pixel_data.layout_of(attributes)
     pixels, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
@@ -71,11 +75,7 @@ def strip(
     if record is None:
         record = lookup(digest)
     if record is None:
-        raise NotMarkedError(
-            "the object carries no mark, and the ledger knows of none",
-            hint="If it was marked elsewhere and its private elements were dropped, "
-            "restore it where it was marked.",
-        )
+        raise _without_record(marked)
     identity = marked.identity()
     payload = unseal(
         record,
@@ -89,6 +89,21 @@ def strip(
     host = restore_image(image, RemovalKey.from_bytes(original.removal_key))
     file = _put_back(marked, original, host, (pixels, layout))
     return Restored(file, host, is_from_ledger)
+
+
+def _without_record(marked: OpenInstance) -> FilterError:
+    """Return what to say of an object without a record: it had one, or it never had."""
+    attributes = marked.attributes(_DERIVATION_CODE)
+    if any(
+        item.get("CodingSchemeDesignator") == private_block.CODING_SCHEME
+        for item in attributes.get("DerivationCodeSequence") or ()
+    ):
+        return LostRecordError(
+            "the object says that it was marked, but its sealed record is gone",
+            hint="An archive has dropped its private elements. Restore it where it was "
+            "marked: the ledger there has a copy.",
+        )
+    return NotMarkedError("the object carries no mark")
 
 
 def _put_back(

@@ -166,13 +166,13 @@ class KeyFolder:
 
     def recipients(self) -> Sequence[Recipient]:
         """Return this site and those in ``recipients/``."""
-        others = [site.recipient for site in self._sites("recipients")]
+        others = [site.recipient for site in self.sites("recipients")]
         return [self._identity.recipient(), *others]
 
     def trusted(self) -> TrustedSigners:
         """Return this site and those in ``trusted/``."""
         own = self._signer.private_key.public_key()
-        keys = [own, *(site.verifier for site in self._sites("trusted"))]
+        keys = [own, *(site.verifier for site in self.sites("trusted"))]
         return TrustedSigners({signer_id(key): key for key in keys})
 
     def derive(self, message: bytes) -> bytes:
@@ -186,7 +186,8 @@ class KeyFolder:
             if wanted:
                 (self.folder / part / name).write_text(site.to_text(), "utf-8")
 
-    def _sites(self, part: str) -> list[Site]:
+    def sites(self, part: str) -> list[Site]:
+        """Return the sites in one of ``recipients`` and ``trusted``."""
         return [read_site(file) for file in sorted((self.folder / part).glob("*.site"))]
 
 

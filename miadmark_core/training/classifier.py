@@ -41,6 +41,9 @@ class Plan:
     batch: int = 32
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
+    adversary_rms: float = 0.0
+    """How strong an adversary the network has to bear while it trains: root mean square
+    of what is added to each image, of 0..1; 0 for none."""
     seed: int = 0
 
 
@@ -91,10 +94,11 @@ def train(
         ):
             x = varied(pixels[chosen].float() / 255, plan.size, generator)
             x = x.to(device, memory_format=torch.channels_last)
+            y = labels[chosen].to(device)
+            if plan.adversary_rms:
+                x = opposed(network, x, y, plan.adversary_rms)
             loss = functional.cross_entropy(
-                network(x),
-                labels[chosen].to(device),
-                label_smoothing=plan.label_smoothing,
+                network(x), y, label_smoothing=plan.label_smoothing
             )
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -175,6 +179,37 @@ def varied(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     x = x * contrast.view(-1, 1, 1, 1) + light.view(-1, 1, 1, 1)
     noise = torch.randn(x.shape, generator=generator)
     return (x + noise * between(0, 0.03).view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+ADVERSARY_STEPS = 2
+
+
+def opposed(network: Classifier, x: Tensor, label: Tensor, rms: float) -> Tensor:
+    """Return each image with what makes ``network`` err most, as far as it looks.
+
+    A network that learns from these looks at coarser and more sensible things, which
+    other networks look at too: what misleads it misleads them.
+
+    Args:
+        network: Any mode; its weights get no gradient from this.
+        x: ``(batch, 3, rows, columns)``, 0..1.
+        label: ``(batch,)``, int64.
+        rms: Root mean square of what is added, the same in all channels, of 0..1.
+
+    Source:
+        Madry et al., 2018, arXiv:1706.06083, with few steps and a Euclidean ball; that
+        a little of it makes surrogates transfer: arXiv:2307.07873.
+    """
+    added = torch.zeros_like(x[:, :1])
+    for _ in range(ADVERSARY_STEPS):
+        added.requires_grad_(requires_grad=True)
+        loss = functional.cross_entropy(network((x + added).clamp(0, 1)), label)
+        (gradient,) = torch.autograd.grad(loss, added)
+        size = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        added = added.detach() + 0.75 * rms * gradient / size.clamp(min=1e-12)
+        size = added.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        added = added * (rms / size.clamp(min=1e-12)).clamp(max=1)
+    return (x + added).clamp(0, 1)
 
 
 def _save(path: Path, state: dict[str, object]) -> None:

@@ -1,0 +1,250 @@
+"""The node's configuration: one TOML file, read once, never changed afterwards.
+
+Every field is checked when it is read, and a field that is not known is an error: a
+misspelt rule must not become a rule that is not there.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from dicom_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+
+class Action(StrEnum):
+    """What a route does to an instance."""
+
+    MARK = "mark"
+    """Sends it marked; what cannot be marked is held."""
+    STRIP = "strip"
+    """Takes a mark of ours off, for a destination that holds a grant."""
+    PASS = "pass"  # noqa: S105
+    """Sends it as it came."""
+
+
+class NotImages(StrEnum):
+    """What a marking route does with an object that holds no picture."""
+
+    PASS = "pass"  # noqa: S105
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Where instances come in."""
+
+    ae_title: str = "MIADMARK"
+    """How the node calls itself when it sends: 1 to 16 characters."""
+    bind: str = "127.0.0.1"
+    """The address to listen on. Loopback, until someone says otherwise."""
+    port: int = 11112
+    state: Path = Path("miadmark-state")
+    """Keys, ledger, queue and spool; relative to the configuration file."""
+    weights: Path | None = None
+    """Surrogates of this site; the shipped ones by default."""
+    max_associations: int = 20
+    timeout_s: float = 30.0
+    """For the next message of a peer, in seconds."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _check_ae_title("node", self.ae_title)
+        _check_port("node", self.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where instances are sent."""
+
+    name: str
+    """How routes call it."""
+    ae_title: str
+    """The called AE title."""
+    host: str
+    port: int = 11112
+    tls_ca: Path | None = None
+    """Certificates that its own must be signed by, PEM; without it, no TLS."""
+    tls_hostname: str = ""
+    """The name in its certificate, if it is not ``host``."""
+    timeout_s: float = 30.0
+    """For the association and for each message, in seconds."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _check_ae_title(f"destination {self.name!r}", self.ae_title)
+        _check_port(f"destination {self.name!r}", self.port)
+
+    @property
+    def address(self) -> str:
+        """Return ``host:port``."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Which instances go where, and what is done to them. Empty matches all."""
+
+    name: str
+    destination: str
+    action: Action
+    not_images: NotImages | None = None
+    """Has to be said by every marking route."""
+    calling_ae_titles: tuple[str, ...] = ()
+    called_ae_titles: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    sop_classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a marking route that leaves open what to do with non-images."""
+        if self.action is Action.MARK and self.not_images is None:
+            raise ConfigError(
+                f"route {self.name!r}: not_images is missing",
+                hint='Say not_images = "pass" (reports, waveforms and segmentations '
+                'leave as they are) or "hold".',
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When a failed sending is tried again."""
+
+    first_wait_s: float = 10.0
+    longest_wait_s: float = 3600.0
+    max_attempts: int = 48
+
+    @property
+    def first_wait(self) -> timedelta:
+        """Return :attr:`first_wait_s`."""
+        return timedelta(seconds=self.first_wait_s)
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """Return :attr:`longest_wait_s`."""
+        return timedelta(seconds=self.longest_wait_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All of it."""
+
+    node: Listener
+    destinations: tuple[Destination, ...]
+    routes: tuple[Route, ...]
+    retry: Retry = field(default_factory=Retry)
+
+    def __post_init__(self) -> None:
+        """Refuse names that are used twice or not at all."""
+        names = [d.name for d in self.destinations]
+        for kind, used in (("destination", names), ("route", [r.name for r in self.routes])):
+            twice = {name for name in used if used.count(name) > 1}
+            if twice:
+                raise ConfigError(f"{kind} {twice.pop()!r} is there twice")
+        for route in self.routes:
+            if route.destination not in names:
+                raise ConfigError(
+                    f"route {route.name!r}: no destination {route.destination!r}",
+                    hint=f"There are: {', '.join(names) or 'none'}.",
+                )
+
+    def destination_of(self, route: Route) -> Destination:
+        """Return where ``route`` leads."""
+        return next(d for d in self.destinations if d.name == route.destination)
+
+    def route(self, name: str) -> Route | None:
+        """Return the route of that name, if it is still there."""
+        return next((r for r in self.routes if r.name == name), None)
+
+
+def load(path: Path) -> Config:
+    """Return the configuration in ``path``; relative paths in it start at its folder.
+
+    Raises:
+        ConfigError: It cannot be read, or says something that cannot be done.
+    """
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    unknown = tables.keys() - {"node", "destination", "route", "retry"}
+    if unknown:
+        raise ConfigError(f"{path}: [{unknown.pop()}] is not known")
+    try:
+        node = _made(Listener, tables.get("node", {}), path.parent.absolute())
+        destinations = tables.get("destination", [])
+        routes = tables.get("route", [])
+        return Config(
+            node=node,
+            destinations=tuple(_made(Destination, t, path.parent) for t in destinations),
+            routes=tuple(_made(Route, t, path.parent) for t in routes),
+            retry=_made(Retry, tables.get("retry", {}), path.parent),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+
+
+_PATHS: Final = frozenset({"state", "weights", "tls_ca"})
+_ENUMS: Final[Mapping[str, type[StrEnum]]] = {
+    "action": Action,
+    "not_images": NotImages,
+}
+
+
+def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(
+                f"{kind.__name__.lower()}: {key} is not known",
+                hint=f"Known: {', '.join(sorted(known))}.",
+            )
+        if key in _PATHS:
+            values[key] = folder / str(value)
+        elif key in _ENUMS:
+            values[key] = _member(key, value)
+        elif isinstance(value, list):
+            values[key] = tuple(str(v) for v in value)
+        else:
+            values[key] = value
+    if kind is Listener and "state" not in values:
+        values["state"] = folder / "miadmark-state"
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{kind.__name__.lower()}: {error}") from error
+
+
+def _member(key: str, value: object) -> StrEnum:
+    kind = _ENUMS[key]
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise ConfigError(
+            f"{key} = {value!r}", hint=f"One of: {', '.join(kind)}."
+        ) from error
+
+
+def _check_ae_title(where: str, title: str) -> None:
+    if not 1 <= len(title) <= 16 or not title.isascii() or "\\" in title:
+        raise ConfigError(
+            f"{where}: ae_title {title!r}",
+            hint="An AE title has 1 to 16 ASCII characters and no backslash "
+            "(PS3.5 6.2).",
+        )
+
+
+def _check_port(where: str, port: object) -> None:
+    if not isinstance(port, int) or not 0 <= port <= 65535:
+        raise ConfigError(f"{where}: port {port!r}", hint="0 to 65535.")

@@ -1,0 +1,1 @@
+"""The product shown and tried: the story, the self-test, the evaluation."""

@@ -1,0 +1,233 @@
+"""Protect and restore files and folders, one outcome a file.
+
+Paths are kept below the output folder, an input is never overwritten, and a file that
+fails leaves nothing behind. What happens to a file is said in an :class:`Outcome`, never
+printed here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.elements import Limits
+from dicom_node.errors import NodeError, NotAnImageError, NotMarkedError
+from dicom_node.filters.strip import strip
+from dicom_node.instance import OpenInstance
+from miadmark_core.errors import MiadMarkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.ledger import Ledger
+    from miadmark_core.sealing.recipients import Identity
+    from miadmark_core.sealing.signing import TrustedSigners
+
+    MarkAll = Callable[[Sequence[OpenInstance]], list[MarkedInstance | Exception]]
+
+BATCH: Final = 16
+BATCH_BYTES: Final = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A file, and where its result goes."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one file."""
+
+    source: Path
+    target: Path | None
+    """Where the result lies; None where there is none."""
+    status: str
+    """``marked``, ``restored``, ``passed`` (unchanged) or ``failed``."""
+    reason: str = ""
+    hint: str = ""
+    psnr_db: float | None = None
+    ssim: float | None = None
+    misled: dict[str, bool] | None = None
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as a JSON object, with the names the command line promises."""
+        values = asdict(self)
+        values["in"] = str(values.pop("source"))
+        target = values.pop("target")
+        values["out"] = None if target is None else str(target)
+        return values
+
+
+def tasks(paths: Iterable[Path], out: Path) -> list[Task]:
+    """Return what is to be done for ``paths``: files, and all files of folders.
+
+    Raises:
+        NodeError: A path does not exist, two results would have one name, or a result
+            would overwrite an input.
+    """
+    found: list[Task] = []
+    for path in paths:
+        if path.is_dir():
+            files = sorted(f for f in path.rglob("*") if f.is_file())
+            files = [f for f in files if not f.resolve().is_relative_to(out.resolve())]
+            found += [Task(source=f, target=out / f.relative_to(path)) for f in files]
+        elif path.is_file():
+            found.append(Task(source=path, target=out / path.name))
+        else:
+            raise NodeError(f"{path} does not exist")
+    sources = {task.source.resolve() for task in found}
+    targets: set[Path] = set()
+    for task in found:
+        target = task.target.resolve()
+        if target in sources:
+            raise NodeError(
+                f"{task.target} is an input and would be overwritten",
+                hint="Choose another --out.",
+            )
+        if target in targets:
+            raise NodeError(
+                f"{task.target} would be written twice",
+                hint="Two inputs have one name; give their common folder instead.",
+            )
+        targets.add(target)
+    return found
+
+
+def protect(
+    todo: Iterable[Task],
+    *,
+    mark_all: MarkAll,
+    ledger: Ledger,
+    clock: Callable[[], datetime],
+    holds_others: bool,
+) -> Iterator[Outcome]:
+    """Mark each file; yield what became of it, in order.
+
+    Args:
+        todo: What to do.
+        mark_all: Marks several instances together.
+        ledger: Gets the second copy of each record, before its file is written.
+        clock: Returns the time, aware.
+        holds_others: Fail objects that hold no picture, rather than pass them.
+    """
+    for batch in _batches(todo):
+        started = time.monotonic()
+        opened = [_opened(task) for task in batch]
+        instances = [o for o in opened if isinstance(o, OpenInstance)]
+        marked = iter(mark_all(instances) if instances else [])
+        results = [next(marked) if isinstance(o, OpenInstance) else o for o in opened]
+        seconds = (time.monotonic() - started) / len(batch)
+        for task, result in zip(batch, results, strict=True):
+            if isinstance(result, NotAnImageError) and not holds_others:
+                _write(task.target, task.source.read_bytes())
+                yield Outcome(
+                    source=task.source,
+                    target=task.target,
+                    status="passed",
+                    reason=str(result),
+                    seconds=seconds,
+                )
+            elif isinstance(result, Exception):
+                yield _failed(task, result, seconds)
+            else:
+                ledger.add(result.marked_digest, result.record, clock())
+                _write(task.target, result.file.to_bytes())
+                report = result.report
+                yield Outcome(
+                    source=task.source,
+                    target=task.target,
+                    status="marked",
+                    psnr_db=round(report.psnr_db, 2),
+                    ssim=round(report.ssim, 4),
+                    misled=report.misled,
+                    seconds=round(seconds, 3),
+                )
+
+
+def restore(
+    todo: Iterable[Task],
+    *,
+    identities: Sequence[Identity],
+    trusted: TrustedSigners,
+    ledger: Ledger,
+) -> Iterator[Outcome]:
+    """Take the mark off each file; yield what became of it, in order.
+
+    An object that never carried a mark is passed; one that says it did, and whose record
+    is gone, is not.
+    """
+    for task in todo:
+        started = time.monotonic()
+        try:
+            instance = OpenInstance.of(task.source.read_bytes(), Limits())
+            try:
+                restored = strip(
+                    instance,
+                    identities=identities,
+                    trusted=trusted,
+                    lookup=ledger.find,
+                )
+            except (NotMarkedError, NotAnImageError) as error:
+                _write(task.target, task.source.read_bytes())
+                status, reason = "passed", str(error)
+            else:
+                _write(task.target, restored.file.to_bytes())
+                status = "restored"
+                reason = "record found in the ledger" if restored.is_from_ledger else ""
+        except (NodeError, MiadMarkError, OSError) as error:
+            yield _failed(task, error, time.monotonic() - started)
+        else:
+            yield Outcome(
+                source=task.source,
+                target=task.target,
+                status=status,
+                reason=reason,
+                seconds=round(time.monotonic() - started, 3),
+            )
+
+
+def _opened(task: Task) -> OpenInstance | Exception:
+    try:
+        return OpenInstance.of(task.source.read_bytes(), Limits())
+    except (NodeError, OSError) as error:
+        return error
+
+
+def _batches(todo: Iterable[Task]) -> Iterator[list[Task]]:
+    batch: list[Task] = []
+    size = 0
+    for task in todo:
+        batch.append(task)
+        size += task.source.stat().st_size
+        if len(batch) == BATCH or size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _failed(task: Task, error: Exception, seconds: float) -> Outcome:
+    return Outcome(
+        source=task.source,
+        target=None,
+        status="failed",
+        reason=str(error),
+        hint=getattr(error, "hint", ""),
+        seconds=round(seconds, 3),
+    )
+
+
+def _write(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(target)

@@ -1,0 +1,23 @@
+-- Instances that came in, and what is owed of each.
+CREATE TABLE IF NOT EXISTS instance (
+    id                INTEGER PRIMARY KEY,
+    sop_instance_uid  TEXT NOT NULL,
+    digest            BLOB NOT NULL,  -- SHA-256 of the file
+    file              TEXT,           -- name in the spool; null once nobody is owed it
+    received          TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS instance_by_uid ON instance (sop_instance_uid);
+
+CREATE TABLE IF NOT EXISTS job (
+    id           INTEGER PRIMARY KEY,
+    instance_id  INTEGER NOT NULL REFERENCES instance (id),
+    route        TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    attempts     INTEGER NOT NULL,
+    not_before   TEXT NOT NULL,
+    lease_until  TEXT,
+    filtered     TEXT,                -- name in the spool of what is to be sent
+    reason       TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS job_by_due ON job (state, not_before, id);
+CREATE INDEX IF NOT EXISTS job_by_instance ON job (instance_id);

@@ -1,0 +1,105 @@
+"""Files of instances on their way: written aside, made durable, deleted when nobody is
+owed them.
+
+Names are random and say nothing: a UID from outside never becomes a path. Whoever gets
+a name back may promise that the file survives a power cut.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dicom_node.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+
+class Spool:
+    """A folder of instance files, and one beside it for those that are coming in."""
+
+    def __init__(self, folder: Path, random: Callable[[int], bytes] = os.urandom) -> None:
+        """Make the folders, if they are not there.
+
+        Raises:
+            SpoolError: They cannot be made.
+        """
+        self._folder, self._random = folder, random
+        self.incoming = folder / "incoming"
+        with _translated(folder):
+            self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Return where the file of that name lies."""
+        return self._folder / name
+
+    def take(self, part: Path) -> str:
+        """Take over a file in :attr:`incoming`; it is durable when this returns.
+
+        Returns:
+            Its name from now on.
+
+        Raises:
+            SpoolError: The disk is full or broken; the file is no promise to anyone.
+        """
+        name = f"{self._random(16).hex()}.dcm"
+        with _translated(self._folder):
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            part.replace(self._folder / name)
+            _sync_folder(self._folder)
+        return name
+
+    def write(self, content: bytes) -> str:
+        """Write a new file; it is durable when this returns.
+
+        Returns:
+            Its name.
+
+        Raises:
+            SpoolError: The disk is full or broken.
+        """
+        part = self.incoming / f"{self._random(16).hex()}.part"
+        with _translated(self._folder):
+            part.write_bytes(content)
+        return self.take(part)
+
+    def delete(self, names: Collection[str]) -> None:
+        """Delete files that nobody is owed; one that is gone already is no error."""
+        for name in names:
+            self.path(name).unlink(missing_ok=True)
+
+    def sweep(self, needed: Collection[str]) -> int:
+        """Delete what a crash has left: files that no job needs. Only before receiving.
+
+        Returns:
+            How many there were. None of them was ever acknowledged, or all have been
+            sent.
+        """
+        orphans = [f for f in self._folder.glob("*.dcm") if f.name not in needed]
+        orphans += [f for f in self.incoming.iterdir() if f.is_file()]
+        for file in orphans:
+            file.unlink(missing_ok=True)
+        return len(orphans)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(
+            f"{folder} cannot be written: {error.strerror}",
+            hint="Check its disk: full, read-only, or gone?",
+        ) from error
