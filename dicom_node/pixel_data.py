@@ -253,9 +253,10 @@ def encode(
         mask = words.dtype.type(((1 << layout.bits_stored) - 1) << layout.shift)
         words = (words & mask) | (_words(pixel_data, layout) & ~mask)
     if _is_swapped(layout):
-        padded = np.append(words, np.zeros(len(words) % 2, np.uint8))
-        encoded = padded.view("<u2").astype(">u2").tobytes()
-        return encoded[: layout.size] + pixel_data[layout.size :]
+        pairs = _pairs(pixel_data, layout).copy()
+        pairs[: layout.size] = words  # a last odd sample shares its word with padding
+        encoded = pairs.view("<u2").astype(">u2").tobytes()
+        return encoded + pixel_data[len(encoded) :]
     order = "<" if layout.is_little_endian else ">"
     encoded = words.astype(words.dtype.newbyteorder(order)).tobytes()
     return encoded + pixel_data[layout.size :]
@@ -292,11 +293,16 @@ def _is_swapped(layout: PixelLayout) -> bool:
     )
 
 
+def _pairs(pixel_data: bytes, layout: PixelLayout) -> NDArray[np.uint8]:
+    """Return bytes that stand in pairs the wrong way round, put right; an even number."""
+    words = np.frombuffer(pixel_data, ">u2", (layout.size + 1) // 2)
+    return words.astype("<u2").view(np.uint8)
+
+
 def _words(pixel_data: bytes, layout: PixelLayout) -> Words:
     """Return the words of all samples, in the order they are kept, native byte order."""
     if _is_swapped(layout):
-        pairs = np.frombuffer(pixel_data[: layout.size + layout.size % 2], ">u2")
-        return pairs.astype("<u2").view(np.uint8)[: layout.size]
+        return _pairs(pixel_data, layout)[: layout.size]
     order = "<" if layout.is_little_endian else ">"
     dtype = np.dtype(f"{order}u{layout.bits_allocated // 8}")
     words = np.frombuffer(pixel_data, dtype, layout.size // dtype.itemsize)

@@ -11,6 +11,7 @@ weights are kept, or what a mark is.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -50,8 +51,8 @@ def normalised(images: Tensor) -> Tensor:
     return (images - 127 / 255) * (255 / 128)
 
 
-class EfficientNetLite0(Classifier):
-    """EfficientNet-Lite0: inverted residuals, ReLU6, no squeeze and excitation.
+class EfficientNetLite(Classifier):
+    """EfficientNet-Lite: inverted residuals, ReLU6, no squeeze and excitation.
 
     Source:
         Tan and Le, 2019, arXiv:1905.11946, table 1; the Lite variant drops squeeze and
@@ -70,12 +71,25 @@ class EfficientNetLite0(Classifier):
         (6, 320, 1, 1, 3),
     )
 
-    def __init__(self, classes: int) -> None:
-        """Make one with random weights for ``classes`` classes."""
+    def __init__(self, classes: int, width: float = 1.0, depth: float = 1.0) -> None:
+        """Make one with random weights for ``classes`` classes.
+
+        Args:
+            classes: How many logits.
+            width: Factor on the channels, in steps of 8; 1.0 is Lite0, 1.1 Lite2.
+            depth: Factor on the blocks of all stages but the first and the last, as
+                Lite has it; 1.0 is Lite0, 1.2 Lite2.
+        """
         super().__init__()
         layers: list[nn.Module] = [*_convolution(3, 32, 3, 2), nn.ReLU6()]
         channels = 32
-        for expansion, outputs, blocks, first_stride, kernel in self.STAGES:
+        last = len(self.STAGES) - 1
+        for number, stage in enumerate(self.STAGES):
+            expansion, base_outputs, base_blocks, first_stride, kernel = stage
+            outputs = _rounded_channels(base_outputs * width)
+            blocks = base_blocks
+            if 0 < number < last:
+                blocks = math.ceil(base_blocks * depth)
             for block in range(blocks):
                 stride = first_stride if block == 0 else 1
                 layers.append(
@@ -95,7 +109,7 @@ class EfficientNetLite0(Classifier):
         wanted = self.body.state_dict()
         given = [v for k, v in state.items() if not k.startswith("_fc.")]
         if [tuple(v.shape) for v in wanted.values()] != [tuple(v.shape) for v in given]:
-            raise ValueError("these are not the weights of an EfficientNet-Lite0")
+            raise ValueError("these are not the weights of this EfficientNet-Lite")
         self.body.load_state_dict(dict(zip(wanted, given, strict=True)))
 
 
@@ -126,10 +140,16 @@ class ResNet14(Classifier):
 
 
 ARCHITECTURES: Final[Blocks] = {
-    "efficientnet-lite0": EfficientNetLite0,
+    "efficientnet-lite0": EfficientNetLite,
     "resnet14": ResNet14,
 }
 """Names that a manifest may give, and how to make the network."""
+
+
+def _rounded_channels(channels: float) -> int:
+    """Return the nearest multiple of 8 that is not more than a tenth smaller."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class _SamePadding(nn.Conv2d):

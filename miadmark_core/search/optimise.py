@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,12 +24,17 @@ class Effort:
     """How hard to look, and how much the result may show."""
 
     steps: int = 24
-    step_size: float = 0.16
-    """Of a full step; the root mean square of one move."""
+    step_size: float = 0.4
+    """Of a full step; the root mean square of the first move. Later ones shrink evenly
+    to a tenth, so that the last ones settle rather than wander."""
     decay: float = 0.9
     """How much of the last direction is kept."""
     least_psnr_db: float = 35.5
     """Of what a view shows; a little above what is promised, since rounding adds."""
+
+
+START_SIZE: Final = 0.15
+"""Of a full step; the root mean square of the random start."""
 
 
 class Found(NamedTuple):
@@ -77,9 +82,9 @@ def optimise(
     )
     anchors = [surrogate.anchor(batch.pixels) for surrogate in surrogates]
     start = torch.randn(batch.limit.shape, generator=generator).to(device)
-    grid = _projected(start * effort.step_size, batch, effort)
+    grid = _projected(start * START_SIZE, batch, effort)
     momentum = torch.zeros_like(grid)
-    for _ in range(effort.steps):
+    for step in range(effort.steps):
         grid.requires_grad_(requires_grad=True)
         marked = transformed(_marked(batch, grid), generator)
         loss = sum(
@@ -89,7 +94,8 @@ def optimise(
         (gradient,) = torch.autograd.grad(loss, grid)
         grid = grid.detach()
         momentum = effort.decay * momentum + _normalised(gradient * batch.limit)
-        grid = grid - effort.step_size * _normalised(momentum)
+        step_size = effort.step_size * (1 - 0.9 * step / effort.steps)
+        grid = grid - step_size * _normalised(momentum)
         grid = _projected(grid, batch, effort)
     steps = (grid * FULL_STEP).round()
     final = _marked(batch, steps / FULL_STEP)

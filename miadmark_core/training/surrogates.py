@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 from miadmark_core.errors import DataSetError
 from miadmark_core.training.victims import ARCHITECTURES as VICTIMS
-from miadmark_core.search.networks import ARCHITECTURES, EfficientNetLite0
+from miadmark_core.search.networks import ARCHITECTURES, EfficientNetLite
 from miadmark_core.search.packs import ENCODER, MANIFEST, Weights
 from miadmark_core.training.classifier import Plan, accuracy, train
 from miadmark_core.training.labelled_images import read_split
@@ -139,7 +139,7 @@ def _trained(
     images = read_split(folder, "victim" if is_victim else "surrogate")
     torch.manual_seed(PLANS[network_name].seed)  # only the start of the weights
     network = {**ARCHITECTURES, **VICTIMS}[network_name](len(images.classes))
-    if isinstance(network, EfficientNetLite0):
+    if isinstance(network, EfficientNetLite):
         network.load_published(_imagenet_state())
     name = f"{folder.name}-{network_name}"
     plan = PLANS[network_name]
@@ -182,8 +182,8 @@ def _written(out: Path, weights: Weights, network: Classifier) -> Weights:
     return replace(weights, sha256=hashlib.sha256(encoded).hexdigest())
 
 
-def _imagenet() -> EfficientNetLite0:
-    network = EfficientNetLite0(1)
+def _imagenet() -> EfficientNetLite:
+    network = EfficientNetLite(1)
     network.load_published(_imagenet_state())
     return network
 

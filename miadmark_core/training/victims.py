@@ -1,4 +1,4 @@
-"""Classifiers that a mark is scored against, of families that the search never sees."""
+"""Classifiers that a mark is scored against; the search never sees their weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import nn
 
-from miadmark_core.search.networks import Classifier
+from miadmark_core.search.networks import Classifier, EfficientNetLite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,5 +38,17 @@ class VGG9(Classifier):
         self.head = nn.Linear(inputs, classes)
 
 
-ARCHITECTURES: Final[Mapping[str, Callable[[int], Classifier]]] = {"vgg9": VGG9}
+def efficientnet_lite2(classes: int) -> EfficientNetLite:
+    """Return a deeper, wider cousin of one of the surrogates.
+
+    It starts from ImageNet weights, as most diagnostic models do: the user a hospital
+    has to reckon with first.
+    """
+    return EfficientNetLite(classes, width=1.1, depth=1.2)
+
+
+ARCHITECTURES: Final[Mapping[str, Callable[[int], Classifier]]] = {
+    "vgg9": VGG9,
+    "efficientnet-lite2": efficientnet_lite2,
+}
 """Names that a manifest may give, and how to make the network."""

@@ -1,0 +1,250 @@
+"""A node and two receivers on loopback: what the demonstration and self-test run on.
+
+One receiver is a research archive without rights. The other is an authorised archive,
+reached over TLS, with a certificate that a grant names. Both are DCMTK's ``storescp``
+where it is installed, so that another make of software is at the other end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Final, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from dicom_node.errors import NodeError
+from dicom_node.grants import fingerprint
+from dicom_node.node import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+LOOPBACK: Final = "127.0.0.1"
+MARKING: Final = "MIADMARK"
+"""The called AE title that marks what it gets, and sends it to research."""
+STRIPPING: Final = "MIADSTRIP"
+"""The called AE title that takes marks off, for the archive."""
+
+_CONFIG: Final = """\
+[node]
+ae_title = "{marking}"
+bind = "127.0.0.1"
+port = {node}
+state = "state"
+{weights}
+
+[retry]
+first_wait_s = 1.0
+
+[[destination]]
+name = "research"
+ae_title = "RESEARCH"
+host = "127.0.0.1"
+port = {research}
+
+[[destination]]
+name = "archive"
+ae_title = "ARCHIVE"
+host = "127.0.0.1"
+port = {archive}
+tls_ca = "archive-cert.pem"
+
+[[route]]
+name = "to research, marked"
+destination = "research"
+action = "mark"
+not_images = "pass"
+called_ae_titles = ["{marking}"]
+
+[[route]]
+name = "to the archive, original"
+destination = "archive"
+action = "strip"
+called_ae_titles = ["{stripping}"]
+"""
+
+
+@dataclass(slots=True)
+class Loopback:
+    """Processes on loopback; a context manager that starts and ends them."""
+
+    folder: Path
+    weights: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        """Start the receivers and the node; they answer when this returns."""
+        self.ports = dict(
+            zip(("node", "research", "archive"), _free_ports(3), strict=True)
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        certificate = make_certificate(self.folder, "archive")
+        self._receiver("research", "RESEARCH")
+        self._receiver("archive", "ARCHIVE", tls="archive")
+        weights = f'weights = "{self.weights}"' if self.weights else ""
+        self.config.write_text(
+            _CONFIG.format(
+                marking=MARKING, stripping=STRIPPING, weights=weights, **self.ports
+            ),
+            "utf-8",
+        )
+        with State(self.folder / "state").grants() as grants:
+            now = datetime.now(UTC)
+            grants.add(
+                ae_title="ARCHIVE",
+                fingerprint=fingerprint(certificate),
+                address="",
+                not_after=now + timedelta(days=1),
+                granted_by="demonstration",
+                now=now,
+            )
+        self.start_node()
+        for port in self.ports.values():
+            _await_port(port)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End what was started."""
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(timeout=35)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    @property
+    def config(self) -> Path:
+        """Return the node's configuration."""
+        return self.folder / "node.toml"
+
+    def received(self, receiver: str) -> list[Path]:
+        """Return the files that a receiver has, finished ones only."""
+        return sorted(f for f in (self.folder / receiver).iterdir() if f.is_file())
+
+    def start_node(self) -> subprocess.Popen[bytes]:
+        """Start the node and return its process."""
+        return self._start(
+            [sys.executable, "-m", "dicom_node", "serve", "--config", str(self.config)],
+            "node",
+        )
+
+    def _receiver(self, name: str, ae_title: str, tls: str = "") -> None:
+        (self.folder / name).mkdir(exist_ok=True)
+        port, into = str(self.ports[name]), str(self.folder / name)
+        storescp = shutil.which("storescp")
+        if storescp is None:
+            command = [sys.executable, "-m", "dicom_node.demo.receiver"]
+            command += [ae_title, port, into]
+            if tls:
+                command += [str(self.folder / f"{tls}-{p}.pem") for p in ("cert", "key")]
+        else:
+            command = [storescp, "--aetitle", ae_title, "--output-directory", into]
+            command += ["--bit-preserving"]
+            if tls:
+                key, cert = (str(self.folder / f"{tls}-{p}.pem") for p in ("key", "cert"))
+                command += ["--enable-tls", key, cert, "--ignore-peer-cert"]
+            command.append(port)
+        self._start(command, name)
+
+    def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 our own program, or DCMTK's
+                command,
+                stdout=log,
+                stderr=log,
+                # Without it DCMTK loses 50 ms an object to delayed acknowledgements.
+                env=os.environ | {"TCP_NODELAY": "1"} | self.environment,
+            )
+        self.processes.append(process)
+        return process
+
+
+def await_that(
+    condition: Callable[[], bool], what: str, *, within: timedelta = timedelta(minutes=3)
+) -> None:
+    """Return once ``condition`` holds.
+
+    Raises:
+        NodeError: It does not, for that long.
+    """
+    end = time.monotonic() + within.total_seconds()
+    while not condition():
+        if time.monotonic() > end:
+            raise NodeError(f"waited {within} in vain for {what}")
+        time.sleep(0.05)
+
+
+def make_certificate(folder: Path, name: str) -> x509.Certificate:
+    """Write ``name-cert.pem`` and ``name-key.pem`` for loopback; valid for a day."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(LOOPBACK))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / f"{name}-cert.pem").write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    key_file = folder / f"{name}-key.pem"
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind((LOOPBACK, 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _await_port(port: int) -> None:
+    def answers() -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((LOOPBACK, port)) == 0
+
+    await_that(answers, f"port {port}", within=timedelta(minutes=1))

@@ -1,0 +1,225 @@
+"""The whole story with pictures: what leaves, what an AI says of it, who gets it back.
+
+A study of three modalities goes from a PACS to the node; the node marks it and sends it
+to a research archive; the marked study goes back through the node to an authorised
+archive, and arrives as the original. The page shows each image four times.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dicom_node import pixel_data, windowing
+from dicom_node.demo.loopback import MARKING, STRIPPING, Loopback, await_that
+from dicom_node.demo.page import write_page
+from dicom_node.demo.selftest import send
+from dicom_node.elements import PIXEL_DATA, Limits
+from dicom_node.errors import NodeError
+from dicom_node.instance import OpenInstance
+from dicom_node.node import SHIPPED_WEIGHTS
+from miadmark_core.metrics import psnr_db, ssim
+from miadmark_core.search.packs import load_network, read_manifest, suited
+from miadmark_core.training.classifier import predict
+from miadmark_core.training.victims import ARCHITECTURES as VICTIMS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from miadmark_core.image import DisplayWindow
+    from miadmark_core.search.packs import Weights
+
+    Shown = NDArray[np.float32]
+
+_SOURCE_IMAGE: Final = 0x00082112
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """One object before, marked and restored, and what classifiers say of it."""
+
+    name: str
+    modality: str
+    original: Shown | None
+    """``(rows, columns, samples)``, 0..1; None of an object without a picture."""
+    marked: Shown | None
+    restored: Shown | None
+    is_identical: bool
+    psnr_db: float
+    ssim: float
+    answers: dict[str, tuple[str, str]]
+    """By classifier: its answer before and after."""
+
+
+def demo(out: Path) -> int:
+    """Run it, print the table, write ``demo.html`` to ``out``; return an exit code.
+
+    Raises:
+        NodeError: Something did not arrive, or did not come back identical.
+    """
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    folder = out / f"run-{time.strftime('%Y%m%d-%H%M%S')}"
+    source = resources.files("dicom_node.demo").joinpath("images")
+    with resources.as_file(source) as images, Loopback(folder) as loopback:
+        study = sorted(images.glob("*.dcm"))
+        send(loopback, study, MARKING)
+        _await_count(loopback, "research", len(study))
+        send(loopback, loopback.received("research"), STRIPPING)
+        _await_count(loopback, "archive", len(study))
+        stories = [
+            _story(path, loopback.received("research"), loopback.received("archive"))
+            for path in study
+        ]
+    page = out / "demo.html"
+    write_page(page, stories)
+    _print(stories)
+    failed = [story.name for story in stories if not story.is_identical]
+    if failed:
+        raise NodeError(f"not restored identically: {', '.join(failed)}")
+    console = Console()
+    console.print(f"sent {len(stories)} objects to a research archive, marked")
+    console.print(
+        f"the authorised archive's {len(stories)} copies are identical bit for bit"
+    )
+    console.print(f"pictures: {page.resolve()}", soft_wrap=True)
+    console.print(f"{time.monotonic() - started:.0f} seconds")
+    return 0
+
+
+def _await_count(loopback: Loopback, receiver: str, count: int) -> None:
+    await_that(
+        lambda: len(loopback.received(receiver)) >= count,
+        f"{count} objects at {receiver}; see {loopback.folder / 'node.log'}",
+        within=timedelta(minutes=5),
+    )
+
+
+def _story(original: Path, marked: list[Path], restored: list[Path]) -> Story:
+    """Return what became of one object."""
+    before = _opened(original)
+    uid = before.identity().sop_instance_uid
+    after = next(o for o in map(_opened, marked) if _source_of(o) == uid)
+    back = next(o for o in map(_opened, restored) if o.identity().sop_instance_uid == uid)
+    is_identical = back.file.dataset == before.file.dataset
+    modality = before.identity().modality
+    story = Story(
+        name=original.stem,
+        modality=modality,
+        original=None,
+        marked=None,
+        restored=None,
+        is_identical=is_identical,
+        psnr_db=float("inf"),
+        ssim=1.0,
+        answers={},
+    )
+    if PIXEL_DATA not in before.elements:
+        return story
+    window = _window(before)
+    shown = [window.shown(_pixels(instance)) for instance in (before, after, back)]
+    return replace(
+        story,
+        original=shown[0],
+        marked=shown[1],
+        restored=shown[2],
+        psnr_db=psnr_db(shown[0], shown[1]),
+        ssim=ssim(shown[0], shown[1]),
+        answers=_answers(before, shown[0], shown[1]),
+    )
+
+
+def _opened(path: Path) -> OpenInstance:
+    return OpenInstance.of(path.read_bytes(), Limits())
+
+
+def _source_of(instance: OpenInstance) -> str:
+    """Return the SOP Instance UID an object was derived from; its own if it was not."""
+    sources = instance.attributes(_SOURCE_IMAGE).get("SourceImageSequence")
+    if sources:
+        return str(sources[-1].ReferencedSOPInstanceUID)
+    return instance.identity().sop_instance_uid
+
+
+def _layout(instance: OpenInstance) -> tuple[bytes, pixel_data.PixelLayout]:
+    layout = pixel_data.layout_of(instance.attributes(*pixel_data.TAGS))
+    return pixel_data.native(instance.elements, layout, instance.file.transfer_syntax)
+
+
+def _pixels(instance: OpenInstance) -> NDArray[np.integer[np.typing.NBitBase]]:
+    return pixel_data.decode(*_layout(instance)).image.pixels[0]
+
+
+def _window(instance: OpenInstance) -> DisplayWindow:
+    image = pixel_data.decode(*_layout(instance)).image
+    attributes = instance.attributes(*pixel_data.TAGS, *windowing.TAGS)
+    layout = pixel_data.layout_of(attributes)
+    return windowing.presentation(image, attributes, layout).window
+
+
+def _answers(
+    instance: OpenInstance, original: Shown, marked: Shown
+) -> dict[str, tuple[str, str]]:
+    """Return what each classifier for the modality says of both images."""
+    identity = instance.identity()
+    listed = read_manifest(SHIPPED_WEIGHTS)
+    surrogates = [
+        entry
+        for entry in suited(listed, identity.modality, identity.body_part)
+        if entry.classes
+    ]
+    victims = [
+        entry
+        for entry in listed
+        if entry.role == "victim" and identity.modality in entry.modalities
+    ]
+    judges: list[tuple[str, Weights]] = [(f"surrogate {e.network}", e) for e in surrogates]
+    if surrogates:
+        judges += [(f"held out {e.network}", e) for e in victims]
+    answers: dict[str, tuple[str, str]] = {}
+    for name, entry in judges:
+        architectures = [VICTIMS] if entry.role == "victim" else []
+        network = load_network(
+            SHIPPED_WEIGHTS, entry, torch.device("cpu"), *architectures
+        )
+        both = np.stack([_as_bytes(original), _as_bytes(marked)])
+        before, after = predict(network, both, entry.size).argmax(dim=1).tolist()
+        answers[name] = (entry.classes[before], entry.classes[after])
+    return answers
+
+
+def _as_bytes(shown: Shown) -> NDArray[np.uint8]:
+    pixels = np.rint(shown * 255).astype(np.uint8)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def _print(stories: list[Story]) -> None:
+    table = Table(title="What an unauthorised receiver has, and the authorised one")
+    for column in ("object", "modality", "classifier: before -> after"):
+        table.add_column(column)
+    for column in ("PSNR dB", "SSIM", "restored identical"):
+        table.add_column(column, justify="right")
+    for story in stories:
+        said = [f"{n}: {a} -> {b}" for n, (a, b) in story.answers.items()]
+        has_picture = story.original is not None
+        table.add_row(
+            story.name,
+            story.modality,
+            "\n".join(said) or ("no classifier for it" if has_picture else "no picture"),
+            f"{story.psnr_db:.1f}" if has_picture else "passed",
+            f"{story.ssim:.3f}" if has_picture else "",
+            "yes" if story.is_identical else "NO",
+        )
+    Console().print(table)
+
+

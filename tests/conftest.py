@@ -1,0 +1,86 @@
+"""What tests share: real objects, small and fast; fakes come from the packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from dicom_node.elements import Limits
+from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.instance import OpenInstance
+from dicom_node.keys.file import KeyFolder
+from dicom_node.node import SHIPPED_WEIGHTS
+from miadmark_core.search.finder import Finder
+from miadmark_core.search.optimise import Effort
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MarkOne = Callable[[OpenInstance], MarkedInstance]
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+torch.set_num_threads(2)
+
+
+def opened(path: Path) -> OpenInstance:
+    return OpenInstance.of(path.read_bytes(), Limits())
+
+
+@pytest.fixture(scope="session")
+def images() -> Iterator[Path]:
+    """The openly licensed objects of the demonstration."""
+    with resources.as_file(
+        resources.files("dicom_node.demo").joinpath("images")
+    ) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Labelled images and DICOM files beside the repository."""
+    folder = Path(os.environ.get("MIADMARK_DATA", "../shared"))
+    if not (folder / "dicom" / "index.csv").exists():
+        pytest.skip(f"left out: {folder} holds no data; set MIADMARK_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finder() -> Finder:
+    """The shipped surrogates, hurried: two steps find a mark, if not a good one."""
+    return Finder(
+        SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=Effort(steps=2)
+    )
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFolder:
+    return KeyFolder.make(tmp_path_factory.mktemp("site") / "keys")
+
+
+@pytest.fixture(scope="session")
+def mark_one(finder: Finder, keys: KeyFolder) -> MarkOne:
+    def marked(instance: OpenInstance) -> MarkedInstance:
+        (outcome,) = mark([instance], find=finder.find, keys=keys, now=NOW)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return marked
+
+
+@pytest.fixture(scope="session")
+def peers() -> None:
+    """DCMTK: without it the tests that need it are left out, and named."""
+    if shutil.which("storescp") is None:
+        pytest.skip("left out: DCMTK is not installed (apt-get install dcmtk)")
+
+

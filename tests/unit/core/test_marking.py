@@ -1,0 +1,98 @@
+"""Marking and restoring, and the one promise that has no exception."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+
+from miadmark_core.errors import (
+    AlteredImageError,
+    DamagedSealError,
+    MarkingError,
+    RemovalError,
+    UnknownFormatError,
+    WrongKeyError,
+)
+from miadmark_core.image import HostImage, ValueRange
+from miadmark_core.mark import MarkGrid
+from miadmark_core.marking import MarkedImage, mark_image, restore_image
+from miadmark_core.removal_key import RemovalKey
+from tests.strategies import marked_cases
+
+
+@settings(max_examples=300)
+@given(marked_cases())
+def test_restoring_undoes_marking(case: tuple[HostImage, list[MarkGrid], int]) -> None:
+    host, grids, frames_per_grid = case
+    try:
+        marked = mark_image(host, grids, frames_per_grid)
+    except MarkingError:
+        assume(False)  # noqa: FBT003 the mark happened to change nothing
+    key = RemovalKey.from_bytes(marked.key.to_bytes())
+    restored = restore_image(marked.image, key)
+    assert restored.pixels.dtype == host.pixels.dtype
+    np.testing.assert_array_equal(restored.pixels, host.pixels)
+
+
+@pytest.fixture
+def marked() -> MarkedImage:
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 4096, (3, 20, 30, 1)).astype(np.uint16)
+    host = HostImage(pixels=pixels, values=ValueRange(0, 4095))
+    grids = [
+        MarkGrid(random.integers(-127, 128, (8, 8)).astype(np.int8), 9000)
+        for _ in range(2)
+    ]
+    return mark_image(host, grids, 2)
+
+
+def test_one_changed_pixel_is_refused(marked: MarkedImage) -> None:
+    pixels = marked.image.pixels.copy()
+    pixels[2, 19, 29, 0] ^= 1
+    with pytest.raises(AlteredImageError):
+        restore_image(replace(marked.image, pixels=pixels), marked.key)
+
+
+def test_the_key_of_another_image_is_refused(marked: MarkedImage) -> None:
+    other = replace(marked.image, pixels=marked.image.pixels[:, ::-1].copy())
+    with pytest.raises(RemovalError):
+        restore_image(other, marked.key)
+
+
+def test_a_key_for_more_frames_is_refused(marked: MarkedImage) -> None:
+    with pytest.raises(WrongKeyError):
+        restore_image(replace(marked.image, pixels=marked.image.pixels[:2]), marked.key)
+
+
+def test_a_key_with_another_grid_never_gives_nearly_the_original(
+    marked: MarkedImage,
+) -> None:
+    steps = marked.key.grids[0].steps.copy()
+    steps[3, 3] ^= 1
+    grids = (MarkGrid(steps, 9000), *marked.key.grids[1:])
+    with pytest.raises(RemovalError):
+        restore_image(marked.image, replace(marked.key, grids=grids))
+
+
+def test_a_constant_mark_of_zero_is_no_mark() -> None:
+    host = HostImage(pixels=np.zeros((1, 4, 4, 1), np.uint8), values=ValueRange(0, 255))
+    with pytest.raises(MarkingError):
+        mark_image(host, [MarkGrid(np.zeros((2, 2), np.int8), 9000)], 1)
+
+
+def test_every_cut_of_a_key_is_refused(marked: MarkedImage) -> None:
+    encoded = marked.key.to_bytes()
+    for length in range(len(encoded)):
+        with pytest.raises((DamagedSealError, UnknownFormatError)):
+            RemovalKey.from_bytes(encoded[:length])
+
+
+def test_a_key_of_a_later_version_says_upgrade(marked: MarkedImage) -> None:
+    encoded = marked.key.to_bytes()
+    for later in (b"\x02" + encoded[1:], encoded[:1] + b"\x02" + encoded[2:]):
+        with pytest.raises(UnknownFormatError) as caught:
+            RemovalKey.from_bytes(later)
+        assert "upgrade" in caught.value.hint
