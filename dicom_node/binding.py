@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from dicom_node.pixel_data import PixelLayout
 
 
-
 def context(
     sop_class_uid: str,
     sop_instance_uid: str,

@@ -370,7 +370,9 @@ def _grant_list(options: argparse.Namespace) -> int:
     with _state(options.state).grants() as grants:
         for grant in grants.all():
             to = f"key {grant.fingerprint}" if grant.fingerprint else grant.address
-            state = "revoked" if grant.is_revoked else f"until {grant.not_after:%Y-%m-%d}"
+            state = (
+                "revoked" if grant.is_revoked else f"until {grant.not_after:%Y-%m-%d}"
+            )
             print(f"{grant.id}: {grant.ae_title}, {to}, {state}, by {grant.granted_by}")  # noqa: T201
     return 0
 
@@ -378,7 +380,9 @@ def _grant_list(options: argparse.Namespace) -> int:
 def _grant_revoke(options: argparse.Namespace) -> int:
     with _state(options.state).grants() as grants:
         if not grants.revoke(options.id, revoked_by=_user(), now=_now()):
-            raise NodeError(f"there is no grant {options.id}", hint="miadmark grant list")
+            raise NodeError(
+                f"there is no grant {options.id}", hint="miadmark grant list"
+            )
     print(f"grant {options.id} is revoked; what was sent before stays sent")  # noqa: T201
     return 0
 
@@ -391,7 +395,9 @@ def _serve(options: argparse.Namespace) -> int:
     config = load(options.config)
 
     def ready(port: int) -> None:
-        print(f"{config.node.ae_title} listens on {config.node.bind}:{port}", flush=True)  # noqa: T201
+        print(
+            f"{config.node.ae_title} listens on {config.node.bind}:{port}", flush=True
+        )  # noqa: T201
 
     serve(config, options.config, ready)
     return 0
@@ -432,13 +438,13 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from miadmark_core.search.finder import best_device
-    from miadmark_core.training.surrogates import CARDS, PLANS, train_all
+    from miadmark_core.training.surrogates import CARDS, SHIPPED, train_all
 
     train_all(
         options.data,
         options.out,
         sets=options.sets or list(CARDS),
-        networks=options.network or list(PLANS),
+        networks=options.network or list(SHIPPED),
         device=best_device(),
         report=partial(print, flush=True),
     )

@@ -145,7 +145,10 @@ class Config:
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""
         names = [d.name for d in self.destinations]
-        for kind, used in (("destination", names), ("route", [r.name for r in self.routes])):
+        for kind, used in (
+            ("destination", names),
+            ("route", [r.name for r in self.routes]),
+        ):
             twice = {name for name in used if used.count(name) > 1}
             if twice:
                 raise ConfigError(f"{kind} {twice.pop()!r} is there twice")
@@ -186,7 +189,9 @@ def load(path: Path) -> Config:
         routes = tables.get("route", [])
         return Config(
             node=node,
-            destinations=tuple(_made(Destination, t, path.parent) for t in destinations),
+            destinations=tuple(
+                _made(Destination, t, path.parent) for t in destinations
+            ),
             routes=tuple(_made(Route, t, path.parent) for t in routes),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
         )

@@ -114,9 +114,9 @@ def derive(
         series = str(original.SeriesInstanceUID)
         attributes.SeriesInstanceUID = _uid(keyed(b"series\0" + series.encode()))
     description = str(original.get("DerivationDescription") or "")
-    attributes.DerivationDescription = "; ".join(filter(None, [description, DESCRIPTION]))[
-        -1024:
-    ]
+    attributes.DerivationDescription = "; ".join(
+        filter(None, [description, DESCRIPTION])
+    )[-1024:]
     attributes.DerivationCodeSequence = _with(
         original.get("DerivationCodeSequence"), _coded(METHOD)
     )
@@ -190,4 +190,3 @@ def _extremes(original: Dataset, attributes: Dataset, image: HostImage) -> None:
         if tag in original:
             vr = "SS" if image.values.lower < 0 else "US"
             attributes.add_new(tag, vr, value)
-

@@ -60,7 +60,9 @@ class Element(NamedTuple):
 class Elements:
     """The elements of one encoded data set, in order."""
 
-    def __init__(self, encoded: bytes, encoding: Encoding, found: list[Element]) -> None:
+    def __init__(
+        self, encoded: bytes, encoding: Encoding, found: list[Element]
+    ) -> None:
         """Keep what :func:`scan` found."""
         self.encoded = encoded
         self.encoding = encoding

@@ -67,7 +67,11 @@ class Grant:
 
     def covers(self, receiver: Receiver, now: datetime) -> bool:
         """Say whether ``receiver`` may have originals by this grant."""
-        if self.is_revoked or now > self.not_after or self.ae_title != receiver.ae_title:
+        if (
+            self.is_revoked
+            or now > self.not_after
+            or self.ae_title != receiver.ae_title
+        ):
             return False
         if self.fingerprint:
             return self.fingerprint == receiver.fingerprint

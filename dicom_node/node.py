@@ -220,7 +220,11 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
         try:
             port = scp.start(
                 partial(
-                    accept, config=config, spool=spool, queue=queue, lock=threading.Lock()
+                    accept,
+                    config=config,
+                    spool=spool,
+                    queue=queue,
+                    lock=threading.Lock(),
                 )
             )
         except OSError as error:
@@ -246,7 +250,14 @@ def _supervise(
     config_path: Path, stopping: threading.Event, ready: Callable[[], None]
 ) -> None:
     """Keep one worker running until ``stopping``; then let it finish its instance."""
-    command = [sys.executable, "-m", "dicom_node", "worker", "--config", str(config_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "dicom_node",
+        "worker",
+        "--config",
+        str(config_path),
+    ]
     process = subprocess.Popen(command)  # noqa: S603 our own program
     ready()
     while not stopping.wait(0.2):

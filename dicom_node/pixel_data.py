@@ -188,7 +188,9 @@ def _padding(
     return ValueRange(min(ends), max(ends))
 
 
-def native(elements: Elements, layout: PixelLayout, syntax: UID) -> tuple[bytes, PixelLayout]:
+def native(
+    elements: Elements, layout: PixelLayout, syntax: UID
+) -> tuple[bytes, PixelLayout]:
     """Return native Pixel Data and how it lies, whatever it was compressed with.
 
     Raises:
@@ -229,7 +231,9 @@ def decode(pixel_data: bytes, layout: PixelLayout) -> Decoded:
     if layout.is_planar:
         pixels = pixels.transpose(0, 2, 3, 1)
     image = HostImage(
-        pixels=np.ascontiguousarray(pixels), values=layout.values, padding=layout.padding
+        pixels=np.ascontiguousarray(pixels),
+        values=layout.values,
+        padding=layout.padding,
     )
     return Decoded(image, not np.array_equal(expected, words))
 
@@ -289,7 +293,9 @@ def _shape(layout: PixelLayout) -> tuple[int, int, int, int]:
 def _is_swapped(layout: PixelLayout) -> bool:
     """Say whether bytes stand in pairs the wrong way round (PS3.5 7.3)."""
     return (
-        layout.is_in_words and layout.bits_allocated == 8 and not layout.is_little_endian
+        layout.is_in_words
+        and layout.bits_allocated == 8
+        and not layout.is_little_endian
     )
 
 

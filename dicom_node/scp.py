@@ -65,7 +65,6 @@ class Received(NamedTuple):
     called_ae_title: str
 
 
-
 class StorageScp:
     """Listens, and hands each instance on."""
 

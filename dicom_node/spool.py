@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class Spool:
     """A folder of instance files, and one beside it for those that are coming in."""
 
-    def __init__(self, folder: Path, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, folder: Path, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
         """Make the folders, if they are not there.
 
         Raises:

@@ -193,5 +193,3 @@ class Worker:
             error,
         )
         self._queue.retry(job, again, str(error))
-
-

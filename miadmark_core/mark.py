@@ -36,7 +36,9 @@ MAX_SIDE: Final = 256
 """The most cells a grid may have along one side."""
 
 _WEIGHT_BITS: Final = 7
-_KEPT_BITS: Final = 6  # fractional bits of a step between the two passes and the product
+_KEPT_BITS: Final = (
+    6  # fractional bits of a step between the two passes and the product
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def finder() -> Finder:
     """The shipped surrogates, hurried: two steps find a mark, if not a good one."""
-    return Finder(
-        SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=Effort(steps=2)
-    )
+    return Finder(SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=Effort(steps=2))
 
 
 @pytest.fixture(scope="session")
@@ -82,5 +80,3 @@ def peers() -> None:
     """DCMTK: without it the tests that need it are left out, and named."""
     if shutil.which("storescp") is None:
         pytest.skip("left out: DCMTK is not installed (apt-get install dcmtk)")
-
-

@@ -15,7 +15,12 @@ def host_images(draw: st.DrawFn) -> HostImage:
     """1 to 16 bits, signed or not, 1 or 3 samples, with padding or not, rails likely."""
     values = ValueRange.stored(draw(st.integers(1, 16)), signed=draw(st.booleans()))
     side = st.integers(1, 9)
-    shape = (draw(st.integers(1, 3)), draw(side), draw(side), draw(st.sampled_from([1, 3])))
+    shape = (
+        draw(st.integers(1, 3)),
+        draw(side),
+        draw(side),
+        draw(st.sampled_from([1, 3])),
+    )
     anywhere = st.integers(*values) | st.sampled_from([values.lower, values.upper])
     pixels = draw(arrays(values.dtype, shape, elements=anywhere))
     padding = None

@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 from dicom_node.errors import NodeError
 from dicom_node.grants import fingerprint
 from dicom_node.node import State
+from dicom_node.queue.job import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,8 +141,30 @@ class Loopback:
         return self.folder / "node.toml"
 
     def received(self, receiver: str) -> list[Path]:
-        """Return the files that a receiver has, finished ones only."""
+        """Return the files that a receiver has; the last may still be written."""
         return sorted(f for f in (self.folder / receiver).iterdir() if f.is_file())
+
+    def counts(self) -> dict[JobState, int]:
+        """Return how many of the node's jobs stand where."""
+        queue = State(self.folder / "state").queue()
+        try:
+            return queue.counts()
+        finally:
+            queue.close()
+
+    def await_sent(
+        self, count: int, *, within: timedelta = timedelta(minutes=5)
+    ) -> None:
+        """Return once the receivers have said that they have ``count`` objects.
+
+        Raises:
+            NodeError: They have not, for that long.
+        """
+        await_that(
+            lambda: self.counts()[JobState.SENT] >= count,
+            f"{count} objects to be sent; see {self.folder / 'node.log'}",
+            within=within,
+        )
 
     def start_node(self) -> subprocess.Popen[bytes]:
         """Start the node and return its process."""
@@ -158,12 +181,16 @@ class Loopback:
             command = [sys.executable, "-m", "dicom_node.demo.receiver"]
             command += [ae_title, port, into]
             if tls:
-                command += [str(self.folder / f"{tls}-{p}.pem") for p in ("cert", "key")]
+                command += [
+                    str(self.folder / f"{tls}-{p}.pem") for p in ("cert", "key")
+                ]
         else:
             command = [storescp, "--aetitle", ae_title, "--output-directory", into]
             command += ["--bit-preserving"]
             if tls:
-                key, cert = (str(self.folder / f"{tls}-{p}.pem") for p in ("key", "cert"))
+                key, cert = (
+                    str(self.folder / f"{tls}-{p}.pem") for p in ("key", "cert")
+                )
                 command += ["--enable-tls", key, cert, "--ignore-peer-cert"]
             command.append(port)
         self._start(command, name)
@@ -182,7 +209,10 @@ class Loopback:
 
 
 def await_that(
-    condition: Callable[[], bool], what: str, *, within: timedelta = timedelta(minutes=3)
+    condition: Callable[[], bool],
+    what: str,
+    *,
+    within: timedelta = timedelta(minutes=3),
 ) -> None:
     """Return once ``condition`` holds.
 

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from dicom_node.config import Destination
-from dicom_node.demo.loopback import LOOPBACK, MARKING, STRIPPING, Loopback, await_that
+from dicom_node.demo.loopback import LOOPBACK, MARKING, STRIPPING, Loopback
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
@@ -27,9 +27,9 @@ def selftest() -> int:
         Loopback(Path(folder)) as loopback,
     ):
         send(loopback, [original], MARKING)
-        await_that(lambda: bool(loopback.received("research")), "the marked object")
+        loopback.await_sent(1)
         send(loopback, loopback.received("research"), STRIPPING)
-        await_that(lambda: bool(loopback.received("archive")), "the original")
+        loopback.await_sent(2)
         (marked,) = loopback.received("research")
         (restored,) = loopback.received("archive")
         if pixels(marked) == pixels(original):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node import pixel_data, windowing
-from dicom_node.demo.loopback import MARKING, STRIPPING, Loopback, await_that
+from dicom_node.demo.loopback import MARKING, STRIPPING, Loopback
 from dicom_node.demo.page import write_page
 from dicom_node.demo.selftest import send
 from dicom_node.elements import PIXEL_DATA, Limits
@@ -74,9 +73,9 @@ def demo(out: Path) -> int:
     with resources.as_file(source) as images, Loopback(folder) as loopback:
         study = sorted(images.glob("*.dcm"))
         send(loopback, study, MARKING)
-        _await_count(loopback, "research", len(study))
+        loopback.await_sent(len(study))
         send(loopback, loopback.received("research"), STRIPPING)
-        _await_count(loopback, "archive", len(study))
+        loopback.await_sent(2 * len(study))
         stories = [
             _story(path, loopback.received("research"), loopback.received("archive"))
             for path in study
@@ -97,20 +96,14 @@ def demo(out: Path) -> int:
     return 0
 
 
-def _await_count(loopback: Loopback, receiver: str, count: int) -> None:
-    await_that(
-        lambda: len(loopback.received(receiver)) >= count,
-        f"{count} objects at {receiver}; see {loopback.folder / 'node.log'}",
-        within=timedelta(minutes=5),
-    )
-
-
 def _story(original: Path, marked: list[Path], restored: list[Path]) -> Story:
     """Return what became of one object."""
     before = _opened(original)
     uid = before.identity().sop_instance_uid
     after = next(o for o in map(_opened, marked) if _source_of(o) == uid)
-    back = next(o for o in map(_opened, restored) if o.identity().sop_instance_uid == uid)
+    back = next(
+        o for o in map(_opened, restored) if o.identity().sop_instance_uid == uid
+    )
     is_identical = back.file.dataset == before.file.dataset
     modality = before.identity().modality
     story = Story(
@@ -183,7 +176,9 @@ def _answers(
         for entry in listed
         if entry.role == "victim" and identity.modality in entry.modalities
     ]
-    judges: list[tuple[str, Weights]] = [(f"surrogate {e.network}", e) for e in surrogates]
+    judges: list[tuple[str, Weights]] = [
+        (f"surrogate {e.network}", e) for e in surrogates
+    ]
     if surrogates:
         judges += [(f"held out {e.network}", e) for e in victims]
     answers: dict[str, tuple[str, str]] = {}
@@ -215,11 +210,10 @@ def _print(stories: list[Story]) -> None:
         table.add_row(
             story.name,
             story.modality,
-            "\n".join(said) or ("no classifier for it" if has_picture else "no picture"),
+            "\n".join(said)
+            or ("no classifier for it" if has_picture else "no picture"),
             f"{story.psnr_db:.1f}" if has_picture else "passed",
             f"{story.ssim:.3f}" if has_picture else "",
             "yes" if story.is_identical else "NO",
         )
     Console().print(table)
-
-

@@ -27,9 +27,9 @@ from dicom_node.instance import OpenInstance
 from dicom_node.keys.file import KeyFolder
 from miadmark_core.evaluation.protocol import Judge, Row, control, grey, judged, results
 from miadmark_core.search.finder import Finder, best_device
-from miadmark_core.search.packs import load_network, read_manifest
+from miadmark_core.search.packs import MANIFEST, load_network, read_manifest
 from miadmark_core.training.labelled_images import read_split
-from miadmark_core.training.surrogates import CARDS
+from miadmark_core.training.surrogates import CARDS, FURTHER_VICTIMS, train_all
 from miadmark_core.training.victims import ARCHITECTURES as VICTIMS
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def evaluate(
         data: Holds a folder for each set of labelled images.
         out: Results, and what an interrupted run has already marked.
         sets: Names of folders in ``data``; by default those with shipped weights.
-        weights: With their manifest: surrogates and victims.
+        weights: With their manifest: surrogates and victims. Victims that are not
+            shipped are trained first, into ``out``.
         images: How many of each ``test`` split, drawn at random; None for all.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,16 @@ def evaluate(
     )
     device = best_device()
     finder = Finder(weights, device=device)
+    victims = out / "victims"
+    if not (victims / MANIFEST).exists():
+        train_all(
+            data,
+            victims,
+            sets=sets or list(CARDS),
+            networks=FURTHER_VICTIMS,
+            device=device,
+            report=Console(stderr=True).print,
+        )
     rows: list[Row] = []
     quality: dict[str, dict[str, float]] = {}
     for name in sets or list(CARDS):
@@ -78,7 +89,7 @@ def evaluate(
         marked, figures = _marked(chosen, clean, out, finder, keys)
         quality[name] = figures
         controls = control(clean, marked, SEED)
-        for judge in _judges(weights, name, device):
+        for judge in _judges([weights, victims], name, device):
             rows.append(
                 judged(
                     judge,
@@ -107,18 +118,19 @@ def _chosen(split: LabelledImages, count: int | None) -> LabelledImages:
     )
 
 
-def _judges(weights: Path, name: str, device: torch.device) -> list[Judge]:
+def _judges(folders: Sequence[Path], name: str, device: torch.device) -> list[Judge]:
     conditions = {"surrogate": "white box", "victim": "black box"}
     return [
         Judge(
             name=entry.network,
             condition=conditions[entry.role],
             network=load_network(
-                weights, entry, device, *([VICTIMS] if entry.role == "victim" else [])
+                folder, entry, device, *([VICTIMS] if entry.role == "victim" else [])
             ),
             size=entry.size,
         )
-        for entry in read_manifest(weights)
+        for folder in folders
+        for entry in read_manifest(folder)
         if entry.name.startswith(f"{name}-") and entry.role in conditions
     ]
 
@@ -135,11 +147,16 @@ def _marked(
     starts = range(0, len(clean), _CHUNK)
     console = Console(stderr=True)
     for start in track(
-        starts, f"marking {images.name}", console=console, disable=not console.is_terminal
+        starts,
+        f"marking {images.name}",
+        console=console,
+        disable=not console.is_terminal,
     ):
         file = out / f"{images.name}-{len(clean)}-{start}.npz"
         if not file.exists():
-            part = _marked_chunk(clean[start : start + _CHUNK], images.name, finder, keys)
+            part = _marked_chunk(
+                clean[start : start + _CHUNK], images.name, finder, keys
+            )
             aside = file.with_suffix(".part.npz")
             np.savez_compressed(aside, **part)
             aside.replace(file)
@@ -160,7 +177,9 @@ def _marked_chunk(
 ) -> dict[str, NDArray[np.generic]]:
     card = CARDS[name]
     originals = [
-        OpenInstance.of(_encoded(image, card.modalities[0], card.body_parts[1]), Limits())
+        OpenInstance.of(
+            _encoded(image, card.modalities[0], card.body_parts[1]), Limits()
+        )
         for image in clean
     ]
     started = time.monotonic()

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from pydicom import uid
 
-from dicom_node import binding, derivation, instance, pixel_data, private_block, windowing
+from dicom_node import (
+    binding,
+    derivation,
+    instance,
+    pixel_data,
+    private_block,
+    windowing,
+)
 from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
 from dicom_node.errors import (
     AlreadyMarkedError,
@@ -325,4 +332,3 @@ def _prove(file: Part10, prepared: _Prepared, keys: KeyProvider) -> None:
         raise MarkingError(
             "the marked object would not be restored exactly, so it is not sent"
         )
-

@@ -125,6 +125,7 @@ def _put_back(
     dataset = splice(marked.elements, changes)
     before = original.encoding.decode(original.elements)
     return marked.file.changed(
-        dataset, str(before.SOPInstanceUID), pixel_data.uncompressed(marked.file.transfer_syntax)
+        dataset,
+        str(before.SOPInstanceUID),
+        pixel_data.uncompressed(marked.file.transfer_syntax),
     )
-

@@ -120,7 +120,9 @@ class KeyFolder:
             raise KeyFolderError(f"{folder / _DERIVATION} cannot be read") from error
 
     @classmethod
-    def make(cls, folder: Path, random: Callable[[int], bytes] = os.urandom) -> KeyFolder:
+    def make(
+        cls, folder: Path, random: Callable[[int], bytes] = os.urandom
+    ) -> KeyFolder:
         """Make fresh keys in ``folder`` and return them.
 
         Raises:

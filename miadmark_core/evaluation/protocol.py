@@ -109,7 +109,11 @@ def judged(
     labels = images.labels
     answers = {
         name: predict(judge.network, _rgb(pixels), judge.size).argmax(dim=1).numpy()
-        for name, pixels in (("clean", clean), ("marked", marked), ("control", controls))
+        for name, pixels in (
+            ("clean", clean),
+            ("marked", marked),
+            ("control", controls),
+        )
     }
     right = answers["marked"] == labels
     was_right = answers["clean"] == labels

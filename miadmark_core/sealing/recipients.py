@@ -26,9 +26,7 @@ KEY_ID_SIZE: Final = 16
 STANZA_SIZE: Final = 80
 """Bytes of an X25519 stanza's body: 32 encapsulated, 32 sealed, a 16-byte tag."""
 
-_SUITE: Final = hpke.Suite(
-    hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM
-)
+_SUITE: Final = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
 @dataclass(frozen=True, slots=True)

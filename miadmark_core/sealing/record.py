@@ -126,7 +126,9 @@ def seal(
         ValueError: No recipient, or more than 64.
     """
     if not 1 <= len(recipients) <= MAX_STANZAS:
-        raise ValueError(f"{len(recipients)} recipients; 1 to {MAX_STANZAS} are possible")
+        raise ValueError(
+            f"{len(recipients)} recipients; 1 to {MAX_STANZAS} are possible"
+        )
     record_id, object_key = random(RECORD_ID_SIZE), random(_OBJECT_KEY_SIZE)
     keys = _derived(object_key, record_id, context)
     sealed_payload = b"".join(_sealed_chunks(payload, keys.encryption))

@@ -131,4 +131,3 @@ _HEAD: Final = frozenset({"head.weight", "head.bias"})
 
 def _with_tuples(entry: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-

@@ -105,7 +105,7 @@ class EncoderSurrogate:
         return self.network.features(resized(views, self.size))
 
 
-MARGIN_CAP = 4.0
+MARGIN_CAP = 2.0
 """In logits: where a surrogate counts as thoroughly misled and stops pulling."""
 
 

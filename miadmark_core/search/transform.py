@@ -59,5 +59,7 @@ def _turned(
 
 def _softened(x: Tensor, side: int) -> Tensor:
     """Return ``x`` scaled down to ``side`` and up again."""
-    small = functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+    small = functional.interpolate(
+        x, size=(side, side), mode="bilinear", antialias=True
+    )
     return functional.interpolate(small, size=x.shape[-2:], mode="bilinear")

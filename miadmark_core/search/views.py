@@ -66,13 +66,15 @@ def limit(image: Tensor) -> Tensor:
     grey = image.mean(dim=0)[None, None]
     mean = _blurred(grey, 9)
     deviation = (_blurred(grey * grey, 9) - mean * mean).clamp(min=0).sqrt()
-    texture = LOWEST_LIMIT + (1 - LOWEST_LIMIT) * (deviation / FULL_DEVIATION).clamp(max=1)
+    texture = LOWEST_LIMIT + (1 - LOWEST_LIMIT) * (deviation / FULL_DEVIATION).clamp(
+        max=1
+    )
     is_background = (deviation < FLAT_DEVIATION) & ((mean < 0.06) | (mean > 0.97))
     allowed = texture.masked_fill(is_background, 0.0)
     return functional.adaptive_avg_pool2d(allowed, GRID_SIDE)[0, 0]
 
 
-LOWEST_LIMIT: Final = 0.6
+LOWEST_LIMIT: Final = 0.9
 """The limit in perfectly smooth tissue."""
 
 FULL_DEVIATION: Final = 0.06

@@ -41,10 +41,10 @@ class Plan:
     batch: int = 32
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
-    adversary_rms: float = 0.0
-    """How strong an adversary the network has to bear while it trains: root mean square
-    of what is added to each image, of 0..1; 0 for none."""
+    start_seed: int = 1
+    """Of the weights that are not trained already."""
     seed: int = 0
+    """Of the order of the images, and of how they are varied."""
 
 
 def train(
@@ -95,8 +95,6 @@ def train(
             x = varied(pixels[chosen].float() / 255, plan.size, generator)
             x = x.to(device, memory_format=torch.channels_last)
             y = labels[chosen].to(device)
-            if plan.adversary_rms:
-                x = opposed(network, x, y, plan.adversary_rms)
             loss = functional.cross_entropy(
                 network(x), y, label_smoothing=plan.label_smoothing
             )
@@ -142,7 +140,10 @@ def predict(network: Classifier, pixels: NDArray[np.uint8], size: int) -> Tensor
     for start in range(0, len(pixels), 64):
         x = torch.from_numpy(pixels[start : start + 64]).permute(0, 3, 1, 2)
         x = functional.interpolate(
-            x.to(device).float() / 255, size=(size, size), mode="bilinear", antialias=True
+            x.to(device).float() / 255,
+            size=(size, size),
+            mode="bilinear",
+            antialias=True,
         )
         x = x.contiguous(memory_format=torch.channels_last)
         logits.append(network(x).float().cpu())
@@ -179,37 +180,6 @@ def varied(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     x = x * contrast.view(-1, 1, 1, 1) + light.view(-1, 1, 1, 1)
     noise = torch.randn(x.shape, generator=generator)
     return (x + noise * between(0, 0.03).view(-1, 1, 1, 1)).clamp(0, 1)
-
-
-ADVERSARY_STEPS = 2
-
-
-def opposed(network: Classifier, x: Tensor, label: Tensor, rms: float) -> Tensor:
-    """Return each image with what makes ``network`` err most, as far as it looks.
-
-    A network that learns from these looks at coarser and more sensible things, which
-    other networks look at too: what misleads it misleads them.
-
-    Args:
-        network: Any mode; its weights get no gradient from this.
-        x: ``(batch, 3, rows, columns)``, 0..1.
-        label: ``(batch,)``, int64.
-        rms: Root mean square of what is added, the same in all channels, of 0..1.
-
-    Source:
-        Madry et al., 2018, arXiv:1706.06083, with few steps and a Euclidean ball; that
-        a little of it makes surrogates transfer: arXiv:2307.07873.
-    """
-    added = torch.zeros_like(x[:, :1])
-    for _ in range(ADVERSARY_STEPS):
-        added.requires_grad_(requires_grad=True)
-        loss = functional.cross_entropy(network((x + added).clamp(0, 1)), label)
-        (gradient,) = torch.autograd.grad(loss, added)
-        size = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-        added = added.detach() + 0.75 * rms * gradient / size.clamp(min=1e-12)
-        size = added.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-        added = added * (rms / size.clamp(min=1e-12)).clamp(max=1)
-    return (x + added).clamp(0, 1)
 
 
 def _save(path: Path, state: dict[str, object]) -> None:

@@ -28,10 +28,14 @@ CONTEXT = b"an object"
 
 @dataclass
 class Site:
-    identity: Identity = field(default_factory=lambda: Identity(X25519PrivateKey.generate()))
+    identity: Identity = field(
+        default_factory=lambda: Identity(X25519PrivateKey.generate())
+    )
     signer: Signer = field(default_factory=lambda: Signer(Ed25519PrivateKey.generate()))
 
-    def seal(self, payload: bytes, *others: Site, context: bytes = CONTEXT) -> SealedRecord:
+    def seal(
+        self, payload: bytes, *others: Site, context: bytes = CONTEXT
+    ) -> SealedRecord:
         recipients = [site.identity.recipient() for site in (self, *others)]
         return seal(
             payload,
@@ -42,7 +46,9 @@ class Site:
             random=os.urandom,
         )
 
-    def open(self, record: SealedRecord, *trusted: Site, context: bytes = CONTEXT) -> bytes:
+    def open(
+        self, record: SealedRecord, *trusted: Site, context: bytes = CONTEXT
+    ) -> bytes:
         keys = [site.signer.private_key.public_key() for site in (trusted or (self,))]
         return unseal(
             record,

@@ -53,7 +53,7 @@ def test_a_splice_is_undone_by_what_it_took_out(data: st.DataObject) -> None:
     before = scan(encoding.encode(a_dataset()), encoding, Limits())
     tags = before.tags()
     removed = data.draw(st.sets(st.sampled_from(tags)))
-    new = data.draw(st.sets(st.integers(0x00080000, 0x7FE10000)) .map(set))
+    new = data.draw(st.sets(st.integers(0x00080000, 0x7FE10000)).map(set))
     changes: dict[int, bytes | None] = dict.fromkeys(removed)
     changes |= {t: header(t, "OB", 2, encoding) + b"ab" for t in new}
     after = scan(splice(before, changes), encoding, Limits())
@@ -92,7 +92,8 @@ HOSTILE = {
     "twice": element(0x00100010, b"PN", 0) * 2,
     "a sequence without an end": SEQUENCE + ITEM,
     "nested without an end": (SEQUENCE + ITEM) * 5000,
-    "undefined length of a number": element(0x00280010, b"UN", 0xFFFFFFFF) + b"12345678",
+    "undefined length of a number": element(0x00280010, b"UN", 0xFFFFFFFF)
+    + b"12345678",
     "too many elements": b"".join(
         element(0x00110000 + n, b"LO", 0) for n in range(0x1100, 0x6100)
     ),

@@ -41,7 +41,9 @@ def layouts(draw: st.DrawFn) -> PixelLayout:
 
 
 @given(layouts(), st.data())
-def test_encode_undoes_decode_for_any_bytes(layout: PixelLayout, data: st.DataObject) -> None:
+def test_encode_undoes_decode_for_any_bytes(
+    layout: PixelLayout, data: st.DataObject
+) -> None:
     size = layout.size + layout.size % 2
     pixel_data = data.draw(st.binary(min_size=size, max_size=size + 4))
     if len(pixel_data) % 2:
@@ -60,7 +62,12 @@ def test_other_values_leave_every_other_bit_alone(
     size = layout.size + layout.size % 2
     pixel_data = data.draw(st.binary(min_size=size, max_size=size))
     image = decode(pixel_data, layout).image
-    flipped = replace(image, pixels=(image.values.lower + image.values.upper - image.pixels).astype(image.pixels.dtype))
+    flipped = replace(
+        image,
+        pixels=(image.values.lower + image.values.upper - image.pixels).astype(
+            image.pixels.dtype
+        ),
+    )
     changed = encode(flipped, pixel_data, layout, has_foreign_bits=True)
     back = decode(changed, layout).image
     np.testing.assert_array_equal(back.pixels, flipped.pixels)

@@ -1,0 +1,44 @@
+# The two commands: `make demo` shows what it does, `make test` checks that it does it.
+# Each makes the virtual environment it needs from the lock file.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint unit peers lock clean
+
+demo: $(VENV)/.made
+	$(BIN)/miadmark demo
+
+test: peers lint
+	$(BIN)/python -m pytest
+
+unit: $(VENV)/.made
+	$(BIN)/python -m pytest tests/unit tests/contract
+
+lint: $(VENV)/.made
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/.made: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	touch $@
+
+# The other makes of software that the tests talk to, where Debian has them and we may.
+peers: $(VENV)/.made
+	@if command -v storescp >/dev/null && command -v Orthanc >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq dcmtk orthanc >/dev/null; \
+	else echo "DCMTK or Orthanc is not installed: the tests marked 'peers' are left" \
+	  "out (apt-get install dcmtk orthanc)"; fi
+
+# Exact versions of everything, for the environment at hand.
+lock: $(VENV)/.made
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf $(VENV) demo-output

@@ -1,0 +1,245 @@
+"""What bad input gets: a named error with a sentence, and nothing written.
+
+Marks here are hurried: two steps of the search, the shipped weights.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node import private_block
+from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
+from dicom_node.errors import (
+    AlreadyMarkedError,
+    LostRecordError,
+    MalformedObjectError,
+    NotAnImageError,
+    NotMarkedError,
+)
+from dicom_node.filters.mark import MarkedInstance
+from dicom_node.filters.strip import strip
+from dicom_node.instance import OpenInstance
+from dicom_node.keys.file import KeyFolder
+from miadmark_core.errors import (
+    DamagedSealError,
+    NoStanzaError,
+    SealError,
+    UntrustedSignerError,
+)
+from tests.conftest import opened
+
+MarkOne = Callable[[OpenInstance], MarkedInstance]
+
+
+def sent(marked: MarkedInstance) -> OpenInstance:
+    return OpenInstance.of(marked.file.to_bytes(), Limits())
+
+
+def with_dataset(instance: OpenInstance, dataset: bytes) -> OpenInstance:
+    identity = instance.identity()
+    file = instance.file.changed(
+        dataset, identity.sop_instance_uid, instance.file.transfer_syntax
+    )
+    return OpenInstance.of(file.to_bytes(), Limits())
+
+
+def restored(instance: OpenInstance, keys: KeyFolder) -> bytes:
+    back = strip(instance, identities=keys.identities(), trusted=keys.trusted())
+    return back.file.dataset
+
+
+@pytest.fixture(scope="module")
+def ct(images: Path, mark_one: MarkOne) -> MarkedInstance:
+    return mark_one(opened(images / "ct.dcm"))
+
+
+def test_the_original_comes_back_byte_for_byte(
+    ct: MarkedInstance, images: Path, keys: KeyFolder
+) -> None:
+    original = opened(images / "ct.dcm")
+    assert restored(sent(ct), keys) == original.file.dataset
+    assert sent(ct).elements.value_of(PIXEL_DATA) != original.elements.value_of(
+        PIXEL_DATA
+    )
+
+
+def test_a_marked_object_says_so(ct: MarkedInstance, images: Path) -> None:
+    original = dcmread(images / "ct.dcm")
+    dataset = sent(ct).file.encoding.decode(ct.file.dataset)
+    assert dataset.ImageType[0] == "DERIVED"
+    assert dataset.SOPInstanceUID != original.SOPInstanceUID
+    assert dataset.SOPInstanceUID == ct.file.meta.MediaStorageSOPInstanceUID
+    source = dataset.SourceImageSequence[-1]
+    assert source.ReferencedSOPInstanceUID == original.SOPInstanceUID
+    assert source.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+    equipment = dataset.ContributingEquipmentSequence[-1]
+    assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109103"
+    assert "adversarial mark" in dataset.DerivationDescription
+    assert "PatientIdentityRemoved" not in dataset
+
+
+def test_the_same_original_gets_the_same_uid_and_pixels(
+    ct: MarkedInstance, images: Path, mark_one: MarkOne
+) -> None:
+    again = mark_one(opened(images / "ct.dcm"))
+    assert again.sop_instance_uid == ct.sop_instance_uid
+    assert again.marked_digest == ct.marked_digest
+
+
+def test_a_file_that_is_no_dicom_is_refused() -> None:
+    with pytest.raises(MalformedObjectError, match="not a DICOM file"):
+        OpenInstance.of(b"\x89PNG" + bytes(1000), Limits())
+
+
+def test_truncated_pixel_data_is_refused(images: Path) -> None:
+    encoded = (images / "ct.dcm").read_bytes()
+    with pytest.raises(MalformedObjectError) as caught:
+        OpenInstance.of(encoded[:-100], Limits())
+    assert "cut short" in caught.value.hint
+
+
+def test_pixel_data_too_short_for_its_image_is_refused(
+    images: Path, mark_one: MarkOne
+) -> None:
+    ct = opened(images / "ct.dcm")
+    rows = b"\x28\x00\x10\x00US\x02\x00\xff\x0f"
+    taller = with_dataset(ct, splice(ct.elements, {0x00280010: rows}))
+    with pytest.raises(MalformedObjectError, match="its image takes"):
+        mark_one(taller)
+
+
+def test_an_object_without_pixels_is_named(images: Path, mark_one: MarkOne) -> None:
+    with pytest.raises(NotAnImageError):
+        mark_one(opened(images / "report-sr.dcm"))
+
+
+def test_a_marked_object_is_not_marked_again(
+    ct: MarkedInstance, mark_one: MarkOne
+) -> None:
+    with pytest.raises(AlreadyMarkedError):
+        mark_one(sent(ct))
+
+
+def test_an_unmarked_object_has_nothing_to_strip(images: Path, keys: KeyFolder) -> None:
+    with pytest.raises(NotMarkedError):
+        restored(opened(images / "ct.dcm"), keys)
+
+
+def test_a_wrong_identity_is_refused(
+    ct: MarkedInstance, keys: KeyFolder, tmp_path: Path
+) -> None:
+    other = KeyFolder.make(tmp_path / "keys")
+    with pytest.raises(UntrustedSignerError):
+        restored(sent(ct), other)
+    with pytest.raises(NoStanzaError):
+        strip(sent(ct), identities=other.identities(), trusted=keys.trusted())
+
+
+def test_a_record_moved_to_another_object_is_refused(
+    ct: MarkedInstance, images: Path, mark_one: MarkOne, keys: KeyFolder
+) -> None:
+    other = sent(mark_one(opened(images / "chest-xray-normal.dcm")))
+    stolen = private_block.new_block(opened(images / "ct.dcm").elements, ct.record)
+    moved = with_dataset(other, splice(other.elements, stolen))
+    with pytest.raises(DamagedSealError, match="another object"):
+        restored(moved, keys)
+
+
+def test_one_flipped_pixel_is_refused(ct: MarkedInstance, keys: KeyFolder) -> None:
+    encoded = bytearray(ct.file.to_bytes())
+    encoded[-1000] ^= 1
+    with pytest.raises(DamagedSealError):
+        restored(OpenInstance.of(bytes(encoded), Limits()), keys)
+
+
+def test_a_renamed_object_is_refused(ct: MarkedInstance, keys: KeyFolder) -> None:
+    marked = sent(ct)
+    name = Dataset()
+    name.SOPInstanceUID = "1.2.3.4"
+    encoding = marked.file.encoding
+    element = scan(encoding.encode(name), encoding, Limits()).bytes_of(0x00080018)
+    renamed = with_dataset(marked, splice(marked.elements, {0x00080018: element}))
+    with pytest.raises(DamagedSealError):
+        restored(renamed, keys)
+
+
+def test_what_lossy_compression_has_touched_is_refused(
+    images: Path, mark_one: MarkOne, keys: KeyFolder
+) -> None:
+    """JPEG at quality 95 and back, as a careless archive does."""
+    import io
+
+    from PIL import Image
+
+    marked = sent(mark_one(opened(images / "chest-xray-normal.dcm")))
+    element = marked.elements.get(PIXEL_DATA)
+    assert element is not None
+    pixels = np.frombuffer(marked.elements.value_of(PIXEL_DATA), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.reshape(224, 224)).save(buffer, "JPEG", quality=95)
+    lossy = np.asarray(Image.open(buffer)).tobytes()
+    assert lossy != pixels.tobytes()
+    whole = marked.elements.bytes_of(PIXEL_DATA)
+    changed = {PIXEL_DATA: whole[: element.value - element.start] + lossy}
+    with pytest.raises(DamagedSealError):
+        restored(with_dataset(marked, splice(marked.elements, changed)), keys)
+
+
+def test_a_dropped_block_is_found_in_the_ledger_or_refused(
+    ct: MarkedInstance, images: Path, keys: KeyFolder
+) -> None:
+    marked = sent(ct)
+    block = private_block.tags(marked.elements)
+    bare = with_dataset(marked, splice(marked.elements, dict.fromkeys(block)))
+    with pytest.raises(LostRecordError):
+        restored(bare, keys)
+    ledger = {ct.marked_digest: ct.record}
+    back = strip(
+        bare, identities=keys.identities(), trusted=keys.trusted(), lookup=ledger.get
+    )
+    assert back.is_from_ledger
+    assert back.file.dataset == opened(images / "ct.dcm").file.dataset
+
+
+def test_every_flipped_bit_of_the_block_is_refused(
+    ct: MarkedInstance, keys: KeyFolder
+) -> None:
+    encoded = ct.file.to_bytes()
+    starts = [encoded.find(part) for part in ct.record]
+    positions = [
+        start + offset
+        for start, part in zip(starts, ct.record, strict=True)
+        for offset in range(0, len(part), max(1, len(part) // 100))
+    ]
+    for position in positions:
+        changed = bytearray(encoded)
+        changed[position] ^= 1 << position % 8
+        with pytest.raises((SealError, MalformedObjectError)):
+            restored(OpenInstance.of(bytes(changed), Limits()), keys)
+
+
+@pytest.mark.peers
+@pytest.mark.usefixtures("peers")
+@pytest.mark.parametrize("syntax", ["+ti", "+tb"], ids=["implicit", "big endian"])
+def test_an_archive_may_re_encode_the_object(
+    ct: MarkedInstance, images: Path, keys: KeyFolder, tmp_path: Path, syntax: str
+) -> None:
+    path, again = tmp_path / "sent.dcm", tmp_path / "again.dcm"
+    path.write_bytes(ct.file.to_bytes())
+    subprocess.run(["dcmconv", syntax, path, again], check=True)
+    back = strip(opened(again), identities=keys.identities(), trusted=keys.trusted())
+    original = dcmread(images / "ct.dcm")
+    restored_values = back.file.encoding.decode(back.file.dataset)
+    assert set(restored_values.keys()) == set(original.keys())
+    for element in original:
+        if element.tag != PIXEL_DATA:
+            assert restored_values[element.tag].value == element.value, element.tag
+    image = back.image.pixels.reshape(original.pixel_array.shape)
+    np.testing.assert_array_equal(image, original.pixel_array)

@@ -1,0 +1,266 @@
+"""A node, real peers, real associations on loopback; and what a kill loses: nothing.
+
+The archive and the research archive are DCMTK's storescp where it is installed (see
+:mod:`dicom_node.demo.loopback`); the PACS is its storescu.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from dicom_node.config import Destination
+from dicom_node.demo.loopback import (
+    LOOPBACK,
+    MARKING,
+    STRIPPING,
+    Loopback,
+    await_that,
+    make_certificate,
+)
+from dicom_node.demo.selftest import pixels, send
+from dicom_node.errors import NodeError, SendRefusedError
+from dicom_node.node import State
+from dicom_node.queue.job import JobState
+from dicom_node.scu import Sending
+
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
+
+
+@pytest.fixture
+def loopback(tmp_path: Path) -> Iterator[Loopback]:
+    with Loopback(tmp_path / "loopback") as running:
+        yield running
+
+
+def storescu(loopback: Loopback, paths: list[Path], called: str = MARKING) -> str:
+    """Send as a PACS would; return what it had to say."""
+    port = str(loopback.ports["node"])
+    command = ["storescu", "-v", "-R", "-aet", "PACS", "-aec", called, LOOPBACK, port]
+    done = subprocess.run(
+        [*command, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TCP_NODELAY": "1"},
+    )
+    return done.stdout + done.stderr
+
+
+def a_study(images: Path, folder: Path, copies: int) -> list[Path]:
+    """The same small image many times, under names of its own."""
+    folder.mkdir()
+    paths = []
+    for number in range(copies):
+        one = dcmread(images / "chest-xray-normal.dcm")
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        one.InstanceNumber = number + 1
+        paths.append(folder / f"{number}.dcm")
+        one.save_as(paths[-1])
+    return paths
+
+
+def sources(paths: list[Path]) -> list[str]:
+    return sorted(
+        str(dcmread(p).SourceImageSequence[-1].ReferencedSOPInstanceUID) for p in paths
+    )
+
+
+def values(path: Path) -> dict[str, object]:
+    """Every element but the trailing padding, which DCMTK's sender leaves out."""
+    return {
+        e.keyword or str(e.tag): e.value for e in dcmread(path) if e.tag != 0xFFFCFFFC
+    }
+
+
+def uids(paths: list[Path]) -> list[str]:
+    return sorted(str(dcmread(path).SOPInstanceUID) for path in paths)
+
+
+def worker_of(loopback: Loopback) -> int:
+    """The process that filters and sends: the node's only child."""
+    node = loopback.processes[-1].pid
+
+    def children() -> list[int]:
+        listed = Path(f"/proc/{node}/task/{node}/children").read_text("ascii")
+        return [int(pid) for pid in listed.split()]
+
+    await_that(lambda: bool(children()), "a worker")
+    return children()[0]
+
+
+def test_a_study_goes_out_marked_and_comes_back_original(
+    loopback: Loopback, images: Path
+) -> None:
+    study = sorted(images.glob("*.dcm"))
+    assert storescu(loopback, study).count("(Success)") == len(study)
+    loopback.await_sent(len(study))
+    for path in loopback.received("research"):
+        if "PixelData" in dcmread(path):
+            assert dcmread(path).DerivationCodeSequence[-1].CodeValue == "MARK"
+    storescu(loopback, loopback.received("research"), STRIPPING)
+    loopback.await_sent(2 * len(study))
+    restored = {
+        values(path)["SOPInstanceUID"]: values(path)
+        for path in loopback.received("archive")
+    }
+    assert restored == {values(path)["SOPInstanceUID"]: values(path) for path in study}
+    clean = {pixels(path) for path in study if "PixelData" in dcmread(path)}
+    for path in loopback.received("research"):
+        assert "PixelData" not in dcmread(path) or pixels(path) not in clean
+
+
+def test_an_echo_is_answered(loopback: Loopback) -> None:
+    port = str(loopback.ports["node"])
+    subprocess.run(["echoscu", "-aec", MARKING, LOOPBACK, port], check=True)
+
+
+def test_what_no_route_is_for_is_refused(loopback: Loopback, images: Path) -> None:
+    node = Destination(
+        name="node", ae_title="SOMEBODY", host=LOOPBACK, port=loopback.ports["node"]
+    )
+    with (
+        Sending(node, "PACS") as sending,
+        pytest.raises(SendRefusedError, match="0124"),
+    ):
+        sending.send(images / "ct.dcm")
+    assert sum(loopback.counts().values()) == 0
+
+
+def test_what_cannot_be_marked_is_held_and_never_sent(
+    loopback: Loopback, images: Path, tmp_path: Path
+) -> None:
+    flat = dcmread(images / "chest-xray-normal.dcm")
+    flat.PixelData = bytes(len(flat.PixelData))
+    flat.save_as(tmp_path / "flat.dcm")
+    storescu(loopback, [tmp_path / "flat.dcm"])
+    await_that(lambda: loopback.counts()[JobState.HELD] == 1, "the hold")
+    assert loopback.received("research") == []
+    report = subprocess.run(
+        [sys.executable, "-m", "dicom_node", "status", "--config", loopback.config],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "1 held" in report
+    assert "too few for a mark" in report
+
+
+def test_originals_go_to_the_certificate_that_was_granted_and_no_other(
+    loopback: Loopback, images: Path
+) -> None:
+    """The archive's title and address stay; behind them is somebody else."""
+    send(loopback, [images / "ct.dcm"], MARKING)
+    loopback.await_sent(1)
+    with State(loopback.folder / "state").grants() as grants:
+        (grant,) = grants.all()
+        grants.revoke(grant.id, revoked_by="test", now=datetime.now(UTC))
+        grants.add(
+            ae_title="ARCHIVE",
+            fingerprint="00" * 32,
+            address="",
+            not_after=grant.not_after,
+            granted_by="test",
+            now=datetime.now(UTC),
+        )
+    storescu(loopback, loopback.received("research"), STRIPPING)
+    await_that(lambda: loopback.counts()[JobState.HELD] == 1, "the hold")
+    assert loopback.received("archive") == []
+
+
+def test_an_impostor_without_the_certificate_gets_nothing(
+    loopback: Loopback, images: Path
+) -> None:
+    send(loopback, [images / "ct.dcm"], MARKING)
+    loopback.await_sent(1)
+    make_certificate(loopback.folder, "archive")  # the archive shows another one
+    storescu(loopback, loopback.received("research"), STRIPPING)
+    time.sleep(3)
+    assert loopback.received("archive") == []
+    assert loopback.counts()[JobState.SENT] == 1
+
+
+@pytest.mark.parametrize("killed", ["worker", "node"])
+def test_a_kill_in_mid_study_loses_nothing(
+    loopback: Loopback, images: Path, tmp_path: Path, killed: str
+) -> None:
+    study = a_study(images, tmp_path / "study", 10)
+    worker = worker_of(loopback)
+    send(loopback, study[:5], MARKING)
+    loopback.await_sent(1)
+    if killed == "worker":
+        os.kill(worker, signal.SIGKILL)
+    else:
+        loopback.processes[-1].kill()
+        loopback.processes[-1].wait()
+        loopback.start_node()
+
+    def is_up() -> bool:
+        try:
+            send(loopback, study[5:], MARKING)
+        except NodeError:
+            return False
+        return True
+
+    await_that(is_up, "the node")
+    loopback.await_sent(10)
+    received = loopback.received("research")
+    assert sources(received) == uids(study)
+    assert len({dcmread(path).SOPInstanceUID for path in received}) == 10
+    await_that(
+        lambda: not list((loopback.folder / "state" / "spool").glob("*.dcm")),
+        "an empty spool",
+    )
+
+
+def test_an_unreachable_destination_is_tried_again(
+    tmp_path: Path, images: Path
+) -> None:
+    with Loopback(tmp_path / "loopback") as loopback:
+        research = loopback.processes[0]
+        research.terminate()
+        research.wait()
+        send(loopback, [images / "chest-xray-normal.dcm"], MARKING)
+        log = loopback.folder / "node.log"
+        await_that(lambda: "again instance=" in log.read_text("utf-8"), "a failed try")
+        assert loopback.counts()[JobState.SENT] == 0
+        loopback._receiver("research", "RESEARCH")
+        loopback.await_sent(1)
+        assert len(loopback.received("research")) == 1
+
+
+def test_no_patient_is_named_in_a_log(
+    loopback: Loopback, images: Path, tmp_path: Path
+) -> None:
+    canary = dcmread(images / "chest-xray-normal.dcm")
+    canary.PatientName, canary.PatientID = "CANARY^BIRD", "CANARY-1"
+    canary.PatientBirthDate = "19010203"
+    canary.save_as(tmp_path / "canary.dcm")
+    send(loopback, [tmp_path / "canary.dcm"], MARKING)
+    loopback.await_sent(1)
+    log = (loopback.folder / "node.log").read_text("utf-8")
+    assert "CANARY" not in log
+    assert "19010203" not in log
+    assert str(canary.SOPInstanceUID) in log
+
+
+def test_inspect_needs_no_key(images: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dicom_node", "inspect", "--json", images / "ct.dcm"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["marked"] is False
+    assert not list(tmp_path.iterdir())
