@@ -268,11 +268,11 @@ def _tell(
     ):
         told[outcome.status] += 1
         if as_json:
-            print(json.dumps(outcome.as_json()), flush=True)  # noqa: T201
+            print(json.dumps(outcome.as_json()), flush=True)
         if outcome.status == "failed":
             _complain(f"{outcome.source}: {outcome.reason}", outcome.hint)
     if not as_json:
-        print(", ".join(f"{n} {status}" for status, n in told.items()) or "no files")  # noqa: T201
+        print(", ".join(f"{n} {status}" for status, n in told.items()) or "no files")
     return 1 if told["failed"] else 0
 
 
@@ -288,11 +288,11 @@ def _inspect(options: argparse.Namespace) -> int:
             code = 1
             continue
         if options.json:
-            print(json.dumps({"in": str(path), **facts}))  # noqa: T201
+            print(json.dumps({"in": str(path), **facts}))
         else:
-            print(path)  # noqa: T201
+            print(path)
             for name, value in facts.items():
-                print(f"  {name.replace('_', ' ')}: {value}")  # noqa: T201
+                print(f"  {name.replace('_', ' ')}: {value}")
     return code
 
 
@@ -301,27 +301,27 @@ def _keys_init(options: argparse.Namespace) -> int:
 
     folder = options.state / "keys"
     made = KeyFolder.make(folder)
-    print(f"made keys in {folder}; fingerprint {made.site('').fingerprint}")  # noqa: T201
-    print("Back this folder up now: what is sealed to it opens with nothing else.")  # noqa: T201
+    print(f"made keys in {folder}; fingerprint {made.site('').fingerprint}")
+    print("Back this folder up now: what is sealed to it opens with nothing else.")
     return 0
 
 
 def _keys_export(options: argparse.Namespace) -> int:
     text = _state(options.state).keys().site(options.name).to_text()
     if options.out is None:
-        print(text, end="")  # noqa: T201
+        print(text, end="")
     else:
         options.out.write_text(text, "utf-8")
-        print(f"wrote {options.out}: public keys, nothing secret")  # noqa: T201
+        print(f"wrote {options.out}: public keys, nothing secret")
     return 0
 
 
 def _keys_list(options: argparse.Namespace) -> int:
     keys = _state(options.state).keys()
-    print(f"this site: fingerprint {keys.site('').fingerprint}")  # noqa: T201
+    print(f"this site: fingerprint {keys.site('').fingerprint}")
     for part, sites in (("sealed to", "recipients"), ("trusted", "trusted")):
         for site in keys.sites(sites):
-            print(f"{part}: {site.name}, fingerprint {site.fingerprint}")  # noqa: T201
+            print(f"{part}: {site.name}, fingerprint {site.fingerprint}")
     return 0
 
 
@@ -333,7 +333,7 @@ def _keys_add(
     site = read_site(options.file)
     keys = _state(options.state).keys()
     keys.add_site(site, as_recipient=as_recipient, as_trusted=as_trusted)
-    print(f"{site.name}: compare its fingerprint by telephone: {site.fingerprint}")  # noqa: T201
+    print(f"{site.name}: compare its fingerprint by telephone: {site.fingerprint}")
     return 0
 
 
@@ -362,7 +362,7 @@ def _grant_add(options: argparse.Namespace) -> int:
             granted_by=_user(),
             now=_now(),
         )
-    print(f"grant {number} for {options.ae_title}, {options.days} days")  # noqa: T201
+    print(f"grant {number} for {options.ae_title}, {options.days} days")
     return 0
 
 
@@ -373,7 +373,7 @@ def _grant_list(options: argparse.Namespace) -> int:
             state = (
                 "revoked" if grant.is_revoked else f"until {grant.not_after:%Y-%m-%d}"
             )
-            print(f"{grant.id}: {grant.ae_title}, {to}, {state}, by {grant.granted_by}")  # noqa: T201
+            print(f"{grant.id}: {grant.ae_title}, {to}, {state}, by {grant.granted_by}")
     return 0
 
 
@@ -383,7 +383,7 @@ def _grant_revoke(options: argparse.Namespace) -> int:
             raise NodeError(
                 f"there is no grant {options.id}", hint="miadmark grant list"
             )
-    print(f"grant {options.id} is revoked; what was sent before stays sent")  # noqa: T201
+    print(f"grant {options.id} is revoked; what was sent before stays sent")
     return 0
 
 
@@ -397,7 +397,7 @@ def _serve(options: argparse.Namespace) -> int:
     def ready(port: int) -> None:
         print(
             f"{config.node.ae_title} listens on {config.node.bind}:{port}", flush=True
-        )  # noqa: T201
+        )
 
     serve(config, options.config, ready)
     return 0
@@ -417,9 +417,9 @@ def _status(options: argparse.Namespace) -> int:
 
     queue = _state(load(options.config).node.state).queue()
     counts = {state.value: count for state, count in queue.counts().items()}
-    print(", ".join(f"{count} {state}" for state, count in counts.items()))  # noqa: T201
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
     for uid, route, reason in queue.held():
-        print(f"held {uid} on {route}: {reason}")  # noqa: T201
+        print(f"held {uid} on {route}: {reason}")
     queue.close()
     return 0
 
@@ -473,6 +473,6 @@ def _user() -> str:
 
 
 def _complain(message: str, hint: str) -> None:
-    print(f"miadmark: error: {message}", file=sys.stderr)  # noqa: T201
+    print(f"miadmark: error: {message}", file=sys.stderr)
     if hint:
-        print(f"miadmark: hint: {hint}", file=sys.stderr)  # noqa: T201
+        print(f"miadmark: hint: {hint}", file=sys.stderr)

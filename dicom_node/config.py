@@ -234,7 +234,7 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
 def _member(key: str, value: object) -> StrEnum:
     kind = _ENUMS[key]
     try:
-        return kind(value)
+        return kind(str(value))
     except ValueError as error:
         raise ConfigError(
             f"{key} = {value!r}", hint=f"One of: {', '.join(kind)}."

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dicom_node.errors import MalformedObjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from dicom_node.part10 import Encoding
 
@@ -72,7 +72,7 @@ class Elements:
         """Say whether there is an element ``tag``."""
         return tag in self._by_tag
 
-    def __iter__(self) -> Iterable[Element]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Element]:
         """Go through the elements in ascending order of their tags."""
         return iter(self._by_tag.values())
 
@@ -122,7 +122,7 @@ def splice(elements: Elements, changes: Mapping[int, bytes | None]) -> bytes:
     new = sorted(tag for tag, element in changes.items() if element is not None)
     position = 0
     copied_to = 0
-    for element in elements:  # type: ignore[attr-defined]
+    for element in elements:
         while position < len(new) and new[position] < element.tag:
             parts.append(view[copied_to : element.start])
             copied_to = element.start
@@ -165,7 +165,9 @@ class _Scanner:
         position, end = 0, len(self.encoded)
         last = -1
         while position < end:
-            element = self.element(position, end, self.encoding.is_implicit_vr, depth=0)
+            element = self.element(
+                position, end, is_implicit=self.encoding.is_implicit_vr, depth=0
+            )
             if element.tag <= last:
                 raise MalformedObjectError(
                     f"element {_named(element.tag)} stands out of order",
@@ -177,7 +179,13 @@ class _Scanner:
             last, position = element.tag, element.end
         return Elements(self.encoded, self.encoding, found)
 
-    def element(self, start: int, end: int, is_implicit: bool, depth: int) -> Element:  # noqa: FBT001
+    def element(
+        self,
+        start: int,
+        end: int,
+        is_implicit: bool,
+        depth: int,
+    ) -> Element:
         tag = self.read_tag(start, end)
         vr = b""
         if is_implicit:
@@ -194,7 +202,9 @@ class _Scanner:
                 value, length = start + 8, self.read(self.short, start + 6, end)
         is_undefined = length == UNDEFINED
         if is_undefined:
-            value_end = self.undefined(tag, vr, value, end, is_implicit, depth)
+            value_end = self.undefined(
+                tag, vr, value, end, is_implicit=is_implicit, depth=depth
+            )
         else:
             value_end = value + length
             if value_end > end:
@@ -211,7 +221,8 @@ class _Scanner:
         vr: bytes,
         start: int,
         end: int,
-        is_implicit: bool,  # noqa: FBT001
+        *,
+        is_implicit: bool,
         depth: int,
     ) -> int:
         """Return where a value of undefined length ends, its delimiter included."""
@@ -242,16 +253,26 @@ class _Scanner:
             elif is_encapsulated:
                 raise MalformedObjectError("a fragment of undefined length")
             else:
-                position = self.item(position, end, inner_implicit, depth + 1)
+                position = self.item(
+                    position, end, is_implicit=inner_implicit, depth=depth + 1
+                )
 
-    def item(self, position: int, end: int, is_implicit: bool, depth: int) -> int:  # noqa: FBT001
+    def item(
+        self,
+        position: int,
+        end: int,
+        is_implicit: bool,
+        depth: int,
+    ) -> int:
         while True:
             if self.read_tag(position, end) == _ITEM_END:
                 return position + 8
             self.items += 1
             if self.items > self.limits.items:
                 raise MalformedObjectError(f"more than {self.limits.items} items")
-            position = self.element(position, end, is_implicit, depth).end
+            position = self.element(
+                position, end, is_implicit=is_implicit, depth=depth
+            ).end
 
     def read_tag(self, position: int, end: int) -> int:
         if position + 8 > end:

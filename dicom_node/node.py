@@ -258,7 +258,7 @@ def _supervise(
         "--config",
         str(config_path),
     ]
-    process = subprocess.Popen(command)  # noqa: S603 our own program
+    process = subprocess.Popen(command)  # noqa: S603
     ready()
     while not stopping.wait(0.2):
         if process.poll() is not None:

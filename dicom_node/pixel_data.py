@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from pydicom import uid
-from pydicom.pixels.decoders import RLELosslessDecoder
+from pydicom.pixels.decoders.base import get_decoder
 
 from dicom_node.elements import PIXEL_DATA, header
 from dicom_node.errors import (
@@ -262,7 +262,7 @@ def encode(
         encoded = pairs.view("<u2").astype(">u2").tobytes()
         return encoded + pixel_data[len(encoded) :]
     order = "<" if layout.is_little_endian else ">"
-    encoded = words.astype(words.dtype.newbyteorder(order)).tobytes()
+    encoded = words.astype(f"{order}u{words.dtype.itemsize}").tobytes()
     return encoded + pixel_data[layout.size :]
 
 
@@ -323,33 +323,35 @@ def _fields(words: Words, layout: PixelLayout) -> NDArray[np.integer[Any]]:
     top = word_bits - 1 - layout.high_bit
     fields = (words << words.dtype.type(top)).view(signed)
     fields = fields >> signed.type(word_bits - layout.bits_stored)
-    return fields.astype(layout.values.dtype)
+    values: NDArray[np.integer[Any]] = fields.astype(layout.values.dtype)
+    return values
 
 
 def _as_words(fields: NDArray[np.integer[Any]], layout: PixelLayout) -> Words:
     """Return each value in its place, the bits above repeating its sign."""
     word = np.dtype(f"u{layout.bits_allocated // 8}")
-    return fields.astype(word) << word.type(layout.shift)
+    words: Words = fields.astype(word) << word.type(layout.shift)
+    return words
 
 
 def _from_rle(elements: Elements, layout: PixelLayout) -> bytes:
     """Return RLE Lossless Pixel Data as native, interleaved as the object says."""
+    options: dict[str, Any] = {
+        "transfer_syntax_uid": uid.RLELossless,
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "number_of_frames": layout.frames,
+        "samples_per_pixel": layout.samples,
+        "photometric_interpretation": layout.photometric_interpretation,
+        "planar_configuration": 0,
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "pixel_representation": int(layout.is_signed),
+        "pixel_keyword": "PixelData",
+    }
+    stream = bytes(elements.value_of(PIXEL_DATA))
     try:
-        pixels, _ = RLELosslessDecoder.as_array(
-            bytes(elements.value_of(PIXEL_DATA)),
-            raw=True,
-            transfer_syntax_uid=uid.RLELossless,
-            rows=layout.rows,
-            columns=layout.columns,
-            number_of_frames=layout.frames,
-            samples_per_pixel=layout.samples,
-            photometric_interpretation=layout.photometric_interpretation,
-            planar_configuration=0,
-            bits_allocated=layout.bits_allocated,
-            bits_stored=layout.bits_stored,
-            pixel_representation=int(layout.is_signed),
-            pixel_keyword="PixelData",
-        )
+        pixels, _ = get_decoder(uid.RLELossless).as_array(stream, raw=True, **options)
     except Exception as error:
         raise MalformedObjectError(
             f"the RLE pixel data cannot be decoded: {type(error).__name__}"

@@ -42,9 +42,9 @@ _STATUS, _HEADER, _PAYLOAD = 0x01, 0x02, 0x03
 add_private_dict_entries(
     CREATOR,
     {
-        GROUP << 16 | _STATUS: ("CS", "1", "Mark Status"),
-        GROUP << 16 | _HEADER: ("OB", "1", "Sealed Header"),
-        GROUP << 16 | _PAYLOAD: ("OB", "1", "Sealed Payload"),
+        GROUP << 16 | _STATUS: ("CS", "1", "Mark Status", ""),
+        GROUP << 16 | _HEADER: ("OB", "1", "Sealed Header", ""),
+        GROUP << 16 | _PAYLOAD: ("OB", "1", "Sealed Payload", ""),
     },
 )
 

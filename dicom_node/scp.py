@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
     from pynetdicom.transport import ThreadedAssociationServer
 
@@ -99,13 +100,16 @@ class StorageScp:
         ae.network_timeout = listener.timeout_s
         ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
-            ae.add_supported_context(context.abstract_syntax, list(TRANSFER_SYNTAXES))
-        self._server = ae.start_server(
+            sop_class = str(context.abstract_syntax)
+            ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+        self._server = server = ae.start_server(
             (listener.bind, listener.port),
             block=False,
             evt_handlers=[(evt.EVT_C_STORE, handle_store, [accept])],
         )
-        return int(self._server.server_address[1])
+        assert server is not None  # as it does not block
+        assert server.socket is not None
+        return int(server.socket.getsockname()[1])
 
     def stop(self) -> None:
         """Listen no longer; associations that are open are aborted."""
@@ -120,12 +124,15 @@ def handle_store(event: Event, accept: Callable[[Received], None]) -> int:
     Success is a promise that the instance survives a power cut, so it is the last thing
     said. An out-of-resources answer makes the sender keep its copy and try again.
     """
+    request = cast("C_STORE", event.request)
+    association = event.assoc.requestor.primitive
+    assert association is not None  # or there would be no request
     received = Received(
         event.dataset_path,
-        cast("str", event.assoc.requestor.ae_title).strip(),
-        cast("str", event.assoc.requestor.primitive.called_ae_title).strip(),
+        event.assoc.requestor.ae_title.strip(),
+        (association.called_ae_title or "").strip(),
     )
-    uid = event.request.AffectedSOPInstanceUID
+    uid = request.AffectedSOPInstanceUID
     try:
         accept(received)
     except MalformedObjectError as error:

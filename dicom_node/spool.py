@@ -1,5 +1,4 @@
-"""Files of instances on their way: written aside, made durable, deleted when nobody is
-owed them.
+"""Files of instances on their way: made durable, and deleted when nobody is owed them.
 
 Names are random and say nothing: a UID from outside never becomes a path. Whoever gets
 a name back may promise that the file survives a power cut.

@@ -43,7 +43,7 @@ class ValueRange(NamedTuple):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the smallest integer type that holds every value."""
-        size = 1 if -0x80 <= self.lower and self.upper <= 0xFF else 2
+        size = 1 if self.lower >= -0x80 and self.upper <= 0xFF else 2
         if self.lower < 0:
             return np.dtype(f"i{1 if size == 1 and self.upper <= 0x7F else 2}")
         return np.dtype(f"u{size}")
@@ -68,7 +68,8 @@ class DisplayWindow(NamedTuple):
             self.width
         )
         linear = np.clip(linear, 0, 1)
-        return 1 - linear if self.is_inverted else linear
+        seen: NDArray[np.float32] = 1 - linear if self.is_inverted else linear
+        return seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ def ssim(original: Shown, marked: Shown) -> float:
     """
     if min(original.shape[:2]) < 7:
         return float(np.array_equal(original, marked))
-    similarity: float = structural_similarity(
+    similarity: float = structural_similarity(  # type: ignore[no-untyped-call]
         original, marked, data_range=1.0, channel_axis=-1
     )
     return float(similarity)

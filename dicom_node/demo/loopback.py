@@ -197,7 +197,7 @@ class Loopback:
 
     def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 our own program, or DCMTK's
+            process = subprocess.Popen(  # noqa: S603
                 command,
                 stdout=log,
                 stderr=log,

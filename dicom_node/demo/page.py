@@ -73,7 +73,8 @@ def _section(story: Story) -> str:
         f"<figcaption>{caption}</figcaption></figure>"
         for caption, shown in pictures
     )
-    return f'<section>{title}{_table(story)}<div class="pictures">{figures}</div></section>'
+    pictures_of_it = f'<div class="pictures">{figures}</div>'
+    return f"<section>{title}{_table(story)}{pictures_of_it}</section>"
 
 
 def _table(story: Story) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
+    from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
 
 
@@ -32,7 +33,8 @@ def main(ae_title: str, port: str, folder: str, *tls: str) -> None:
         context.load_cert_chain(*tls)
 
     def store(event: Event) -> int:
-        name = f"{event.request.AffectedSOPInstanceUID}"
+        request = cast("C_STORE", event.request)
+        name = str(request.AffectedSOPInstanceUID)
         part = Path(folder) / ".part"
         part.write_bytes(event.encoded_dataset())
         part.rename(Path(folder) / name)
@@ -41,10 +43,11 @@ def main(ae_title: str, port: str, folder: str, *tls: str) -> None:
     ae = AE(ae_title)
     ae.add_supported_context(Verification)
     for one in AllStoragePresentationContexts:
-        ae.add_supported_context(one.abstract_syntax)
-    handlers = [(evt.EVT_C_STORE, store)]
+        ae.add_supported_context(str(one.abstract_syntax))
     ae.start_server(
-        ("127.0.0.1", int(port)), ssl_context=context, evt_handlers=handlers
+        ("127.0.0.1", int(port)),
+        ssl_context=context,
+        evt_handlers=[(evt.EVT_C_STORE, store)],
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from miadmark_core.image import DisplayWindow
+    from miadmark_core.image import DisplayWindow, StoredValues
     from miadmark_core.search.packs import Weights
 
     Shown = NDArray[np.float32]
@@ -149,8 +149,9 @@ def _layout(instance: OpenInstance) -> tuple[bytes, pixel_data.PixelLayout]:
     return pixel_data.native(instance.elements, layout, instance.file.transfer_syntax)
 
 
-def _pixels(instance: OpenInstance) -> NDArray[np.integer[np.typing.NBitBase]]:
-    return pixel_data.decode(*_layout(instance)).image.pixels[0]
+def _pixels(instance: OpenInstance) -> StoredValues:
+    pixels: StoredValues = pixel_data.decode(*_layout(instance)).image.pixels[0]
+    return pixels
 
 
 def _window(instance: OpenInstance) -> DisplayWindow:

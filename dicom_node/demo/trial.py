@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
     from miadmark_core.training.labelled_images import LabelledImages
@@ -89,17 +89,12 @@ def evaluate(
         marked, figures = _marked(chosen, clean, out, finder, keys)
         quality[name] = figures
         controls = control(clean, marked, SEED)
-        for judge in _judges([weights, victims], name, device):
-            rows.append(
-                judged(
-                    judge,
-                    chosen,
-                    clean=clean,
-                    marked=marked,
-                    controls=controls,
-                    seed=SEED,
-                )
+        rows += [
+            judged(
+                judge, chosen, clean=clean, marked=marked, controls=controls, seed=SEED
             )
+            for judge in _judges([weights, victims], name, device)
+        ]
     found = results(rows, quality)
     (out / "results.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     _print(rows, quality)
@@ -158,7 +153,7 @@ def _marked(
                 clean[start : start + _CHUNK], images.name, finder, keys
             )
             aside = file.with_suffix(".part.npz")
-            np.savez_compressed(aside, **part)
+            np.savez_compressed(aside, **part)  # type: ignore[arg-type]
             aside.replace(file)
         with np.load(file) as loaded:
             parts.append(dict(loaded))

@@ -40,8 +40,10 @@ _SQL: Final = _statements()
 
 
 class SqliteQueue:
-    """See :class:`dicom_node.queue.job.Queue`. One connection; may cross threads if
-    its user lets only one at a time in."""
+    """See :class:`dicom_node.queue.job.Queue`.
+
+    One connection; it may cross threads if its user lets only one at a time in.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the queue, or make it.

@@ -170,4 +170,5 @@ def _rms(a: Pixels, b: Pixels) -> float:
 
 def _added(image: Pixels, steps: NDArray[np.int8], quarters: int) -> Pixels:
     grid = MarkGrid(steps, max(amplitude_for(16) * quarters // 64, 1))
-    return np.clip(image + grid.values(*image.shape), 0, 255).astype(np.uint8)
+    added: Pixels = np.clip(image + grid.values(*image.shape), 0, 255).astype(np.uint8)
+    return added

@@ -119,7 +119,7 @@ def _climbed(
     momentum = torch.zeros_like(grid)
     recognised = torch.ones(len(grid), len(surrogates), device=grid.device)
     for step in range(effort.steps):
-        grid.requires_grad_(requires_grad=True)
+        grid.requires_grad_()
         marked = _marked(batch, grid)
         if step < transformed_steps:
             marked = transformed(marked, generator)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 class Surrogate(Protocol):
     """Something that recognises an image, and can be asked how well it still does."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return how the manifest calls it."""
+        ...
 
     def anchor(self, views: Tensor) -> Tensor:
         """Return what it recognises in the unmarked ``views``: one row an image."""

@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from miadmark_core.search.networks import Classifier
@@ -89,9 +89,8 @@ def train(
     for epoch in range(first, plan.epochs):
         network.train()
         total = torch.zeros((), device=device)
-        for chosen in torch.randperm(len(images), generator=generator).split(
-            plan.batch
-        ):
+        order = torch.randperm(len(images), generator=generator)
+        for chosen in torch.split(order, plan.batch):
             x = varied(pixels[chosen].float() / 255, plan.size, generator)
             x = x.to(device, memory_format=torch.channels_last)
             y = labels[chosen].to(device)

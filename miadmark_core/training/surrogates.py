@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import save
 
 from miadmark_core.errors import DataSetError
-from miadmark_core.training.victims import ARCHITECTURES as VICTIMS
 from miadmark_core.search.networks import ARCHITECTURES, EfficientNetLite
 from miadmark_core.search.packs import ENCODER, MANIFEST, Weights
 from miadmark_core.training.classifier import Plan, accuracy, train
 from miadmark_core.training.labelled_images import read_split
+from miadmark_core.training.victims import ARCHITECTURES as VICTIMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

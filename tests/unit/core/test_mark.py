@@ -88,5 +88,5 @@ def test_a_peak_out_of_reach_is_refused(peak: int) -> None:
 def test_a_grid_that_could_overflow_is_refused(
     steps: np.ndarray, amplitude: int
 ) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"grid|step|amplitude"):
         MarkGrid(steps, amplitude)

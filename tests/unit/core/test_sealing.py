@@ -17,10 +17,14 @@ from miadmark_core.errors import (
     UnknownFormatError,
     UntrustedSignerError,
 )
-from miadmark_core.sealing import record as sealed
-from miadmark_core.sealing.record import SealedRecord, parse, seal, unseal
 from miadmark_core.sealing.recipients import Identity
-from miadmark_core.sealing.signing import Signer, TrustedSigners, signer_id
+from miadmark_core.sealing.record import SealedRecord, parse, seal, unseal
+from miadmark_core.sealing.signing import (
+    SIGNATURE_SIZE,
+    Signer,
+    TrustedSigners,
+    signer_id,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CONTEXT = b"an object"
@@ -181,9 +185,9 @@ def test_below_the_signature_nothing_gives_either(site: Site) -> None:
                 identities=[site.identity],
                 trusted=TrustsAnyone({}),
             )
-    assert len(signature) == sealed.SIGNATURE_SIZE
+    assert len(signature) == SIGNATURE_SIZE
 
 
 def _is_unread(position: int, record: SealedRecord) -> bool:
     """The signature's own frame, which only its parser looks at."""
-    return position // 8 >= len(record.header) - sealed.SIGNATURE_SIZE
+    return position // 8 >= len(record.header) - SIGNATURE_SIZE

@@ -13,7 +13,7 @@ from dicom_node.elements import Limits, header, scan, splice
 from dicom_node.errors import MalformedObjectError
 from dicom_node.part10 import Encoding
 
-ENCODINGS = [Encoding(True, True), Encoding(False, True), Encoding(False, False)]  # noqa: FBT003
+ENCODINGS = [Encoding(True, True), Encoding(False, True), Encoding(False, False)]
 IDS = ["implicit little", "explicit little", "explicit big"]
 LITTLE = ENCODINGS[1]
 
@@ -66,7 +66,7 @@ def test_every_cut_is_noticed_or_at_an_elements_end(
     encoded: tuple[bytes, Encoding],
 ) -> None:
     whole, encoding = encoded
-    ends = {element.end for element in scan(whole, encoding, Limits())}  # type: ignore[attr-defined]
+    ends = {element.end for element in scan(whole, encoding, Limits())}
     for length in range(1, len(whole)):
         if length in ends:
             continue
