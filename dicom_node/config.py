@@ -32,6 +32,14 @@ class Action(StrEnum):
     """Sends it as it came."""
 
 
+class Profile(StrEnum):
+    """How hard the node looks for a mark."""
+
+    STANDARD = "standard"
+    FAST = "fast"
+    """A quarter of the time, and a weaker mark."""
+
+
 class NotImages(StrEnum):
     """What a marking route does with an object that holds no picture."""
 
@@ -52,6 +60,7 @@ class Listener:
     """Keys, ledger, queue and spool; relative to the configuration file."""
     weights: Path | None = None
     """Surrogates of this site; the shipped ones by default."""
+    profile: Profile = Profile.STANDARD
     max_associations: int = 20
     timeout_s: float = 30.0
     """For the next message of a peer, in seconds."""
@@ -203,6 +212,7 @@ _PATHS: Final = frozenset({"state", "weights", "tls_ca"})
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
     "not_images": NotImages,
+    "profile": Profile,
 }
 
 

@@ -183,6 +183,7 @@ class _Scanner:
         self,
         start: int,
         end: int,
+        *,
         is_implicit: bool,
         depth: int,
     ) -> Element:
@@ -261,6 +262,7 @@ class _Scanner:
         self,
         position: int,
         end: int,
+        *,
         is_implicit: bool,
         depth: int,
     ) -> int:

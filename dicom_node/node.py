@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from dicom_node.config import Profile
 from dicom_node.elements import Limits
 from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
 from dicom_node.grants import Grants
@@ -120,7 +121,10 @@ class WithRecipients:
 
 
 def batch_marker(
-    weights: Path, keys: KeyProvider, clock: Callable[[], datetime]
+    weights: Path,
+    keys: KeyProvider,
+    clock: Callable[[], datetime],
+    profile: Profile = Profile.STANDARD,
 ) -> MarkAll:
     """Return what marks several instances together; torch is loaded by the first."""
     finder: list[Finder] = []
@@ -130,9 +134,11 @@ def batch_marker(
     ) -> list[MarkedInstance | Exception]:
         from dicom_node.filters.mark import mark
         from miadmark_core.search.finder import Finder, best_device
+        from miadmark_core.search.optimise import PROFILES
 
         if not finder:
-            finder.append(Finder(weights, device=best_device()))
+            effort = PROFILES[profile.value]
+            finder.append(Finder(weights, device=best_device(), effort=effort))
         return [*mark(instances, find=finder[0].find, keys=keys, now=clock())]
 
     return mark_all
@@ -300,7 +306,12 @@ def work(config: Config) -> None:
             grants=stack.enter_context(state.grants()),
             keys=keys,
             mark=marker(
-                batch_marker(config.node.weights or SHIPPED_WEIGHTS, keys, _now)
+                batch_marker(
+                    config.node.weights or SHIPPED_WEIGHTS,
+                    keys,
+                    _now,
+                    config.node.profile,
+                )
             ),
             clock=_now,
         )

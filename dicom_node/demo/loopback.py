@@ -45,7 +45,7 @@ ae_title = "{marking}"
 bind = "127.0.0.1"
 port = {node}
 state = "state"
-{weights}
+profile = "{profile}"
 
 [retry]
 first_wait_s = 1.0
@@ -83,8 +83,7 @@ class Loopback:
     """Processes on loopback; a context manager that starts and ends them."""
 
     folder: Path
-    weights: Path | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    profile: str = "standard"
     ports: dict[str, int] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -97,10 +96,12 @@ class Loopback:
         certificate = make_certificate(self.folder, "archive")
         self._receiver("research", "RESEARCH")
         self._receiver("archive", "ARCHIVE", tls="archive")
-        weights = f'weights = "{self.weights}"' if self.weights else ""
         self.config.write_text(
             _CONFIG.format(
-                marking=MARKING, stripping=STRIPPING, weights=weights, **self.ports
+                marking=MARKING,
+                stripping=STRIPPING,
+                profile=self.profile,
+                **self.ports,
             ),
             "utf-8",
         )
@@ -202,7 +203,7 @@ class Loopback:
                 stdout=log,
                 stderr=log,
                 # Without it DCMTK loses 50 ms an object to delayed acknowledgements.
-                env=os.environ | {"TCP_NODELAY": "1"} | self.environment,
+                env=os.environ | {"TCP_NODELAY": "1"},
             )
         self.processes.append(process)
         return process

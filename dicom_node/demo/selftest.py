@@ -24,7 +24,7 @@ def selftest() -> int:
     with (
         resources.as_file(source) as original,
         tempfile.TemporaryDirectory() as folder,
-        Loopback(Path(folder)) as loopback,
+        Loopback(Path(folder), profile="fast") as loopback,
     ):
         send(loopback, [original], MARKING)
         loopback.await_sent(1)

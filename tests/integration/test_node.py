@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
 
 @pytest.fixture
 def loopback(tmp_path: Path) -> Iterator[Loopback]:
-    with Loopback(tmp_path / "loopback") as running:
+    with Loopback(tmp_path / "loopback", profile="fast") as running:
         yield running
 
 
@@ -227,7 +227,7 @@ def test_a_kill_in_mid_study_loses_nothing(
 def test_an_unreachable_destination_is_tried_again(
     tmp_path: Path, images: Path
 ) -> None:
-    with Loopback(tmp_path / "loopback") as loopback:
+    with Loopback(tmp_path / "loopback", profile="fast") as loopback:
         research = loopback.processes[0]
         research.terminate()
         research.wait()

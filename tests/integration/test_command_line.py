@@ -1,0 +1,152 @@
+"""The installed command: what it writes, what it says, how it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from tests.conftest import opened
+
+
+def miadmark(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dicom_node", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def protected(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder protected once, with a file in it that is no DICOM."""
+    work = tmp_path_factory.mktemp("cli")
+    shutil.copytree(images, work / "in" / "study")
+    (work / "in" / "notes.txt").write_text("no DICOM")
+    done = miadmark(
+        *("protect", work / "in", "--out", work / "out", "--state", work / "s"),
+        *("--json", "--profile", "fast"),
+    )
+    (work / "protect.json").write_text(done.stdout)
+    (work / "protect.err").write_text(done.stderr)
+    (work / "protect.code").write_text(str(done.returncode))
+    return work
+
+
+def test_every_file_is_accounted_for(protected: Path) -> None:
+    told = [
+        json.loads(x) for x in (protected / "protect.json").read_text().splitlines()
+    ]
+    status = {Path(t["in"]).name: t["status"] for t in told}
+    assert status.pop("notes.txt") == "failed"
+    assert status.pop("report-sr.dcm") == "passed"
+    assert set(status.values()) == {"marked"}
+    assert all(t["psnr_db"] >= 35 for t in told if t["status"] == "marked")
+
+
+def test_a_failed_file_fails_the_command_and_leaves_nothing(protected: Path) -> None:
+    assert (protected / "protect.code").read_text() == "1"
+    error = (protected / "protect.err").read_text()
+    assert "notes.txt: not a DICOM file" in error
+    assert "Traceback" not in error
+    assert not (protected / "out" / "notes.txt").exists()
+    assert not list((protected / "out").rglob("*.part"))
+
+
+def test_restore_gives_the_originals(protected: Path, images: Path) -> None:
+    out = protected / "restored"
+    done = miadmark(
+        "restore", protected / "out", "--out", out, "--state", protected / "s"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for original in images.glob("*.dcm"):
+        restored = opened(out / "study" / original.name)
+        assert restored.file.dataset == opened(original).file.dataset
+
+
+def test_another_site_opens_it_only_as_a_recipient(
+    protected: Path, images: Path, tmp_path: Path
+) -> None:
+    one, ours, theirs = images / "ct.dcm", protected / "s", tmp_path / "b"
+    site_a, site_b = tmp_path / "a.site", tmp_path / "b.site"
+    assert miadmark("keys", "init", "--state", theirs).returncode == 0
+    miadmark("keys", "export-recipient", "--out", site_b, "--state", theirs)
+    miadmark("keys", "export-recipient", "--out", site_a, "--state", ours)
+    fast = ("protect", one, "--profile", "fast", "--state", ours)
+    miadmark(*fast, "--out", tmp_path / "1")
+    miadmark(*fast, "--out", tmp_path / "2", "--recipient", site_b)
+
+    def opens(which: str) -> str:
+        target = tmp_path / f"r{which}"
+        done = miadmark(
+            "restore", tmp_path / which / "ct.dcm", "--out", target, "--state", theirs
+        )
+        assert done.returncode == (0 if target.exists() else 1)
+        return done.stderr
+
+    assert "not trusted here" in opens("2")
+    miadmark("keys", "trust", site_a, "--state", theirs)
+    assert "not sealed to this identity" in opens("1")
+    assert opens("2") == ""
+    restored = opened(tmp_path / "r2" / "ct.dcm")
+    assert restored.file.dataset == opened(one).file.dataset
+    identity = theirs / "keys" / "identity.pem"
+    again = tmp_path / "again"
+    miadmark("keys", "init", "--state", tmp_path / "c")
+    miadmark("keys", "trust", site_a, "--state", tmp_path / "c")
+    done = miadmark(
+        *("restore", tmp_path / "2" / "ct.dcm", "--out", again),
+        *("--state", tmp_path / "c", "--identity", identity),
+    )
+    assert done.returncode == 0
+
+
+def test_an_input_is_never_overwritten(images: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "ct.dcm"
+    shutil.copy(images / "ct.dcm", copy)
+    done = miadmark("protect", copy, "--out", tmp_path, "--state", tmp_path / "s")
+    assert done.returncode == 1
+    assert "would be overwritten" in done.stderr
+    assert copy.read_bytes() == (images / "ct.dcm").read_bytes()
+
+
+def test_inspect_tells_what_is_public_and_no_more(protected: Path) -> None:
+    path = protected / "out" / "study" / "ct.dcm"
+    done = miadmark("inspect", "--json", path)
+    facts = json.loads(done.stdout)
+    assert facts["marked"] is True
+    assert len(facts["recipients"]) == 1
+    original = dcmread(protected / "in" / "study" / "ct.dcm")
+    assert str(original.SOPInstanceUID) not in done.stdout
+    assert str(original.PatientName) not in done.stdout
+
+
+def test_keys_are_not_made_twice(protected: Path) -> None:
+    done = miadmark("keys", "init", "--state", protected / "s")
+    assert done.returncode == 1
+    assert "holds keys already" in done.stderr
+
+
+def test_a_grant_is_given_listed_and_revoked(tmp_path: Path) -> None:
+    given = miadmark(
+        *("grant", "add", "--ae-title", "ARCHIVE", "--insecure-address", "h:1"),
+        *("--state", tmp_path),
+    )
+    assert given.returncode == 0
+    assert "without TLS" in given.stderr
+    assert (
+        "ARCHIVE, h:1, until" in miadmark("grant", "list", "--state", tmp_path).stdout
+    )
+    assert miadmark("grant", "revoke", 1, "--state", tmp_path).returncode == 0
+    assert "revoked" in miadmark("grant", "list", "--state", tmp_path).stdout
+    assert miadmark("grant", "revoke", 7, "--state", tmp_path).returncode == 1
+
+
+def test_misuse_ends_with_two() -> None:
+    assert miadmark("protect").returncode == 2

@@ -1,0 +1,96 @@
+"""Real files of many makers: each is marked and restored, or refused by name."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread, uid
+
+from dicom_node.elements import PIXEL_DATA, Limits
+from dicom_node.errors import NodeError, NotAnImageError
+from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.filters.strip import strip
+from dicom_node.instance import OpenInstance
+from dicom_node.keys.file import KeyFolder
+from dicom_node.node import SHIPPED_WEIGHTS
+from miadmark_core.errors import MiadMarkError
+from miadmark_core.search.finder import Finder
+from miadmark_core.search.optimise import Effort
+from tests.conftest import NOW, opened
+
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.filterwarnings("ignore"),  # odd files are what this is about
+]
+
+OPEN_FORMATS = {
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+    uid.RLELossless,
+}
+
+
+def is_promised(row: dict[str, str]) -> bool:
+    """Whether the README says that such a file is marked."""
+    return (
+        row["transfer_syntax"] in OPEN_FORMATS
+        and row["photometric"] in {"MONOCHROME1", "MONOCHROME2", "RGB"}
+        and row["rows"].isdigit()
+        and row["bits_stored"].isdigit()
+        and 8 <= int(row["bits_stored"]) <= 16
+    )
+
+
+def test_every_file_is_marked_and_restored_or_refused_by_name(
+    shared: Path, keys: KeyFolder
+) -> None:
+    hurried = Finder(
+        SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=Effort(steps=2)
+    )
+    with (shared / "dicom" / "index.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    ended: Counter[str] = Counter()
+    for row in rows:
+        path = shared / "dicom" / row["file"]
+        try:
+            original = opened(path)
+        except NodeError as error:
+            ended[type(error).__name__] += 1
+            continue
+        (outcome,) = mark([original], find=hurried.find, keys=keys, now=NOW)
+        if isinstance(outcome, MarkedInstance):
+            ended["marked"] += 1
+            restores(original, outcome, path, keys)
+            continue
+        assert isinstance(outcome, (NodeError, MiadMarkError)), path
+        ended[type(outcome).__name__] += 1
+        # Labels and quantities are passed as they are; nothing else promised may fail.
+        assert not is_promised(row) or isinstance(outcome, NotAnImageError), path
+    assert sum(ended.values()) == len(rows) >= 146
+    assert ended["marked"] >= 45
+
+
+def restores(
+    original: OpenInstance, marked: MarkedInstance, path: Path, keys: KeyFolder
+) -> None:
+    sent = OpenInstance.of(marked.file.to_bytes(), Limits())
+    back = strip(sent, identities=keys.identities(), trusted=keys.trusted())
+    reference = dcmread(path, force=True)
+    shape = reference.pixel_array.shape
+    np.testing.assert_array_equal(
+        back.image.pixels.reshape(shape), reference.pixel_array, str(path)
+    )
+    if original.file.transfer_syntax != uid.RLELossless:
+        assert back.file.dataset == original.file.dataset, path
+    again = OpenInstance.of(back.file.to_bytes(), Limits())
+    for tag in original.elements.tags():
+        if tag != PIXEL_DATA:
+            same = again.elements.bytes_of(tag) == original.elements.bytes_of(tag)
+            assert same, (path, hex(tag))

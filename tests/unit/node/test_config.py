@@ -1,0 +1,90 @@
+"""A configuration says what it means, or it is refused with the field at fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom_node.config import Action, NotImages, Route, load
+from dicom_node.errors import ConfigError
+from dicom_node.instance import Identity
+from dicom_node.route import choose
+
+DEPLOYED = Path(__file__).parents[3] / "deploy" / "node.toml"
+
+
+def test_the_configuration_that_is_shipped_can_be_read() -> None:
+    config = load(DEPLOYED)
+    assert [route.action for route in config.routes] == [Action.MARK, Action.STRIP]
+    assert config.routes[0].not_images is NotImages.PASS
+    assert config.destinations[1].tls_ca == DEPLOYED.parent / "archive-ca.pem"
+
+
+BASE = """
+[[destination]]
+name = "a"
+ae_title = "A"
+host = "localhost"
+"""
+
+WRONG = {
+    "a misspelt field": (BASE + "prot = 1\n", "prot is not known"),
+    "a misspelt table": ("[nodes]\n", r"\[nodes\] is not known"),
+    "no such destination": (
+        BASE + '[[route]]\nname="r"\ndestination="b"\naction="pass"\n',
+        "no destination 'b'",
+    ),
+    "an unknown action": (
+        BASE + '[[route]]\nname="r"\ndestination="a"\naction="send"\n',
+        "action = 'send'",
+    ),
+    "silence about non-images": (
+        BASE + '[[route]]\nname="r"\ndestination="a"\naction="mark"\n',
+        "not_images is missing",
+    ),
+    "a title too long": (
+        BASE.replace('"A"', '"ABCDEFGHIJKLMNOPQ"'),
+        "ae_title 'ABCDEFGHIJKLMNOPQ'",
+    ),
+    "a port too high": (BASE + "port = 70000\n", "port 70000"),
+    "a name twice": (BASE + BASE, "'a' is there twice"),
+    "no TOML": ("[node", "is not TOML"),
+    "nothing at all to connect to": (
+        '[[destination]]\nname = "a"\nae_title = "A"\n',
+        "host",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG.values(), ids=WRONG.keys())
+def test_what_cannot_be_done_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=says):
+        load(path)
+
+
+def test_a_route_matches_on_everything_that_it_names() -> None:
+    identity = Identity(
+        sop_class_uid="1.2",
+        sop_instance_uid="1.2.3",
+        study_instance_uid="",
+        modality="CT",
+        body_part="",
+    )
+
+    def route(name: str, **named: tuple[str, ...]) -> Route:
+        return Route(name=name, destination="a", action=Action.PASS, **named)  # type: ignore[arg-type]
+
+    routes = [
+        route("all"),
+        route("ct", modalities=("CT", "MR")),
+        route("mr", modalities=("MR",)),
+        route("from pacs", calling_ae_titles=("PACS",)),
+        route("from another", calling_ae_titles=("OTHER",)),
+        route("both", modalities=("CT",), called_ae_titles=("MARK",)),
+        route("class", sop_classes=("1.2.840",)),
+    ]
+    chosen = choose(routes, identity, calling="PACS", called="MARK")
+    assert [r.name for r in chosen] == ["all", "ct", "from pacs", "both"]
