@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NodeError, MiadMarkError) as error:
         _complain(str(error), error.hint)
         return 1
+    except OSError as error:
+        _complain(f"{error.filename or 'a file'}: {error.strerror}", "")
+        return 1
     except KeyboardInterrupt:
         return 130
     else:
@@ -175,10 +178,17 @@ def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         ("serve", _serve, "run the node"),
         ("worker", _work, "what serve starts to filter and send"),
         ("status", _status, "what the queue of a node holds"),
+        ("release", _release, "try held jobs again"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
+        if run is _work:
+            command.add_argument("--parent", type=int, required=True, metavar="PID")
+        if run is _release:
+            command.add_argument(
+                "job", type=int, nargs="*", help="else all that are held"
+            )
     selftest = commands.add_parser(
         "selftest", help="receive, mark, send, strip, verify; on loopback"
     )
@@ -414,7 +424,7 @@ def _work(options: argparse.Namespace) -> int:
     from dicom_node.node import work
 
     log.configure()
-    work(load(options.config))
+    work(load(options.config), options.parent)
     return 0
 
 
@@ -424,10 +434,21 @@ def _status(options: argparse.Namespace) -> int:
     queue = _state(load(options.config).node.state).queue()
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    for uid, route, reason in queue.held():
-        print(f"held {uid} on {route}: {reason}")
+    for job in queue.held():
+        print(f"{job.id}: held {job.sop_instance_uid} on {job.route}: {job.reason}")
     queue.close()
     return 0
+
+
+def _release(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+
+    queue = _state(load(options.config).node.state).queue()
+    wanted = options.job or [job.id for job in queue.held()]
+    released = [number for number in wanted if queue.release(number, _now())]
+    queue.close()
+    print(f"released {len(released)} of {len(wanted)}")
+    return 0 if len(released) == len(wanted) else 1
 
 
 def _selftest(_: argparse.Namespace) -> int:

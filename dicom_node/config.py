@@ -194,8 +194,7 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: [{unknown.pop()}] is not known")
     try:
         node = _made(Listener, tables.get("node", {}), path.parent.absolute())
-        destinations = tables.get("destination", [])
-        routes = tables.get("route", [])
+        destinations, routes = _tables(tables, "destination"), _tables(tables, "route")
         return Config(
             node=node,
             destinations=tuple(
@@ -208,6 +207,13 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
 
 
+def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
+    found = tables.get(name, [])
+    if not isinstance(found, list):
+        raise ConfigError(f"{name} is not a list of tables", hint=f"Write [[{name}]].")
+    return found
+
+
 _PATHS: Final = frozenset({"state", "weights", "tls_ca"})
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
@@ -217,7 +223,9 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
 
 
 def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(table, dict):
+        raise ConfigError(f"{kind.__name__.lower()} is not a table")
+    known = {f.name: str(f.type) for f in fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
@@ -229,16 +237,28 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
             values[key] = folder / str(value)
         elif key in _ENUMS:
             values[key] = _member(key, value)
-        elif isinstance(value, list):
-            values[key] = tuple(str(v) for v in value)
         else:
-            values[key] = value
+            values[key] = _checked(key, value, known[key])
     if kind is Listener and "state" not in values:
         values["state"] = folder / "miadmark-state"
     try:
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"{kind.__name__.lower()}: {error}") from error
+
+
+def _checked(key: str, value: object, kind: str) -> object:
+    """Return ``value`` if it is of the kind that the field has."""
+    if kind.startswith("tuple"):
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(
+                f"{key} = {value!r}", hint='A list of texts: ["CT", "MR"].'
+            )
+        return tuple(value)
+    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
+    if not isinstance(value, kinds.get(kind, (str,))) or isinstance(value, bool):
+        raise ConfigError(f"{key} = {value!r}", hint=f"It takes a {kind}.")
+    return value
 
 
 def _member(key: str, value: object) -> StrEnum:

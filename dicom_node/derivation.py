@@ -6,7 +6,8 @@ was derived from, how, and by which equipment. What would contradict the pixels 
 them unmarked (icon, signatures, stale extremes) is replaced or taken out; the sealed
 record keeps it.
 
-UIDs are derived under the node's key: the same original always becomes the same object.
+UIDs are derived under the node's key: the same original with the same mark always becomes
+the same object.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def derive(
     elements: Elements,
     image: HostImage,
     *,
-    host_digest: bytes,
+    digest: bytes,
     keyed: Callable[[bytes], bytes],
     now: datetime,
 ) -> Derived:
@@ -89,7 +90,7 @@ def derive(
         original: Attributes of the original, those of :data:`TAGS`.
         elements: All of them, to see what has to go.
         image: As marked.
-        host_digest: Of the image as it was.
+        digest: Of the image as it was and as marked: another mark, another UID.
         keyed: 32 bytes that only this node can derive from what it is given.
         now: Aware.
 
@@ -105,10 +106,12 @@ def derive(
     attributes = Dataset()
     if "SpecificCharacterSet" in original:
         attributes.SpecificCharacterSet = original.SpecificCharacterSet
-    image_type = list(original.get("ImageType") or ["ORIGINAL", "PRIMARY"])
+    image_type = original.get("ImageType") or ["ORIGINAL", "PRIMARY"]
+    if isinstance(image_type, str):
+        image_type = [image_type]
     attributes.ImageType = ["DERIVED", *image_type[1:]]
     attributes.SOPInstanceUID = _uid(
-        keyed(b"instance\0" + source.encode() + b"\0" + host_digest)
+        keyed(b"instance\0" + source.encode() + b"\0" + digest)
     )
     if "SeriesInstanceUID" in original:
         series = str(original.SeriesInstanceUID)

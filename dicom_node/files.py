@@ -139,8 +139,12 @@ def protect(
             elif isinstance(result, Exception):
                 yield _failed(task, result, seconds)
             else:
-                ledger.add(result.marked_digest, result.record, clock())
-                _write(task.target, result.file.to_bytes())
+                try:
+                    ledger.add(result.marked_digest, result.record, clock())
+                    _write(task.target, result.file.to_bytes())
+                except (NodeError, OSError) as error:
+                    yield _failed(task, error, seconds)
+                    continue
                 report = result.report
                 yield Outcome(
                     source=task.source,
@@ -229,5 +233,9 @@ def _failed(task: Task, error: Exception, seconds: float) -> Outcome:
 def _write(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(target)
+    try:
+        part.write_bytes(content)
+        part.replace(target)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

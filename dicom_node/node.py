@@ -69,27 +69,34 @@ class State:
         Raises:
             KeyFolderError: They cannot be read or made.
         """
+        self._make()
         folder = self.folder / "keys"
         return KeyFolder(folder) if KeyFolder.exists(folder) else KeyFolder.make(folder)
 
     def ledger(self) -> Ledger:
         """Open the ledger."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make()
         return Ledger(self.folder / "ledger.sqlite")
 
     def grants(self) -> Grants:
         """Open the grants."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make()
         return Grants(self.folder / "grants.sqlite")
 
     def queue(self) -> SqliteQueue:
         """Open the queue."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make()
         return SqliteQueue(self.folder / "queue.sqlite")
 
     def spool(self) -> Spool:
         """Return the spool."""
+        self._make()
         return Spool(self.folder / "spool")
+
+    def _make(self) -> None:
+        """Make the folder, for its owner only: originals pass through it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +193,17 @@ def accept(
         )
     digest = hashlib.sha256(encoded).digest()
     name = spool.take(received.part)
-    with lock:
-        is_new = queue.add(
-            Arrival(identity.sop_instance_uid, digest, name),
-            [route.name for route in routes],
-            datetime.now(UTC),
-        )
-    if not is_new:
-        spool.delete([name])
+    is_new = False
+    try:
+        with lock:
+            is_new = queue.add(
+                Arrival(identity.sop_instance_uid, digest, name),
+                [route.name for route in routes],
+                datetime.now(UTC),
+            )
+    finally:
+        if not is_new:
+            spool.delete([name])
 
 
 def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> None:
@@ -221,7 +231,7 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
                 hint="One state folder, one node. Stop the other one first.",
             )
         stack.enter_context(held)
-        _sweep(state, spool, queue)
+        _sweep(state, spool, queue, stopping)
         scp = StorageScp(config.node, spool.incoming)
         try:
             port = scp.start(
@@ -242,10 +252,13 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
         _supervise(config_path, stopping, partial(ready, port))
 
 
-def _sweep(state: State, spool: Spool, queue: SqliteQueue) -> None:
+def _sweep(
+    state: State, spool: Spool, queue: SqliteQueue, stopping: threading.Event
+) -> None:
     """Delete what a crash has left, once no worker writes any more."""
     while (held := _locked(state.folder / "worker.lock")) is None:
-        time.sleep(_IDLE_S)  # the worker of a node that was killed is finishing
+        if stopping.wait(_IDLE_S):  # the worker of a node that was killed is finishing
+            return
     with held:
         swept = spool.sweep(queue.files())
     if swept:
@@ -279,9 +292,8 @@ def _supervise(
         process.wait()
 
 
-def work(config: Config) -> None:
-    """Run the worker until it is told to stop, or until the node is gone."""
-    parent = os.getppid()
+def work(config: Config, parent: int) -> None:
+    """Run the worker until it is told to stop, or until the node, ``parent``, is gone."""
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
@@ -294,7 +306,7 @@ def work(config: Config) -> None:
         stack.enter_context(held)
         queue = state.queue()
         stack.callback(queue.close)
-        released = queue.release_claims()
+        released = queue.release_claims(_now() + config.retry.first_wait)
         if released:
             logger.info("released jobs=%d", released)
         keys = state.keys()

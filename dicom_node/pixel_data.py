@@ -12,10 +12,12 @@ RLE Lossless. Everything else is refused by name. Windows are not known here.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from pydicom import uid
+from pydicom.encaps import parse_fragments
 from pydicom.pixels.decoders.base import get_decoder
 
 from dicom_node.elements import PIXEL_DATA, header
@@ -43,8 +45,14 @@ NATIVE: Final = (
 MARKABLE: Final = (*NATIVE, uid.RLELossless)
 """Transfer syntaxes whose pixels can be marked."""
 
-MAX_PIXELS: Final = 1 << 31
-"""Samples of all frames together; checked before anything is allocated."""
+MAX_SIZE: Final = 1 << 31
+"""Bytes of all frames together; checked before anything is allocated."""
+
+_OTHER_PIXELS: Final = (
+    0x7FE00008,  # Float Pixel Data
+    0x7FE00009,  # Double Float Pixel Data
+    0x00287FE0,  # Pixel Data Provider URL
+)
 
 _SAMPLES: Final = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3}
 
@@ -109,16 +117,29 @@ class Decoded(NamedTuple):
     """Bits outside Bits Stored hold something of their own, such as an overlay."""
 
 
+def require_picture(elements: Elements) -> None:
+    """Return if there is Pixel Data.
+
+    Raises:
+        NotAnImageError: There is nothing that could be a picture.
+        UnsupportedPixelDataError: There is, but in another form.
+    """
+    if PIXEL_DATA in elements:
+        return
+    if any(tag in elements for tag in _OTHER_PIXELS):
+        raise UnsupportedPixelDataError(
+            "float pixels, or pixels kept elsewhere, cannot be marked yet"
+        )
+    raise NotAnImageError("the object holds no picture")
+
+
 def layout_of(attributes: Dataset) -> PixelLayout:
     """Return the layout that the Image Pixel attributes describe.
 
     Raises:
-        NotAnImageError: There are none.
         UnsupportedPixelDataError: They describe something that cannot be marked.
         MalformedObjectError: They contradict each other.
     """
-    if "Rows" not in attributes or "Columns" not in attributes:
-        raise NotAnImageError("the object holds no image")
     try:
         photometric = str(attributes.PhotometricInterpretation)
         bits_allocated = int(attributes.BitsAllocated)
@@ -158,12 +179,12 @@ def _checked(layout: PixelLayout) -> PixelLayout:
         )
     if layout.samples != _SAMPLES[photometric]:
         raise MalformedObjectError(f"{photometric} with {layout.samples} samples")
-    if not layout.bits_stored <= layout.high_bit + 1 <= layout.bits_allocated:
+    if not 1 <= layout.bits_stored <= layout.high_bit + 1 <= layout.bits_allocated:
         raise MalformedObjectError(
             f"Bits Stored {layout.bits_stored}, High Bit {layout.high_bit} and "
             f"Bits Allocated {layout.bits_allocated} contradict each other"
         )
-    if min(layout.rows, layout.columns, layout.frames) < 1 or layout.size > MAX_PIXELS:
+    if min(layout.rows, layout.columns, layout.frames) < 1 or layout.size > MAX_SIZE:
         raise MalformedObjectError(
             f"{layout.frames} frames of {layout.rows} x {layout.columns}"
         )
@@ -218,6 +239,12 @@ def native(
         raise MalformedObjectError(
             f"Pixel Data holds {found} bytes, its image takes {layout.size}",
             hint="The object is cut short; ask its sender for it again.",
+        )
+    # What stands behind the image would leave as it is, so it must be nothing.
+    if any(elements.value_of(PIXEL_DATA)[layout.size + layout.size % 2 :]):
+        raise MalformedObjectError(
+            f"Pixel Data holds {found} bytes, its image takes {layout.size}",
+            hint="Number of Frames, Rows and Columns do not cover all of it.",
         )
     return bytes(elements.value_of(PIXEL_DATA)), layout
 
@@ -351,15 +378,22 @@ def _from_rle(elements: Elements, layout: PixelLayout) -> bytes:
     }
     stream = bytes(elements.value_of(PIXEL_DATA))
     try:
+        fragments, _ = parse_fragments(BytesIO(stream[8 + _offsets_size(stream) :]))
         pixels, _ = get_decoder(uid.RLELossless).as_array(stream, raw=True, **options)
     except Exception as error:
         raise MalformedObjectError(
             f"the RLE pixel data cannot be decoded: {type(error).__name__}"
         ) from error
     shape = (layout.frames, layout.rows, layout.columns, layout.samples)
-    if pixels.size != np.prod(shape):
+    # One fragment a frame (PS3.5 A.4.2); another one would be left out unnoticed.
+    if pixels.size != np.prod(shape) or fragments != layout.frames:
         raise MalformedObjectError("the RLE pixel data does not hold the image")
     pixels = pixels.reshape(shape)
     if layout.is_planar:
         pixels = pixels.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(pixels).tobytes() + b"\0" * (layout.size % 2)
+
+
+def _offsets_size(stream: bytes) -> int:
+    """Return how long the Basic Offset Table is, which is the first item (PS3.5 A.4)."""
+    return int.from_bytes(stream[4:8], "little")

@@ -1,8 +1,8 @@
 """Storage SCU: send instances over one association, and say truthfully what became of it.
 
 A file is sent as it lies in the spool, byte for byte, if the receiver takes its transfer
-syntax; an uncompressed one is otherwise put into the uncompressed syntax that the
-receiver does take. Nothing is ever compressed or decompressed here.
+syntax; an uncompressed little-endian one is otherwise put into the other syntax of that
+kind. Nothing is ever compressed or decompressed here.
 
 Success and warning statuses mean that the receiver has it (PS3.4 B.2.3); every other end
 is an error, permanent or passing.
@@ -25,6 +25,7 @@ from dicom_node.errors import SendInterruptedError, SendRefusedError
 from dicom_node.grants import Receiver, fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from pydicom.uid import UID
@@ -57,21 +58,15 @@ class Sending:
         """Release the association."""
         self.close()
 
-    def receiver(self, file: Path) -> Receiver:
-        """Return who is at the other end, for an instance about to be sent.
-
-        Raises:
-            SendError: Nobody is, or it does not take such an instance.
-        """
-        association = self._associated(*_kind(file))
-        return Receiver(
-            ae_title=self.destination.ae_title,
-            address=self.destination.address,
-            fingerprint=_shown(association),
-        )
-
-    def send(self, file: Path) -> None:
+    def send(
+        self, file: Path, allow: Callable[[Receiver], object] = lambda _: None
+    ) -> None:
         """Return once the destination has said that it has the instance in ``file``.
+
+        Args:
+            file: What to send.
+            allow: Called with who is at the other end of the very association that the
+                instance is about to be sent on; raises if it may not be.
 
         Raises:
             SendRefusedError: It said no, and would say so again.
@@ -79,6 +74,13 @@ class Sending:
         """
         sop_class, syntax = _kind(file)
         association = self._associated(sop_class, syntax)
+        allow(
+            Receiver(
+                ae_title=self.destination.ae_title,
+                address=self.destination.address,
+                fingerprint=_shown(association),
+            )
+        )
         accepted = _accepted(association, sop_class, syntax)
         path = file if accepted == syntax else _reencoded(file, accepted)
         _config.STORE_SEND_CHUNKED_DATASET = True
@@ -174,7 +176,7 @@ class Sending:
         if not association.is_established:
             raise SendInterruptedError(
                 f"{self._named()} cannot be reached, or its certificate is not valid",
-                hint="miadmark route explain; openssl s_client -connect host:port",
+                hint="echoscu, or openssl s_client -connect host:port, says more.",
             )
         return association
 
@@ -198,7 +200,7 @@ def _kind(file: Path) -> tuple[str, str]:
 
 
 def _is_native(syntax: str) -> bool:
-    return syntax in _NATIVE or syntax == uid.ExplicitVRBigEndian
+    return syntax in _NATIVE
 
 
 def _accepted(association: Association, sop_class: str, syntax: str) -> UID:

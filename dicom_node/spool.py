@@ -31,7 +31,8 @@ class Spool:
         self._folder, self._random = folder, random
         self.incoming = folder / "incoming"
         with _translated(folder):
-            self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.incoming.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
 
     def path(self, name: str) -> Path:
         """Return where the file of that name lies."""
@@ -64,8 +65,11 @@ class Spool:
             SpoolError: The disk is full or broken.
         """
         part = self.incoming / f"{self._random(16).hex()}.part"
-        with _translated(self._folder):
-            part.write_bytes(content)
+        with (
+            _translated(self._folder),
+            open(part, "xb", opener=_for_the_owner) as stream,
+        ):
+            stream.write(content)
         return self.take(part)
 
     def delete(self, names: Collection[str]) -> None:
@@ -80,11 +84,15 @@ class Spool:
             How many there were. None of them was ever acknowledged, or all have been
             sent.
         """
-        orphans = [f for f in self._folder.glob("*.dcm") if f.name not in needed]
-        orphans += [f for f in self.incoming.iterdir() if f.is_file()]
+        files = [*self._folder.iterdir(), *self.incoming.iterdir()]
+        orphans = [f for f in files if f.is_file() and f.name not in needed]
         for file in orphans:
             file.unlink(missing_ok=True)
         return len(orphans)
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,6 +17,8 @@ from dicom_node.config import Action, NotImages
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     FilterError,
+    KeyFolderError,
+    LedgerError,
     NodeError,
     NotAnImageError,
     NotMarkedError,
@@ -28,7 +30,7 @@ from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.queue.retry import next_attempt
 from dicom_node.scu import Sending
-from miadmark_core.errors import MiadMarkError
+from miadmark_core.errors import MiadMarkError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from dicom_node.config import Config, Destination, Route
     from dicom_node.filters.mark import MarkedInstance
-    from dicom_node.grants import Grants
+    from dicom_node.grants import Grants, Receiver
     from dicom_node.keys.provider import KeyProvider
     from dicom_node.ledger import Ledger
     from dicom_node.queue.job import Job, Queue
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(minutes=15)
+
+PASSING: Final = (SendError, SpoolError, LedgerError, KeyFolderError, WeightsError)
+"""Trouble around the instance, which another time may not be there."""
 
 
 class Worker:
@@ -79,11 +84,21 @@ class Worker:
         job = self._queue.claim(self._clock(), LEASE)
         if job is None:
             return False
+        if job.attempts > self._config.retry.max_attempts:
+            # It never got as far as being put back: it kills its workers.
+            self._hold(job, NodeError(f"given up after {job.attempts - 1} attempts"))
+            return True
         try:
             self._do(job)
         except SendRefusedError as error:
             self._hold(job, error)
-        except (SendError, SpoolError) as error:
+        except (
+            SendError,
+            SpoolError,
+            LedgerError,
+            KeyFolderError,
+            WeightsError,
+        ) as error:
             self._put_back(job, error)
         except (NodeError, MiadMarkError) as error:
             self._hold(job, error)
@@ -105,22 +120,29 @@ class Worker:
         if route is None:
             raise FilterError(
                 f"the route {job.route!r} is not in the configuration any more",
-                hint="Put it back, and release the job.",
+                hint="Put it back, then: miadmark release",
             )
         destination = self._config.destination_of(route)
-        name = job.filtered or self._filtered(job, route)
-        sending = self._sending_to(destination)
-        path = self._spool.path(name)
-        if route.action is Action.STRIP:
-            receiver = sending.receiver(path)
-            grant = self._grants.require(receiver, self._clock())
-            logger.info(
-                "releasing instance=%s to=%s grant=%d",
-                job.sop_instance_uid,
-                destination.name,
-                grant.id,
+        purpose = f"{route.action.value} {route.destination}"
+        if job.filtered is not None and job.purpose != purpose:
+            raise FilterError(
+                f"the route {job.route!r} was changed while this instance was on its way",
+                hint="It was made ready for another purpose. Send it again.",
             )
-        sending.send(path)
+        name = job.filtered or self._filtered(job, route, purpose)
+        sending = self._sending_to(destination)
+
+        def allow(receiver: Receiver) -> None:
+            if route.action is Action.STRIP:
+                grant = self._grants.require(receiver, self._clock())
+                logger.info(
+                    "releasing instance=%s to=%s grant=%d",
+                    job.sop_instance_uid,
+                    destination.name,
+                    grant.id,
+                )
+
+        sending.send(self._spool.path(name), allow)
         if self._queue.sent(job):
             logger.info(
                 "sent instance=%s to=%s action=%s",
@@ -130,7 +152,7 @@ class Worker:
             )
         self._spool.delete(self._queue.forget_sent())
 
-    def _filtered(self, job: Job, route: Route) -> str:
+    def _filtered(self, job: Job, route: Route, purpose: str) -> str:
         """Return the name of the file to be sent, made now and remembered."""
         if route.action is Action.PASS:
             return job.file
@@ -142,7 +164,7 @@ class Worker:
         if content is None:
             return job.file
         name = self._spool.write(content)
-        self._queue.keep_filtered(job, name)
+        self._queue.keep_filtered(job, name, purpose)
         return name
 
     def _marked(self, instance: OpenInstance, route: Route) -> bytes | None:
@@ -181,7 +203,7 @@ class Worker:
         logger.warning("held instance=%s reason=%s", job.sop_instance_uid, reason)
         self._queue.hold(job, f"{reason}. {error.hint}".strip())
 
-    def _put_back(self, job: Job, error: NodeError) -> None:
+    def _put_back(self, job: Job, error: NodeError | MiadMarkError) -> None:
         again = next_attempt(self._config.retry, job.attempts, self._clock())
         if again is None:
             self._hold(job, error)

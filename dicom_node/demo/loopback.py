@@ -94,8 +94,8 @@ class Loopback:
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         certificate = make_certificate(self.folder, "archive")
-        self._receiver("research", "RESEARCH")
-        self._receiver("archive", "ARCHIVE", tls="archive")
+        self.start_receiver("research", "RESEARCH")
+        self.start_receiver("archive", "ARCHIVE", tls="archive")
         self.config.write_text(
             _CONFIG.format(
                 marking=MARKING,
@@ -174,7 +174,8 @@ class Loopback:
             "node",
         )
 
-    def _receiver(self, name: str, ae_title: str, tls: str = "") -> None:
+    def start_receiver(self, name: str, ae_title: str, tls: str = "") -> None:
+        """Start a receiver that writes to the folder ``name``."""
         (self.folder / name).mkdir(exist_ok=True)
         port, into = str(self.ports[name]), str(self.folder / name)
         storescp = shutil.which("storescp")

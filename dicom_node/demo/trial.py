@@ -147,7 +147,7 @@ def _marked(
         console=console,
         disable=not console.is_terminal,
     ):
-        file = out / f"{images.name}-{len(clean)}-{start}.npz"
+        file = out / f"{images.name}-{len(clean)}-{start}-{finder.version}.npz"
         if not file.exists():
             part = _marked_chunk(
                 clean[start : start + _CHUNK], images.name, finder, keys

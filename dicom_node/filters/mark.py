@@ -29,13 +29,14 @@ from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
 from dicom_node.errors import (
     AlreadyMarkedError,
     FilterError,
+    NodeError,
     NotAnImageError,
     UnsupportedPixelDataError,
 )
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.original import Original, changed
-from miadmark_core.errors import MarkingError
+from miadmark_core.errors import MarkingError, MiadMarkError
 from miadmark_core.mark import MarkGrid, amplitude_for
 from miadmark_core.marking import mark_image
 from miadmark_core.metrics import psnr_db, ssim
@@ -115,7 +116,7 @@ class _Prepared:
 
 def mark(
     originals: Sequence[OpenInstance], *, find: Find, keys: KeyProvider, now: datetime
-) -> list[MarkedInstance | FilterError | MarkingError]:
+) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
 
     Objects are searched together, since that is faster than one by one.
@@ -126,22 +127,37 @@ def mark(
         keys: Of this site.
         now: Aware.
     """
-    outcomes: dict[int, MarkedInstance | FilterError | MarkingError] = {}
+    outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
     prepared: dict[int, _Prepared] = {}
     for index, original in enumerate(originals):
         try:
             prepared[index] = _prepare(original, keys)
-        except (FilterError, MarkingError) as error:
-            outcomes[index] = error
+        except Exception as error:  # noqa: BLE001 see _named
+            outcomes[index] = _named(error)
     wanted = {index: _wanted(p) for index, p in prepared.items()}
     found = iter(find([frame for frames in wanted.values() for frame in frames]))
     for index, p in prepared.items():
         marks = [next(found) for _ in wanted[index]]
         try:
             outcomes[index] = _finish(p, marks, keys, now)
-        except (FilterError, MarkingError) as error:
-            outcomes[index] = error
+        except Exception as error:  # noqa: BLE001 see _named
+            outcomes[index] = _named(error)
     return [outcomes[index] for index in range(len(originals))]
+
+
+def _named(error: Exception) -> NodeError | MiadMarkError:
+    """Return an error with a sentence, whatever happened.
+
+    One odd object must not stop the others that it is marked with.
+    """
+    if isinstance(error, (NodeError, MiadMarkError)):
+        return error
+    named = FilterError(
+        f"marking failed unexpectedly: {type(error).__name__}",
+        hint="The object is odd, or this is a mistake of ours; it is not sent.",
+    )
+    named.__cause__ = error
+    return named
 
 
 def _prepare(original: OpenInstance, keys: KeyProvider) -> _Prepared:
@@ -158,6 +174,7 @@ def _prepare(original: OpenInstance, keys: KeyProvider) -> _Prepared:
     )
     if attributes.get("SOPClassUID") in LABELS:
         raise NotAnImageError("the object holds labels or quantities, not a picture")
+    pixel_data.require_picture(original.elements)
     layout = pixel_data.layout_of(attributes)
     native, layout = pixel_data.native(
         original.elements, layout, original.file.transfer_syntax
@@ -187,22 +204,27 @@ def _prepare(original: OpenInstance, keys: KeyProvider) -> _Prepared:
 
 
 def _wanted(prepared: _Prepared) -> list[Wanted]:
-    """Return one frame for each grid: the middle one of those that share it."""
+    """Return one frame for each grid: of those that share it, the one with most in it."""
     from miadmark_core.search.finder import Wanted
 
     window, peak = prepared.presentation
-    frames = len(prepared.image.pixels)
-    starts = range(0, frames, FRAMES_PER_GRID)
-    middles = [min(s + FRAMES_PER_GRID // 2, (s + frames - 1) // 2) for s in starts]
+    pixels = prepared.image.pixels
+    fullest = [
+        max(
+            range(start, min(start + FRAMES_PER_GRID, len(pixels))),
+            key=lambda number: float(window.shown(pixels[number]).std()),
+        )
+        for start in range(0, len(pixels), FRAMES_PER_GRID)
+    ]
     return [
         Wanted(
-            shown=window.shown(prepared.image.pixels[middle]),
+            shown=window.shown(pixels[number]),
             peak=peak / window.width * (-1 if window.is_inverted else 1),
             modality=str(prepared.attributes.get("Modality") or ""),
             body_part=str(prepared.attributes.get("BodyPartExamined") or ""),
             seed=prepared.seed,
         )
-        for middle in middles
+        for number in fullest
     ]
 
 
@@ -216,7 +238,7 @@ def _finish(
         attributes,
         original.elements,
         marked.image,
-        host_digest=prepared.host_digest,
+        digest=prepared.host_digest + marked.key.marked_digest,
         keyed=keys.derive,
         now=now,
     )
@@ -286,12 +308,28 @@ def _within_budget(
             for a, b in zip(prepared.image.pixels, marked.image.pixels, strict=True)
         )
         if psnr >= LEAST_PSNR_DB:
+            _require_a_mark_in_every_frame(prepared.image, marked.image)
             return marked, psnr
         share *= min(0.95, 10 ** ((psnr - LEAST_PSNR_DB) / 20))
     raise MarkingError(
         f"no mark stays above {LEAST_PSNR_DB} dB in every frame",
         hint="The frames are shown with windows too different for one mark.",
     )
+
+
+def _require_a_mark_in_every_frame(host: HostImage, marked: HostImage) -> None:
+    """Return if no frame with something in it is as it was.
+
+    Raises:
+        MarkingError: One is: it would leave unmarked.
+    """
+    for number, frame in enumerate(host.pixels):
+        is_constant = frame.min() == frame.max()
+        if not is_constant and np.array_equal(frame, marked.pixels[number]):
+            raise MarkingError(
+                f"frame {number + 1} would leave unmarked",
+                hint="What it shows is too flat, or too dark, for a mark.",
+            )
 
 
 def _report(

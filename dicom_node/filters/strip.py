@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import binding, pixel_data, private_block
 from dicom_node.elements import PIXEL_DATA, splice
-from dicom_node.errors import FilterError, LostRecordError, NotMarkedError
+from dicom_node.errors import (
+    FilterError,
+    LostRecordError,
+    NotMarkedError,
+    UnsupportedPixelDataError,
+)
 from dicom_node.original import Original
 from miadmark_core.marking import restore_image
 from miadmark_core.removal_key import RemovalKey
@@ -65,10 +70,18 @@ def strip(
     attributes = marked.attributes(*pixel_data.TAGS)
     if record is None and PIXEL_DATA not in marked.elements:
         raise _without_record(marked)
-    layout = pixel_data.layout_of(attributes)
-    pixels, layout = pixel_data.native(
-        marked.elements, layout, marked.file.transfer_syntax
-    )
+    try:
+        layout = pixel_data.layout_of(attributes)
+        pixels, layout = pixel_data.native(
+            marked.elements, layout, marked.file.transfer_syntax
+        )
+    except FilterError as error:
+        if record is None:
+            raise _without_record(marked) from error
+        raise UnsupportedPixelDataError(
+            f"the marked pixels were put into another form on the way: {error}",
+            hint="Ask for the object as it was sent, or in an uncompressed syntax.",
+        ) from error
     image = pixel_data.decode(pixels, layout).image
     digest = image.digest()
     is_from_ledger = record is None

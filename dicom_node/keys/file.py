@@ -118,6 +118,8 @@ class KeyFolder:
             self._derivation = bytes.fromhex((folder / _DERIVATION).read_text().strip())
         except (OSError, ValueError) as error:
             raise KeyFolderError(f"{folder / _DERIVATION} cannot be read") from error
+        if len(self._derivation) != 32:
+            raise KeyFolderError(f"{folder / _DERIVATION} does not hold 32 bytes")
 
     @classmethod
     def make(
@@ -135,12 +137,17 @@ class KeyFolder:
                 "Choose another folder.",
             )
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Whole or not at all: half a set of keys opens nothing.
+            aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+            aside.mkdir(mode=0o700, parents=True)
             for part in ("recipients", "trusted"):
-                (folder / part).mkdir(exist_ok=True)
-            _write_secret(folder / _IDENTITY, _pem(X25519PrivateKey.generate()))
-            _write_secret(folder / _SIGNING, _pem(Ed25519PrivateKey.generate()))
-            _write_secret(folder / _DERIVATION, random(32).hex().encode() + b"\n")
+                (aside / part).mkdir()
+            _write_secret(aside / _IDENTITY, _pem(X25519PrivateKey.generate()))
+            _write_secret(aside / _SIGNING, _pem(Ed25519PrivateKey.generate()))
+            _write_secret(aside / _DERIVATION, random(32).hex().encode() + b"\n")
+            aside.rename(folder)
+            _sync(folder)
+            _sync(folder.parent)
         except OSError as error:
             raise KeyFolderError(
                 f"{folder} cannot be written: {error.strerror}"
@@ -236,3 +243,11 @@ def _write_secret(file: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

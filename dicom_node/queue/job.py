@@ -46,9 +46,20 @@ class Job:
     """As it came in; a name in the spool."""
     filtered: str | None
     """As it is to be sent, once that has been made; a name in the spool."""
+    purpose: str | None
+    """What :attr:`filtered` was made for: action and destination."""
     route: str
     attempts: int
     """How often it was claimed, this time included. Also the token of this claim."""
+
+
+class Held(NamedTuple):
+    """A job that waits for a person."""
+
+    id: int
+    sop_instance_uid: str
+    route: str
+    reason: str
 
 
 class Queue(Protocol):
@@ -57,8 +68,11 @@ class Queue(Protocol):
     def add(self, arrival: Arrival, routes: Sequence[str], now: datetime) -> bool:
         """Owe ``arrival`` to each of ``routes``; it is durable when this returns.
 
+        The same bytes are kept once: routes that are not owed them yet are owed them
+        now, and jobs of them that are held are woken.
+
         Returns:
-            False if the same bytes are owed already: nothing was added then.
+            False if the same bytes were there, so that the new file is not needed.
         """
         ...
 
@@ -66,7 +80,7 @@ class Queue(Protocol):
         """Return the job that has been due longest, leased until ``now + lease``."""
         ...
 
-    def keep_filtered(self, job: Job, file: str) -> None:
+    def keep_filtered(self, job: Job, file: str, purpose: str) -> None:
         """Remember what ``job`` is to send, so that a retry sends the same bytes."""
         ...
 
@@ -82,7 +96,7 @@ class Queue(Protocol):
         """Hold ``job``; False if the claim has been lost to another."""
         ...
 
-    def release_claims(self) -> int:
+    def release_claims(self, not_before: datetime) -> int:
         """Put back every claimed job; only for whoever is the only worker.
 
         Returns:
@@ -102,6 +116,10 @@ class Queue(Protocol):
         """Return how many jobs stand where; every state is there."""
         ...
 
-    def held(self) -> list[tuple[str, str, str]]:
-        """Return SOP Instance UID, route and reason of every held job."""
+    def held(self) -> list[Held]:
+        """Return every held job."""
+        ...
+
+    def release(self, job_id: int, now: datetime) -> bool:
+        """Wake a held job; False if none of that number is held."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dicom_node.queue.job import Arrival, Job, JobState
+from dicom_node.queue.job import Arrival, Held, Job, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ class _Owed:
     attempts: int = 0
     lease_until: datetime | None = None
     filtered: str | None = None
+    purpose: str | None = None
     reason: str = ""
 
     def is_due(self, now: datetime) -> bool:
@@ -40,14 +41,30 @@ class MemoryQueue:
 
     def add(self, arrival: Arrival, routes: Sequence[str], now: datetime) -> bool:
         """Owe ``arrival`` to each of ``routes``; see the protocol."""
-        for number, known in self._instances.items():
-            if number not in self._forgotten and known[:2] == arrival[:2]:
-                return False
-        number = len(self._instances) + 1
-        self._instances[number] = arrival
+        number = next(
+            (
+                n
+                for n, known in self._instances.items()
+                if n not in self._forgotten and known[:2] == arrival[:2]
+            ),
+            0,
+        )
+        is_new = number == 0
+        if is_new:
+            number = len(self._instances) + 1
+            self._instances[number] = arrival
         for route in routes:
-            self._jobs.append(_Owed(len(self._jobs) + 1, number, route, now))
-        return True
+            still = [
+                o
+                for o in self._jobs
+                if (o.instance, o.route) == (number, route)
+                and o.state is not JobState.SENT
+            ]
+            if not still:
+                self._jobs.append(_Owed(len(self._jobs) + 1, number, route, now))
+            for owed in still:
+                self.release(owed.id, now)
+        return is_new
 
     def claim(self, now: datetime, lease: timedelta) -> Job | None:
         """Return the job that has been due longest; see the protocol."""
@@ -64,15 +81,16 @@ class MemoryQueue:
             sop_instance_uid=arrival.sop_instance_uid,
             file=arrival.file,
             filtered=owed.filtered,
+            purpose=owed.purpose,
             route=owed.route,
             attempts=owed.attempts,
         )
 
-    def keep_filtered(self, job: Job, file: str) -> None:
+    def keep_filtered(self, job: Job, file: str, purpose: str) -> None:
         """Remember what ``job`` is to send; see the protocol."""
         owed = self._jobs[job.id - 1]
         if owed.attempts == job.attempts:
-            owed.filtered = file
+            owed.filtered, owed.purpose = file, purpose
 
     def sent(self, job: Job) -> bool:
         """Settle ``job``; see the protocol."""
@@ -89,11 +107,12 @@ class MemoryQueue:
         """Hold ``job``; see the protocol."""
         return self._settle(job, JobState.HELD, reason)
 
-    def release_claims(self) -> int:
+    def release_claims(self, not_before: datetime) -> int:
         """Put back every claimed job; see the protocol."""
         claimed = [o for o in self._jobs if o.state is JobState.WORKING]
         for owed in claimed:
             owed.state, owed.lease_until = JobState.WAITING, None
+            owed.not_before = not_before
         return len(claimed)
 
     def forget_sent(self) -> list[str]:
@@ -124,13 +143,22 @@ class MemoryQueue:
         states = [owed.state for owed in self._jobs]
         return {state: states.count(state) for state in JobState}
 
-    def held(self) -> list[tuple[str, str, str]]:
-        """Return SOP Instance UID, route and reason of every held job."""
+    def held(self) -> list[Held]:
+        """Return every held job."""
         return [
-            (self._instances[o.instance].sop_instance_uid, o.route, o.reason)
+            Held(o.id, self._instances[o.instance].sop_instance_uid, o.route, o.reason)
             for o in self._jobs
             if o.state is JobState.HELD
         ]
+
+    def release(self, job_id: int, now: datetime) -> bool:
+        """Wake a held job; see the protocol."""
+        for owed in self._jobs:
+            if owed.id == job_id and owed.state is JobState.HELD:
+                owed.state, owed.attempts, owed.reason = JobState.WAITING, 0, ""
+                owed.not_before = now
+                return True
+        return False
 
     def _settle(self, job: Job, state: JobState, reason: str) -> bool:
         owed = self._jobs[job.id - 1]

@@ -12,6 +12,16 @@ RETURNING id;
 INSERT INTO job (instance_id, route, state, attempts, not_before, reason)
 VALUES (:instance_id, :route, 'waiting', 0, :now, '');
 
+-- open_job
+-- What is still owed of an instance to a route.
+SELECT id, state FROM job
+ WHERE instance_id = :instance_id AND route = :route AND state <> 'sent';
+
+-- release
+-- A person, or the same instance coming in again, wakes a held job.
+UPDATE job SET state = 'waiting', attempts = 0, not_before = :now, reason = ''
+ WHERE id = :id AND state = 'held';
+
 -- claim
 -- Take the job that has been due longest. One statement, so that two workers never
 -- hold the same job; a lease that ran out counts as due, so that a killed worker
@@ -24,13 +34,14 @@ UPDATE job
                  OR (state = 'working' AND lease_until <= :now)
               ORDER BY not_before, id
               LIMIT 1)
-RETURNING id, instance_id, route, attempts, filtered;
+RETURNING id, instance_id, route, attempts, filtered, purpose;
 
 -- instance
 SELECT sop_instance_uid, file FROM instance WHERE id = :id;
 
 -- keep_filtered
-UPDATE job SET filtered = :file WHERE id = :id AND attempts = :attempts;
+UPDATE job SET filtered = :file, purpose = :purpose
+ WHERE id = :id AND attempts = :attempts;
 
 -- settle
 -- The attempts are the token of a claim: who lost it to another changes nothing.
@@ -40,7 +51,9 @@ UPDATE job
  WHERE id = :id AND attempts = :attempts AND state = 'working';
 
 -- release_claims
-UPDATE job SET state = 'waiting', lease_until = NULL WHERE state = 'working';
+-- Not at once: what kills its worker must not stand in everybody's way.
+UPDATE job SET state = 'waiting', lease_until = NULL, not_before = :not_before
+ WHERE state = 'working';
 
 -- done_files
 -- Files of jobs that are sent, and of instances that nobody is owed.
@@ -68,7 +81,7 @@ SELECT filtered FROM job WHERE filtered IS NOT NULL;
 SELECT state, count(*) FROM job GROUP BY state;
 
 -- held
-SELECT instance.sop_instance_uid, job.route, job.reason
+SELECT job.id, instance.sop_instance_uid, job.route, job.reason
   FROM job JOIN instance ON instance.id = job.instance_id
  WHERE job.state = 'held'
  ORDER BY job.id;

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS job (
     not_before   TEXT NOT NULL,
     lease_until  TEXT,
     filtered     TEXT,                -- name in the spool of what is to be sent
+    purpose      TEXT,                -- what it was filtered for: action and destination
     reason       TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS job_by_due ON job (state, not_before, id);

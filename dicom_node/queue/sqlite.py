@@ -12,7 +12,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.errors import SpoolError
-from dicom_node.queue.job import Arrival, Job, JobState
+from dicom_node.queue.job import Arrival, Held, Job, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,16 +69,17 @@ class SqliteQueue:
         """Owe ``arrival`` to each of ``routes``; see the protocol."""
         with self._transaction():
             same = self._all("find_same", **arrival._asdict())
-            if same:
-                return False
-            ((instance_id,),) = self._all(
+            ((instance_id,),) = same or self._all(
                 "add_instance", **arrival._asdict(), now=_text(now)
             )
             for route in routes:
-                self._all(
-                    "add_job", instance_id=instance_id, route=route, now=_text(now)
-                )
-        return True
+                owed = {"instance_id": instance_id, "route": route}
+                open_jobs = self._all("open_job", **owed)
+                if not open_jobs:
+                    self._all("add_job", **owed, now=_text(now))
+                for job_id, _ in open_jobs:
+                    self._all("release", id=job_id, now=_text(now))
+        return not same
 
     def claim(self, now: datetime, lease: timedelta) -> Job | None:
         """Return the job that has been due longest; see the protocol."""
@@ -86,7 +87,7 @@ class SqliteQueue:
             rows = self._all("claim", now=_text(now), lease_until=_text(now + lease))
             if not rows:
                 return None
-            job_id, instance_id, route, attempts, filtered = rows[0]
+            job_id, instance_id, route, attempts, filtered, purpose = rows[0]
             ((sop_instance_uid, file),) = self._all("instance", id=instance_id)
         return Job(
             id=job_id,
@@ -94,14 +95,21 @@ class SqliteQueue:
             sop_instance_uid=sop_instance_uid,
             file=file,
             filtered=filtered,
+            purpose=purpose,
             route=route,
             attempts=attempts,
         )
 
-    def keep_filtered(self, job: Job, file: str) -> None:
+    def keep_filtered(self, job: Job, file: str, purpose: str) -> None:
         """Remember what ``job`` is to send; see the protocol."""
         with self._transaction():
-            self._all("keep_filtered", id=job.id, attempts=job.attempts, file=file)
+            self._all(
+                "keep_filtered",
+                id=job.id,
+                attempts=job.attempts,
+                file=file,
+                purpose=purpose,
+            )
 
     def sent(self, job: Job) -> bool:
         """Settle ``job``; see the protocol."""
@@ -115,10 +123,12 @@ class SqliteQueue:
         """Hold ``job``; see the protocol."""
         return self._settle(job, JobState.HELD, reason=reason)
 
-    def release_claims(self) -> int:
+    def release_claims(self, not_before: datetime) -> int:
         """Put back every claimed job; see the protocol."""
         with self._transaction():
-            return self._database.execute(_SQL["release_claims"]).rowcount
+            return self._database.execute(
+                _SQL["release_claims"], {"not_before": _text(not_before)}
+            ).rowcount
 
     def forget_sent(self) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
@@ -139,10 +149,18 @@ class SqliteQueue:
             found = dict(self._all("counts"))
         return {state: found.get(state.value, 0) for state in JobState}
 
-    def held(self) -> list[tuple[str, str, str]]:
-        """Return SOP Instance UID, route and reason of every held job."""
+    def held(self) -> list[Held]:
+        """Return every held job."""
         with _translated():
-            return self._all("held")
+            return [Held(*row) for row in self._all("held")]
+
+    def release(self, job_id: int, now: datetime) -> bool:
+        """Wake a held job; see the protocol."""
+        with self._transaction():
+            woken = self._database.execute(
+                _SQL["release"], {"id": job_id, "now": _text(now)}
+            )
+            return woken.rowcount == 1
 
     def _settle(
         self,
@@ -173,10 +191,11 @@ class SqliteQueue:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
 
 def _text(moment: datetime) -> str:

@@ -5,6 +5,7 @@ This is the door to the search: what goes in and comes out is arrays, not tensor
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -65,6 +66,12 @@ class Finder:
         self._listed = read_manifest(weights)
         self._effort = effort or Effort()
         self._loaded: dict[str, Surrogate] = {}
+
+    @property
+    def version(self) -> str:
+        """Return what tells this search from others: weights and effort; 16 digits."""
+        told = repr((self._listed, self._effort)).encode()
+        return hashlib.sha256(told).hexdigest()[:16]
 
     def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
         """Return a mark for each frame, in order.

@@ -87,12 +87,13 @@ def test_a_retry_waits_and_sends_the_same_bytes(queue: Queue) -> None:
     queue.add(arrival(), ["archive"], NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
-    queue.keep_filtered(job, "marked.dcm")
+    queue.keep_filtered(job, "marked.dcm", "mark research")
     assert queue.retry(job, NOON + 5 * MINUTE, "unreachable")
     assert queue.claim(NOON + 4 * MINUTE, MINUTE) is None
     again = queue.claim(NOON + 5 * MINUTE, MINUTE)
     assert again is not None
     assert (again.filtered, again.file) == ("marked.dcm", "a.dcm")
+    assert again.purpose == "mark research"
 
 
 def test_a_held_job_waits_for_a_person(queue: Queue) -> None:
@@ -101,8 +102,34 @@ def test_a_held_job_waits_for_a_person(queue: Queue) -> None:
     assert job is not None
     queue.hold(job, "no mark was found")
     assert queue.claim(NOON + timedelta(days=9), MINUTE) is None
-    assert queue.held() == [("1.2.3", "archive", "no mark was found")]
+    (held,) = queue.held()
+    assert held[1:] == ("1.2.3", "archive", "no mark was found")
     assert queue.files() == {"a.dcm"}
+    assert queue.release(held.id, NOON)
+    assert not queue.release(held.id, NOON)
+    again = queue.claim(NOON, MINUTE)
+    assert again is not None
+    assert again.attempts == 1
+
+
+def test_the_same_instance_again_wakes_a_held_job(queue: Queue) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    queue.hold(job, "not granted")
+    assert not queue.add(arrival(file="b.dcm"), ["archive"], NOON)
+    assert queue.claim(NOON, MINUTE) is not None
+
+
+def test_the_same_bytes_for_another_route_are_owed_to_it_too(queue: Queue) -> None:
+    queue.add(arrival(), ["one"], NOON)
+    assert not queue.add(arrival(file="b.dcm"), ["two"], NOON)
+    claimed = [queue.claim(NOON, MINUTE) for _ in range(3)]
+    assert [job and (job.route, job.file) for job in claimed] == [
+        ("one", "a.dcm"),
+        ("two", "a.dcm"),
+        None,
+    ]
 
 
 def test_files_are_forgotten_once_nobody_is_owed_them(queue: Queue) -> None:
@@ -111,7 +138,7 @@ def test_files_are_forgotten_once_nobody_is_owed_them(queue: Queue) -> None:
     second = queue.claim(NOON, MINUTE)
     assert first is not None
     assert second is not None
-    queue.keep_filtered(first, "marked.dcm")
+    queue.keep_filtered(first, "marked.dcm", "mark research")
     queue.sent(first)
     assert queue.forget_sent() == ["marked.dcm"]
     queue.sent(second)
@@ -120,11 +147,12 @@ def test_files_are_forgotten_once_nobody_is_owed_them(queue: Queue) -> None:
     assert queue.files() == set()
 
 
-def test_the_only_worker_takes_over_at_once(queue: Queue) -> None:
+def test_the_only_worker_takes_over_before_a_lease_ends(queue: Queue) -> None:
     queue.add(arrival(), ["archive"], NOON)
     assert queue.claim(NOON, timedelta(days=1)) is not None
-    assert queue.release_claims() == 1
-    assert queue.claim(NOON, MINUTE) is not None
+    assert queue.release_claims(NOON + MINUTE) == 1
+    assert queue.claim(NOON, MINUTE) is None  # whoever kills its worker waits
+    assert queue.claim(NOON + MINUTE, MINUTE) is not None
 
 
 def test_a_queue_on_disk_survives_its_process(tmp_path: Path) -> None:

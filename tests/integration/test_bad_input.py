@@ -15,18 +15,20 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node import private_block
-from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
+from dicom_node.elements import PIXEL_DATA, Limits, header, scan, splice
 from dicom_node.errors import (
     AlreadyMarkedError,
     LostRecordError,
     MalformedObjectError,
     NotAnImageError,
     NotMarkedError,
+    UnsupportedPixelDataError,
 )
 from dicom_node.filters.mark import MarkedInstance
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.file import KeyFolder
+from dicom_node.part10 import Encoding
 from miadmark_core.errors import (
     DamagedSealError,
     NoStanzaError,
@@ -113,6 +115,46 @@ def test_pixel_data_too_short_for_its_image_is_refused(
     taller = with_dataset(ct, splice(ct.elements, {0x00280010: rows}))
     with pytest.raises(MalformedObjectError, match="its image takes"):
         mark_one(taller)
+
+
+def test_pixel_data_beyond_its_image_is_refused(
+    images: Path, mark_one: MarkOne
+) -> None:
+    """A second frame that Number of Frames does not tell of would leave unmarked."""
+    one = opened(images / "chest-xray-normal.dcm")
+    pixels = bytes(one.elements.value_of(PIXEL_DATA))
+    twice = (
+        header(PIXEL_DATA, "OB", 2 * len(pixels), one.elements.encoding) + 2 * pixels
+    )
+    with pytest.raises(MalformedObjectError, match="its image takes"):
+        mark_one(with_dataset(one, splice(one.elements, {PIXEL_DATA: twice})))
+
+
+def test_no_frame_leaves_unmarked(images: Path, mark_one: MarkOne) -> None:
+    """Frames share a mark; a black one among them must not blank the others'."""
+    dataset = dcmread(images / "chest-xray-normal.dcm")
+    frames = [np.zeros_like(dataset.pixel_array)] * 5
+    frames[1] = dataset.pixel_array
+    dataset.NumberOfFrames = 5
+    dataset.PixelData = np.stack(frames).tobytes()
+    encoded = Encoding.of(dataset.file_meta.TransferSyntaxUID).encode(dataset)
+    one = opened(images / "chest-xray-normal.dcm")
+    marked = sent(mark_one(with_dataset(one, encoded)))
+    values = np.frombuffer(marked.elements.value_of(PIXEL_DATA), np.uint8)
+    assert not np.array_equal(values.reshape(5, 224, 224)[1], frames[1])
+
+
+def test_pixels_of_another_kind_are_no_reason_to_pass(
+    images: Path, mark_one: MarkOne
+) -> None:
+    one = opened(images / "chest-xray-normal.dcm")
+    floats = header(0x7FE00008, "OF", 4, one.elements.encoding) + bytes(4)
+    changes = {PIXEL_DATA: None, 0x7FE00008: floats}
+    with pytest.raises(UnsupportedPixelDataError):
+        mark_one(with_dataset(one, splice(one.elements, changes)))
+    no_rows = with_dataset(one, splice(one.elements, {0x00280010: None}))
+    with pytest.raises(MalformedObjectError):
+        mark_one(no_rows)
 
 
 def test_an_object_without_pixels_is_named(images: Path, mark_one: MarkOne) -> None:

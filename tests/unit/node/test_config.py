@@ -48,6 +48,13 @@ WRONG = {
         "ae_title 'ABCDEFGHIJKLMNOPQ'",
     ),
     "a port too high": (BASE + "port = 70000\n", "port 70000"),
+    "a text where a list belongs": (
+        BASE + '[[route]]\nname="r"\ndestination="a"\naction="pass"\nmodalities="CT"\n',
+        "modalities = 'CT'",
+    ),
+    "a text where a number belongs": ('[node]\nmax_associations = "x"\n', "takes|'x'"),
+    "a list where a table belongs": ("node = 1\n", "not a table"),
+    "a table where a list belongs": ('destination = "x"\n', "not a list"),
     "a name twice": (BASE + BASE, "'a' is there twice"),
     "no TOML": ("[node", "is not TOML"),
     "nothing at all to connect to": (

@@ -12,7 +12,6 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import (
     MalformedObjectError,
-    NotAnImageError,
     UnsupportedPixelDataError,
 )
 from dicom_node.pixel_data import PixelLayout, decode, encode, layout_of
@@ -92,7 +91,8 @@ def attributes(**changes: object) -> Dataset:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        pytest.param({"Rows": None}, NotAnImageError, id="no rows"),
+        pytest.param({"Rows": None}, MalformedObjectError, id="no rows"),
+        pytest.param({"BitsStored": 0}, MalformedObjectError, id="no bits stored"),
         pytest.param({"BitsAllocated": 32}, UnsupportedPixelDataError, id="32 bits"),
         pytest.param({"BitsAllocated": 1}, UnsupportedPixelDataError, id="1 bit"),
         pytest.param(
