@@ -269,14 +269,8 @@ def _supervise(
     config_path: Path, stopping: threading.Event, ready: Callable[[], None]
 ) -> None:
     """Keep one worker running until ``stopping``; then let it finish its instance."""
-    command = [
-        sys.executable,
-        "-m",
-        "dicom_node",
-        "worker",
-        "--config",
-        str(config_path),
-    ]
+    command = [sys.executable, "-m", "dicom_node", "worker"]
+    command += ["--config", str(config_path), "--parent", str(os.getpid())]
     process = subprocess.Popen(command)  # noqa: S603
     ready()
     while not stopping.wait(0.2):
