@@ -92,13 +92,7 @@ class Worker:
             self._do(job)
         except SendRefusedError as error:
             self._hold(job, error)
-        except (
-            SendError,
-            SpoolError,
-            LedgerError,
-            KeyFolderError,
-            WeightsError,
-        ) as error:
+        except PASSING as error:
             self._put_back(job, error)
         except (NodeError, MiadMarkError) as error:
             self._hold(job, error)
@@ -199,9 +193,8 @@ class Worker:
         return self._sending
 
     def _hold(self, job: Job, error: NodeError | MiadMarkError) -> None:
-        reason = str(error)
-        logger.warning("held instance=%s reason=%s", job.sop_instance_uid, reason)
-        self._queue.hold(job, f"{reason}. {error.hint}".strip())
+        logger.warning("held instance=%s reason=%s", job.sop_instance_uid, error)
+        self._queue.hold(job, f"{error}. {error.hint}".strip())
 
     def _put_back(self, job: Job, error: NodeError | MiadMarkError) -> None:
         again = next_attempt(self._config.retry, job.attempts, self._clock())

@@ -245,7 +245,7 @@ def _finish(
     changes: dict[int, bytes | None] = dict.fromkeys(derived.removed)
     new = scan(encoding.encode(derived.attributes), encoding, Limits())
     changes |= {tag: new.bytes_of(tag) for tag in new.tags() if tag != 0x00080005}
-    # Pixel Data and the block are put back from what they hold, not from a copy.
+    # Only what Original keeps; Pixel Data comes back by arithmetic, the block just goes.
     unmarked, elements, added = changed(original.elements, changes)
     payload = Original(
         encoding=encoding,
