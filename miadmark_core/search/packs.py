@@ -54,6 +54,8 @@ class Weights:
     licence: str
     clean_accuracy: float
     """On the test split, 0..1; of an encoder 0."""
+    preparation: str = "whole"
+    """How a victim's user brings an image to ``size``; surrogates see all of it."""
 
 
 def read_manifest(folder: Path) -> list[Weights]:

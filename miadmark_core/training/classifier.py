@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from miadmark_core.training.preparation import Preparation, prepared, standardised
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -45,6 +47,13 @@ class Plan:
     """Of the weights that are not trained already."""
     seed: int = 0
     """Of the order of the images, and of how they are varied."""
+    noise: float = 0.03
+    """The highest standard deviation, of 0..1, of what is added to training pictures."""
+    preparation: Preparation = Preparation.WHOLE
+    is_balanced: bool = False
+    """Whether a rare class weighs as much as a common one."""
+    hardening: float = 0.0
+    """The largest change, of 0..1, that an adversary makes to each training picture."""
 
 
 def train(
@@ -86,19 +95,25 @@ def train(
         first = state["epoch"]
     pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2)
     labels = torch.from_numpy(images.labels)
+    weights = _class_weights(labels, len(images.classes)) if plan.is_balanced else None
+    loss_of = torch.nn.CrossEntropyLoss(
+        weight=weights, label_smoothing=plan.label_smoothing
+    ).to(device)
     for epoch in range(first, plan.epochs):
         network.train()
         total = torch.zeros((), device=device)
         order = torch.randperm(len(images), generator=generator)
         for chosen in torch.split(order, plan.batch):
-            x = varied(pixels[chosen].float() / 255, plan.size, generator)
+            x = varied(pixels[chosen].float() / 255, plan, generator)
+            if plan.preparation is Preparation.STANDARDISED:
+                x = standardised(x)
             x = x.to(device, memory_format=torch.channels_last)
             y = labels[chosen].to(device)
-            loss = functional.cross_entropy(
-                network(x), y, label_smoothing=plan.label_smoothing
-            )
+            if plan.hardening:
+                x = _attacked(network, x, y, plan.hardening, generator)
+            loss = loss_of(network(x), y)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
             total += loss.detach() * len(chosen)
@@ -116,20 +131,26 @@ def train(
     network.eval()
 
 
-def accuracy(network: Classifier, images: LabelledImages, size: int) -> float:
+def accuracy(network: Classifier, images: LabelledImages, plan: Plan) -> float:
     """Return the share of ``images`` that ``network`` gets right, 0..1."""
-    logits = predict(network, images.pixels, size)
+    logits = predict(network, images.pixels, plan.size, plan.preparation)
     return float((logits.argmax(dim=1).numpy() == images.labels).mean())
 
 
 @torch.inference_mode()
-def predict(network: Classifier, pixels: NDArray[np.uint8], size: int) -> Tensor:
+def predict(
+    network: Classifier,
+    pixels: NDArray[np.uint8],
+    size: int,
+    preparation: Preparation = Preparation.WHOLE,
+) -> Tensor:
     """Return logits for pictures as an ordinary user would get them.
 
     Args:
         network: In evaluation mode.
         pixels: ``(images, rows, columns, 3)``.
-        size: What the network is shown: resized with antialiasing, no crop.
+        size: What the network is shown.
+        preparation: How the pictures are brought to that.
 
     Returns:
         ``(images, classes)``, float32, on the CPU.
@@ -138,23 +159,17 @@ def predict(network: Classifier, pixels: NDArray[np.uint8], size: int) -> Tensor
     logits: list[Tensor] = []
     for start in range(0, len(pixels), 64):
         x = torch.from_numpy(pixels[start : start + 64]).permute(0, 3, 1, 2)
-        x = functional.interpolate(
-            x.to(device).float() / 255,
-            size=(size, size),
-            mode="bilinear",
-            antialias=True,
-        )
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = prepared(x.to(device).float() / 255, size, preparation)
         logits.append(network(x).float().cpu())
     return torch.cat(logits)
 
 
-def varied(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def varied(images: Tensor, plan: Plan, generator: torch.Generator) -> Tensor:
     """Return each image turned, scaled, moved, mirrored and relit at random.
 
     Args:
         images: ``(batch, 3, rows, columns)`` in 0..1.
-        size: Rows and columns of the result.
+        plan: Says of what size the result is, and how noisy.
         generator: The only source of chance.
     """
     n = len(images)
@@ -173,12 +188,39 @@ def varied(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
         ],
         dim=1,
     )
-    grid = functional.affine_grid(affine, [n, 3, size, size], align_corners=False)
+    grid = functional.affine_grid(
+        affine, [n, 3, plan.size, plan.size], align_corners=False
+    )
     x = functional.grid_sample(images, grid, align_corners=False)
     contrast, light = between(0.8, 1.25), between(-0.08, 0.08)
     x = x * contrast.view(-1, 1, 1, 1) + light.view(-1, 1, 1, 1)
     noise = torch.randn(x.shape, generator=generator)
-    return (x + noise * between(0, 0.03).view(-1, 1, 1, 1)).clamp(0, 1)
+    return (x + noise * between(0, plan.noise).view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def _class_weights(labels: Tensor, classes: int) -> Tensor:
+    counts = torch.bincount(labels, minlength=classes).clamp(min=1)
+    return len(labels) / (classes * counts)
+
+
+def _attacked(
+    network: Classifier,
+    x: Tensor,
+    y: Tensor,
+    largest: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return ``x`` after one step against ``network`` from a random start.
+
+    Source:
+        Wong et al., 2020, arXiv:2001.03994, algorithm 3 ("fast" adversarial training).
+    """
+    start = (torch.rand(x.shape, generator=generator) * 2 - 1).to(x.device) * largest
+    attacked = (x + start).requires_grad_()
+    loss = functional.cross_entropy(network(attacked), y)
+    (gradient,) = torch.autograd.grad(loss, attacked)
+    moved = start + 1.25 * largest * gradient.sign()
+    return (x + moved.clamp(-largest, largest)).detach()
 
 
 def _save(path: Path, state: dict[str, object]) -> None:
