@@ -1,0 +1,105 @@
+"""Whether a mark tells what the picture shows.
+
+A search that never sees a label can put no more into its marks than its surrogates know:
+where these are wrong, its marks are wrong with them. Marks that are right there have
+seen the test's answers. And marks that tell as much as the surrogates know help whoever
+reads marks instead of pictures. A linear probe looks at the marks alone and is asked
+about marks that it was not fitted to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from scipy.stats import binomtest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+    Labels = NDArray[np.int64]
+
+FOLDS: Final = 5
+_SIDE: Final = 28
+_RIDGE: Final = 10.0
+
+
+def probed(clean: Pixels, marked: Pixels, labels: Labels, seed: int) -> Labels:
+    """Return what a probe that sees only the marks says the pictures show.
+
+    Args:
+        clean: The originals, ``(images, rows, columns, 3)``.
+        marked: The same, marked. Same shape.
+        labels: ``(images,)``.
+        seed: Of the folds.
+
+    Returns:
+        ``(images,)``: one of ``labels`` each.
+    """
+    features = _features(marked.astype(np.float32) - clean)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    answers = np.empty(len(labels), np.int64)
+    classes = np.unique(labels)
+    for fold in np.array_split(order, min(FOLDS, len(labels))):
+        rest = np.setdiff1d(order, fold)
+        answers[fold] = _fitted_answers(
+            features[rest], labels[rest], features[fold], classes
+        )
+    return answers
+
+
+def has_seen_labels(answers: Labels, labels: Labels, believed: Labels) -> bool:
+    """Return whether marks know what the surrogates got wrong.
+
+    Args:
+        answers: From :func:`probed`.
+        labels: What is true.
+        believed: What the surrogates say of the clean pictures.
+
+    Returns:
+        True if, where the surrogates are wrong, the marks side with the truth more
+        often than chance would have it (one-sided binomial test, 0.1 %).
+    """
+    is_wrong = believed != labels
+    for_truth = int((answers[is_wrong] == labels[is_wrong]).sum())
+    for_belief = int((answers[is_wrong] == believed[is_wrong]).sum())
+    asked = for_truth + for_belief
+    return (
+        asked > 0 and binomtest(for_truth, asked, alternative="greater").pvalue < 1e-3
+    )
+
+
+def _features(marks: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return each mark as a coarse picture and as the sizes of its frequencies."""
+    grey = marks.mean(axis=-1)
+    rows, columns = (side // _SIDE * _SIDE for side in grey.shape[1:])
+    blocks = grey[:, :rows, :columns].reshape(
+        len(grey), _SIDE, rows // _SIDE, _SIDE, columns // _SIDE
+    )
+    coarse = blocks.mean(axis=(2, 4)).reshape(len(grey), -1)
+    sizes = np.abs(np.fft.rfft2(grey))[:, :_SIDE, :_SIDE].reshape(len(grey), -1)
+    joined = np.concatenate([coarse, np.log1p(sizes)], axis=1, dtype=np.float64)
+    deviation = joined.std(axis=0)
+    centred: NDArray[np.float64] = joined - joined.mean(axis=0)
+    return centred / np.where(deviation > 1e-9, deviation, 1)
+
+
+def _fitted_answers(
+    features: NDArray[np.float64],
+    labels: Labels,
+    asked: NDArray[np.float64],
+    classes: Labels,
+) -> Labels:
+    """Return a ridge classifier's answers, every class weighing the same."""
+    is_class = labels[:, None] == classes
+    weight = 1 / np.maximum(is_class.sum(axis=0), 1)
+    weights = (is_class * weight).sum(axis=1)
+    targets = np.where(is_class, 1.0, -1.0)
+    # In the dual, since there are more features than marks.
+    scale = weights / weights.mean()
+    kernel = features @ features.T + np.diag(_RIDGE * features.shape[1] / 100 / scale)
+    answers: Labels = classes[
+        (asked @ features.T @ np.linalg.solve(kernel, targets)).argmax(axis=1)
+    ]
+    return answers

@@ -1,0 +1,71 @@
+"""Figures that do not flatter a mark."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miadmark_core.evaluation.scores import (
+    balanced_accuracy,
+    interval,
+    macro_auc,
+    relabelled_accuracy,
+    score,
+)
+
+
+def logits_for(answers: np.ndarray, classes: int) -> np.ndarray:
+    return (np.eye(classes)[answers] * 4).astype(np.float32)
+
+
+def test_always_wrong_on_two_classes_is_a_perfect_model_upside_down() -> None:
+    labels = np.array([0, 1] * 20)
+    scores = score(logits_for(1 - labels, 2), labels, np.ones(40, bool), seed=0)
+    assert scores.top1 == 0
+    assert scores.relabelled == 1
+    assert scores.auc == 1
+
+
+def test_naming_one_class_only_scores_its_share_and_no_more() -> None:
+    labels = np.array([0] * 30 + [1] * 10)
+    scores = score(
+        np.zeros((40, 2), np.float32) + [1, 0], labels, np.ones(40, bool), seed=0
+    )
+    assert (scores.top1, scores.balanced, scores.auc) == (0.75, 0.5, 0.5)
+
+
+@given(st.data())
+def test_scores_stay_in_their_ranges(data: st.DataObject) -> None:
+    classes = data.draw(st.integers(2, 5))
+    count = data.draw(st.integers(1, 40))
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    labels = random.integers(0, classes, count)
+    logits = random.normal(size=(count, classes)).astype(np.float32)
+    scores = score(logits, labels, labels == logits.argmax(axis=1), seed=1)
+    assert scores.interval[0] <= scores.top1 <= scores.interval[1]
+    assert 0.5 <= scores.auc <= 1
+    assert scores.top1 <= scores.relabelled <= 1
+    assert 0 <= scores.balanced <= 1
+
+
+def test_renaming_is_one_to_one() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    # Only two answers are ever given, so only two classes can be named.
+    assert relabelled_accuracy(np.array([1, 1, 0, 0, 0, 0]), labels, 3) == 4 / 6
+
+
+def test_balanced_accuracy_counts_each_class_once() -> None:
+    labels = np.array([0] * 98 + [1] * 2)
+    assert balanced_accuracy(np.zeros(100, np.int64), labels) == 0.5
+
+
+def test_the_area_is_one_where_probabilities_separate_the_classes() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    assert macro_auc(logits_for(labels, 3), labels) == 1
+
+
+def test_more_images_make_a_narrower_interval() -> None:
+    few, many = (np.arange(n) % 2 == 0 for n in (20, 2000))
+    wide, narrow = interval(few, 0), interval(many, 0)
+    assert wide[1] - wide[0] > 5 * (narrow[1] - narrow[0])
+    assert narrow == pytest.approx((0.5, 0.5), abs=0.03)
