@@ -25,10 +25,10 @@ from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
 from dicom_node.node import SHIPPED_WEIGHTS
+from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIMS
 from miadmark_core.metrics import psnr_db, ssim
 from miadmark_core.search.packs import load_network, read_manifest, suited
 from miadmark_core.training.classifier import predict
-from miadmark_core.training.victims import ARCHITECTURES as VICTIMS
 
 if TYPE_CHECKING:
     from pathlib import Path

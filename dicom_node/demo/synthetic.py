@@ -16,21 +16,23 @@ if TYPE_CHECKING:
 _CLASSES = {
     "MR": uid.MRImageStorage,
     "CR": uid.ComputedRadiographyImageStorage,
+    "OP": uid.OphthalmicPhotography8BitImageStorage,
+    "XC": uid.VLPhotographicImageStorage,
 }
 
 
-def grey_object(
+def picture_object(
     pixels: NDArray[np.uint8],
     *,
     modality: str,
     body_part: str,
     new_uid: Callable[[], str] = uid.generate_uid,
 ) -> FileDataset:
-    """Return an 8-bit grey image as a DICOM object of nobody.
+    """Return an 8-bit image as a DICOM object of nobody.
 
     Args:
-        pixels: ``(rows, columns)``.
-        modality: ``MR`` or ``CR``.
+        pixels: ``(rows, columns)``, grey, or ``(rows, columns, 3)``, RGB.
+        modality: ``MR`` or ``CR``; ``OP`` (fundus) or ``XC`` (dermoscopy) in colour.
         body_part: Body Part Examined.
         new_uid: Called for each UID that is needed.
     """
@@ -54,12 +56,16 @@ def grey_object(
     dataset.StudyInstanceUID = new_uid()
     dataset.SeriesInstanceUID = new_uid()
     dataset.SeriesNumber = dataset.InstanceNumber = "1"
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.Rows, dataset.Columns = pixels.shape
+    is_grey = pixels.ndim == 2
+    dataset.SamplesPerPixel = 1 if is_grey else 3
+    dataset.PhotometricInterpretation = "MONOCHROME2" if is_grey else "RGB"
+    if not is_grey:
+        dataset.PlanarConfiguration = 0
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit = 7
     dataset.PixelRepresentation = 0
-    dataset.WindowCenter, dataset.WindowWidth = "128", "256"
+    if is_grey:
+        dataset.WindowCenter, dataset.WindowWidth = "128", "256"
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
     return dataset

@@ -1,174 +1,295 @@
-"""How well marks mislead: the same images clean, marked and with a random mark.
+"""Measure marks: the same pictures in many conditions, shown to many classifiers.
 
-*White box*: the networks that the search looked through. *Black box*: networks of another
-family, trained on other images, which the search has never seen. *Control*: a random
-mark of the same PSNR as the real one, image by image; whatever it costs a classifier, any
-noise would.
+An *engine* makes marked pictures and takes the marks off again. A *condition* is what
+happens to a picture before it is looked at: nothing, a purifier, a removal network. A
+*judge* is a classifier; *white box* if the search looked through it, *black box* if the
+search has never seen it. Every cell of the result is a judge's answers in a condition.
 
-The search is a black box here too: what it makes of images is an argument.
+Engines, conditions and judges are arguments: nothing here knows how marks are found, and
+no engine is ever handed a label. The same arguments give the same results, and what a
+run has finished is read back from the store.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from miadmark_core.mark import MarkGrid, amplitude_for
+from miadmark_core.evaluation.controls import control
+from miadmark_core.evaluation.leak import has_seen_labels, probed
+from miadmark_core.evaluation.quality import Quality, quality
+from miadmark_core.evaluation.scores import Scores, balanced_accuracy, score
+from miadmark_core.evaluation.store import digest
 from miadmark_core.training.classifier import predict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from miadmark_core.evaluation.store import Store
     from miadmark_core.search.networks import Classifier
     from miadmark_core.training.labelled_images import LabelledImages
+    from miadmark_core.training.preparation import Preparation
 
     Pixels = NDArray[np.uint8]
+    """``(images, rows, columns, 3)``; of a grey picture three times the same."""
 
-SCHEMA: Final = 1
-_RESAMPLES: Final = 2000
+CLEAN: Final = "clean"
+MARKED: Final = "marked"
+CONTROL: Final = "control"
+CHUNK: Final = 32
+"""Pictures that an engine is given at a time, and that an interrupted run loses."""
+
+
+class Marked(NamedTuple):
+    """What an engine made of some pictures."""
+
+    pixels: Pixels
+    restored: Pixels
+    """What came back when the marks were taken off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
-    """One classifier that images are shown to."""
+class Engine:
+    """One way of marking."""
 
     name: str
-    condition: str
-    """``white box`` or ``black box``."""
+    version: str
+    """Changes whenever its marks would."""
+    mark: Callable[[str, Pixels], Marked]
+    """Takes the name of a set, which stands for a modality, and pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judge:
+    """One classifier that pictures are shown to."""
+
+    name: str
+    is_surrogate: bool
+    """Whether the search looked through it: white box."""
     network: Classifier
     size: int
+    preparation: Preparation
+    sha256: str
+    """Of its weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What one classifier makes of one set of images. Shares are 0..1."""
+class Condition:
+    """What an attacker does to marked pictures before a classifier sees them."""
+
+    name: str
+    kind: str
+    """``purified`` (knows nothing of marks) or ``removed`` (was made against marks)."""
+    version: str
+    apply: Callable[[Pixels], Pixels]
+    knows_our_marks: bool = False
+    """Whether it was trained on marks of this engine, or runs it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What one judge makes of one set of pictures in one condition."""
 
     data_set: str
-    judge: str
+    engine: str
     condition: str
+    kind: str
+    knows_our_marks: bool
+    judge: str
+    box: str
+    """``white`` or ``black``."""
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOnSet:
+    """What one engine's marks on one set look like, and whether they can be trusted."""
+
+    data_set: str
+    engine: str
     images: int
-    clean: float
-    marked: float
-    marked_interval: tuple[float, float]
-    """95 %, by resampling images."""
-    marked_of_right: float
-    """Of the images that it gets right when they are clean."""
-    marked_balanced: float
-    """The mean over the classes."""
-    control: float
-    majority: float
-    """What always naming the commonest class scores."""
+    unchanged: int
+    """Pictures that it left as they were."""
+    restored_identical: float
+    """Share of the pictures that came back bit for bit, 0..1."""
+    label_in_mark: float
+    """Balanced accuracy of a probe that sees only the marks, 0..1."""
+    has_seen_labels: bool
+    """Whether the marks know what the surrogates got wrong."""
+    quality: Quality
 
 
-def grey(images: LabelledImages) -> Pixels:
-    """Return the images as one sample a pixel, ``(images, rows, columns)``.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bench:
+    """What all measurements of one set share."""
 
-    Source:
-        ITU-R BT.601 luma, as grey JPEG files are decoded.
+    images: LabelledImages
+    regions: NDArray[np.bool_]
+    """Of interest, ``(images, rows, columns)``."""
+    judges: Sequence[Judge]
+    store: Store
+    seed: int
+    advance: Callable[[str], None]
+    """Called with a few words whenever a piece of work is done."""
+
+
+def clean_cells(bench: Bench) -> list[Cell]:
+    """Return what the judges make of the clean pictures."""
+    clean = _clean_answers(bench)
+    return _cells(bench, _Shown("none", CLEAN, CLEAN), clean, clean)
+
+
+def measure(
+    bench: Bench, engine: Engine, conditions: Sequence[Condition]
+) -> tuple[list[Cell], EngineOnSet]:
+    """Return what the judges make of an engine's marks, and how the marks look.
+
+    Args:
+        bench: The set, and who judges it.
+        engine: What marks.
+        conditions: Besides the marked pictures as they are, and the control.
     """
-    weights = np.array([0.299, 0.587, 0.114])
-    luma: NDArray[np.float64] = images.pixels @ weights
-    return np.rint(luma).astype(np.uint8)
-
-
-def control(clean: Pixels, marked: Pixels, seed: int) -> Pixels:
-    """Return each clean image with a random mark of the PSNR that its marked one has.
-
-    The random mark has the grid and goes through the arithmetic of a real one.
-    """
-    random = np.random.default_rng(seed)
-    results = np.empty_like(clean)
-    for index, (image, other) in enumerate(zip(clean, marked, strict=True)):
-        wanted = _rms(image, other)
-        steps = np.clip(random.normal(0, 48, (112, 112)), -127, 127).astype(np.int8)
-        low, high = 1, 64
-        while low < high:  # the peak, in quarters of a grey level, that comes closest
-            middle = (low + high) // 2
-            if _rms(image, _added(image, steps, middle)) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        results[index] = _added(image, steps, low)
-    return results
-
-
-def judged(
-    judge: Judge,
-    images: LabelledImages,
-    *,
-    clean: Pixels,
-    marked: Pixels,
-    controls: Pixels,
-    seed: int,
-) -> Row:
-    """Return what ``judge`` makes of the images; ``(images, rows, columns)`` each."""
-    labels = images.labels
-    answers = {
-        name: predict(judge.network, _rgb(pixels), judge.size).argmax(dim=1).numpy()
-        for name, pixels in (
-            ("clean", clean),
-            ("marked", marked),
-            ("control", controls),
-        )
-    }
-    right = answers["marked"] == labels
-    was_right = answers["clean"] == labels
-    random = np.random.default_rng(seed)
-    samples = random.integers(0, len(labels), (_RESAMPLES, len(labels)))
-    low, high = np.percentile(right[samples].mean(axis=1), [2.5, 97.5])
-    counts = np.bincount(labels)
-    return Row(
-        data_set=images.name,
-        judge=judge.name,
-        condition=judge.condition,
-        images=len(labels),
-        clean=float(was_right.mean()),
-        marked=float(right.mean()),
-        marked_interval=(float(low), float(high)),
-        marked_of_right=float(right[was_right].mean()),
-        marked_balanced=float(
-            np.mean([right[labels == c].mean() for c in np.unique(labels)])
+    marked = marked_pixels(bench, engine)
+    clean = _clean_answers(bench)
+    originals = bench.images.pixels
+    todo: list[tuple[_Shown, str, Callable[[], Pixels]]] = [
+        (_Shown(engine.name, MARKED, MARKED), "", lambda: marked.pixels),
+        (
+            _Shown(engine.name, CONTROL, CONTROL),
+            str(bench.seed),
+            lambda: control(originals, marked.pixels, bench.seed),
         ),
-        control=float((answers["control"] == labels).mean()),
-        majority=float(counts.max() / counts.sum()),
+        *(
+            (
+                _Shown(engine.name, c.name, c.kind, c.knows_our_marks),
+                c.version,
+                partial(c.apply, marked.pixels),
+            )
+            for c in conditions
+        ),
+    ]
+    cells: list[Cell] = []
+    for shown, version, pixels in todo:
+        made_by = (engine.name, engine.version, version)
+        answers = _answers(bench, f"{engine.name}-{shown.condition}", made_by, pixels)
+        cells += _cells(bench, shown, answers, clean)
+    return cells, _on_set(bench, engine, marked, clean)
+
+
+def marked_pixels(bench: Bench, engine: Engine) -> Marked:
+    """Return the pictures of a bench as an engine marks and restores them."""
+    name, pixels = bench.images.name, bench.images.pixels
+    parts = []
+    for start in range(0, len(pixels), CHUNK):
+        chunk = pixels[start : start + CHUNK]
+
+        def make(chunk: Pixels = chunk) -> Mapping[str, NDArray[np.generic]]:
+            return engine.mark(name, chunk)._asdict()
+
+        parts.append(
+            bench.store.arrays(
+                f"marks-{engine.name}-{name}-{start}",
+                (engine.version, digest(chunk.tobytes())),
+                make,
+            )
+        )
+        bench.advance(f"{name}: {engine.name} marked {start + len(chunk)}")
+    joined = {k: np.concatenate([part[k] for part in parts]) for k in Marked._fields}
+    return Marked(**{k: v.astype(np.uint8) for k, v in joined.items()})
+
+
+class _Shown(NamedTuple):
+    engine: str
+    condition: str
+    kind: str
+    knows_our_marks: bool = False
+
+
+def _on_set(
+    bench: Bench,
+    engine: Engine,
+    marked: Marked,
+    clean_answers: Mapping[str, NDArray[np.float32]],
+) -> EngineOnSet:
+    images, clean = bench.images, bench.images.pixels
+    told = probed(clean, marked.pixels, images.labels, bench.seed)
+    believed = [
+        clean_answers[judge.name].argmax(axis=1)
+        for judge in bench.judges
+        if judge.is_surrogate
+    ]
+    is_same = (clean == marked.pixels).all(axis=(1, 2, 3))
+    is_back = (clean == marked.restored).all(axis=(1, 2, 3))
+    return EngineOnSet(
+        data_set=images.name,
+        engine=engine.name,
+        images=len(images),
+        unchanged=int(is_same.sum()),
+        restored_identical=float(is_back.mean()),
+        label_in_mark=balanced_accuracy(told, images.labels),
+        has_seen_labels=bool(believed)
+        and all(has_seen_labels(told, images.labels, answers) for answers in believed),
+        quality=quality(clean, marked.pixels, bench.regions),
     )
 
 
-def results(
-    rows: list[Row],
-    quality: Mapping[str, Mapping[str, float]],
-    round_to: Callable[[float], float] = lambda x: round(x, 4),
-) -> dict[str, Any]:
-    """Return what ``results.json`` holds."""
-
-    def rounded(value: object) -> object:
-        if isinstance(value, float):
-            return round_to(value)
-        return [rounded(v) for v in value] if isinstance(value, tuple) else value
-
-    return {
-        "schema": SCHEMA,
-        "rows": [{k: rounded(v) for k, v in asdict(row).items()} for row in rows],
-        "quality": {
-            name: {k: rounded(v) for k, v in values.items()}
-            for name, values in quality.items()
-        },
-    }
+def _clean_answers(bench: Bench) -> dict[str, NDArray[np.float32]]:
+    return _answers(bench, CLEAN, (), lambda: bench.images.pixels)
 
 
-def _rgb(pixels: Pixels) -> Pixels:
-    return np.repeat(pixels[..., np.newaxis], 3, axis=-1)
+def _answers(
+    bench: Bench, name: str, made_by: tuple[str, ...], pixels: Callable[[], Pixels]
+) -> dict[str, NDArray[np.float32]]:
+    """Return each judge's logits, from the store where it has them."""
+    images = bench.images
+    which = digest(images.pixels.tobytes())
+    made: list[Pixels] = []  # only if some judge's answers are not there yet
+    answers: dict[str, NDArray[np.float32]] = {}
+    for judge in bench.judges:
+
+        def make(judge: Judge = judge) -> Mapping[str, NDArray[np.generic]]:
+            if not made:
+                made.append(pixels())
+            logits = predict(judge.network, made[0], judge.size, judge.preparation)
+            return {"logits": logits.numpy()}
+
+        stored = bench.store.arrays(
+            f"answers-{name}-{images.name}-{judge.name}",
+            (which, made_by, judge.sha256, str(judge.preparation)),
+            make,
+        )
+        answers[judge.name] = stored["logits"].astype(np.float32)
+    bench.advance(f"{images.name}: {name}")
+    return answers
 
 
-def _rms(a: Pixels, b: Pixels) -> float:
-    return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))
-
-
-def _added(image: Pixels, steps: NDArray[np.int8], quarters: int) -> Pixels:
-    grid = MarkGrid(steps, max(amplitude_for(16) * quarters // 64, 1))
-    added: Pixels = np.clip(image + grid.values(*image.shape), 0, 255).astype(np.uint8)
-    return added
+def _cells(
+    bench: Bench,
+    shown: _Shown,
+    answers: Mapping[str, NDArray[np.float32]],
+    clean: Mapping[str, NDArray[np.float32]],
+) -> list[Cell]:
+    labels = bench.images.labels
+    return [
+        Cell(
+            data_set=bench.images.name,
+            engine=shown.engine,
+            condition=shown.condition,
+            kind=shown.kind,
+            knows_our_marks=shown.knows_our_marks,
+            judge=judge.name,
+            box="white" if judge.is_surrogate else "black",
+            scores=score(
+                answers[judge.name],
+                labels,
+                clean[judge.name].argmax(axis=1) == labels,
+                bench.seed,
+            ),
+        )
+        for judge in bench.judges
+    ]

@@ -1,0 +1,171 @@
+"""The conditions of a suite: which purifiers and removers a mark is put through.
+
+What has to be trained is trained when it is first needed, from pictures of the split
+``victim``, and kept; a condition's version says which weights it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from miadmark_core.evaluation.denoisers import (
+    cleaned,
+    trained_denoiser,
+    trained_diffusion,
+    trained_network,
+)
+from miadmark_core.evaluation.protocol import CHUNK, Condition
+from miadmark_core.evaluation.purify import CLASSICAL
+from miadmark_core.evaluation.removal import (
+    REMOVER_PLAN,
+    logo_loss,
+    marked_again,
+    paired,
+    pairs_loss,
+    without_common_mark,
+)
+from miadmark_core.evaluation.results import PURIFIED, REMOVED
+from miadmark_core.evaluation.store import digest
+from miadmark_core.training.denoisers import Autoencoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+
+    from miadmark_core.evaluation.protocol import Engine
+    from miadmark_core.evaluation.purify import Purifier
+    from miadmark_core.evaluation.store import Store
+    from miadmark_core.training.labelled_images import LabelledImages
+
+    Pixels = NDArray[np.uint8]
+
+LEARNED: Final = ("autoencoder", "diffusion-025", "diffusion-050", "diffusion-100")
+REMOVERS: Final = ("logo-remover", "series-mean", "marked-again", "own-pairs")
+ALL: Final = (*(p.name for p in CLASSICAL), *LEARNED, *REMOVERS)
+"""Names of every condition there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attackers:
+    """What attackers have: a folder of clean pictures, a folder for their weights."""
+
+    folder: Path
+    """The set; the split ``victim`` is theirs."""
+    own: LabelledImages
+    """The pictures that they mark to learn from."""
+    out: Path
+    store: Store
+    device: torch.device
+    report: Callable[[str], None]
+
+    def conditions(self, names: Sequence[str], engine: Engine) -> list[Condition]:
+        """Return the named conditions against an engine.
+
+        Args:
+            names: Of :data:`ALL`.
+            engine: The tool in the attacker's hands: with other keys.
+        """
+        purifiers = {p.name: p for p in CLASSICAL}
+        if set(names) & {"autoencoder"}:
+            made = trained_denoiser(self.folder, self.out, self.device, self.report)
+            purifiers[made.name] = made
+        if any(name.startswith("diffusion") for name in names):
+            for made in trained_diffusion(
+                self.folder, self.out, self.device, self.report
+            ):
+                purifiers[made.name] = made
+        return [
+            _purifying(purifiers[name], self.folder.name)
+            if name in purifiers
+            else self._removing(name, engine)
+            for name in names
+        ]
+
+    def _removing(self, name: str, engine: Engine) -> Condition:
+        if name == "series-mean":
+            return Condition(
+                name=name, kind=REMOVED, version="1", apply=without_common_mark
+            )
+        if name == "marked-again":
+
+            def mark(pixels: Pixels) -> Pixels:
+                return self._marked(engine, pixels)
+
+            return Condition(
+                name=name,
+                kind=REMOVED,
+                version=engine.version,
+                apply=partial(marked_again, mark=mark),
+                knows_our_marks=True,
+            )
+        if name == "logo-remover":
+            own = self.own.pixels
+            is_grey = (own == own[..., :1]).all()
+            pictures = (own[..., :1] if is_grey else own).transpose(0, 3, 1, 2)
+            return self._learned(name, pictures, logo_loss, knows=False)
+        marked = self._marked(engine, self.own.pixels)
+        return self._learned(
+            f"{name}-{engine.name}-{digest(engine.version)}",
+            paired(self.own.pixels, marked),
+            pairs_loss,
+            knows=True,
+        )
+
+    def _learned(
+        self,
+        name: str,
+        pictures: Pixels,
+        objective: Callable[..., torch.Tensor],
+        *,
+        knows: bool,
+    ) -> Condition:
+        channels = pictures.shape[1] // (2 if objective is pairs_loss else 1)
+        file = self.out / f"{self.folder.name}-{name}.safetensors"
+        network = trained_network(
+            file,
+            Autoencoder,
+            objective,
+            REMOVER_PLAN,
+            channels,
+            lambda: pictures,
+            self.device,
+            self.report,
+        )
+        return Condition(
+            name="own-pairs" if knows else name,
+            kind=REMOVED,
+            version=hashlib.sha256(file.read_bytes()).hexdigest(),
+            apply=partial(cleaned, network),
+            knows_our_marks=knows,
+        )
+
+    def _marked(self, engine: Engine, pixels: Pixels) -> Pixels:
+        parts = []
+        for start in range(0, len(pixels), CHUNK):
+            chunk = pixels[start : start + CHUNK]
+            stored = self.store.arrays(
+                f"attacker-{engine.name}-{self.folder.name}-{start}",
+                (engine.version, digest(chunk.tobytes())),
+                lambda chunk=chunk: {  # type: ignore[misc]
+                    "pixels": engine.mark(self.folder.name, chunk).pixels
+                },
+            )
+            parts.append(stored["pixels"].astype(np.uint8))
+        return np.concatenate(parts)
+
+
+def _purifying(purifier: Purifier, data_set: str) -> Condition:
+    return Condition(
+        name=purifier.name,
+        kind=PURIFIED,
+        version=f"{data_set} {purifier.name}",
+        apply=purifier.apply,
+    )

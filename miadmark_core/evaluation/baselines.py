@@ -1,0 +1,176 @@
+"""Published attacks at the same budget, to lay beside the engines that ship.
+
+Both look through the same surrogates, at the same views, and stay inside the same limits
+as a mark that ships: 8/255 of the display window in every pixel, and the same least PSNR.
+They differ in how they look. They are measured, not sold: neither is in the product.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from miadmark_core.mark import FULL_STEP
+from miadmark_core.search.finder import BATCH, FoundMark
+from miadmark_core.search.optimise import Effort
+from miadmark_core.search.packs import read_manifest, suited, surrogate
+from miadmark_core.search.views import SIDE, view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from miadmark_core.search.finder import Wanted
+    from miadmark_core.search.surrogate import Surrogate
+
+    Change = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class Attack(NamedTuple):
+    """A sign attack with momentum, and through what it looks."""
+
+    name: str
+    steps: int
+    copies: int
+    """Changed pictures that one step's gradient is the mean of."""
+    change: Change
+
+
+def _as_it_is(views: Tensor, _: torch.Generator) -> Tensor:
+    return views
+
+
+def shuffled_blocks(views: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the pictures cut into four blocks at random places, moved and turned.
+
+    Args:
+        views: ``(batch, channels, rows, columns)``. Differentiable.
+        generator: The only source of chance; one cut for the whole batch.
+
+    Source:
+        Wang et al., 2024, arXiv:2308.10299 (BSR): two cuts each way, turns of up to 24
+        degrees.
+    """
+    strips = []
+    for strip in _cut(views, 3, generator):
+        angle = (torch.rand((), generator=generator).item() * 2 - 1) * math.radians(24)
+        strips.append(torch.cat(_cut(_turned(strip, angle), 2, generator), dim=2))
+    return torch.cat(strips, dim=3)
+
+
+MI_FGSM = Attack("mi-fgsm", steps=10, copies=1, change=_as_it_is)
+"""Dong et al., 2018, arXiv:1710.06081, algorithm 1."""
+
+BSR = Attack("bsr", steps=10, copies=5, change=shuffled_blocks)
+"""MI-FGSM through shuffled blocks, with about as many gradients as the engine takes."""
+
+
+class BaselineFinder:
+    """An attack in the place of the search that ships."""
+
+    def __init__(self, attack: Attack, weights: Path, device: torch.device) -> None:
+        """Read the manifest in ``weights``."""
+        self._attack, self._folder, self._device = attack, weights, device
+        self._listed = read_manifest(weights)
+        self._loaded: dict[str, Surrogate] = {}
+
+    def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
+        """Return a mark for each frame, in order, one cell a pixel of a view."""
+        found: list[FoundMark] = []
+        for start in range(0, len(wanted), BATCH):
+            found += self._found(wanted[start : start + BATCH])
+        return found
+
+    def _found(self, frames: Sequence[Wanted]) -> list[FoundMark]:
+        first = frames[0]
+        surrogates = [
+            self._loaded.setdefault(
+                entry.name, surrogate(self._folder, entry, self._device)
+            )
+            for entry in suited(self._listed, first.modality, first.body_part)
+        ]
+        views = [view(frame.shown, frame.peak) for frame in frames]
+        pixels = torch.stack([v.pixels for v in views]).to(self._device)
+        peak = torch.tensor([v.peak for v in views], device=self._device)
+        generator = torch.Generator().manual_seed(first.seed)
+        steps = attacked(
+            self._attack, pixels, peak.view(-1, 1, 1, 1), surrogates, generator
+        )
+        marked = (pixels + peak.view(-1, 1, 1, 1) * steps / FULL_STEP).clamp(0, 1)
+        misled = {s.name: s.is_misled(marked, s.anchor(pixels)) for s in surrogates}
+        return [
+            FoundMark(
+                steps[i, 0].to("cpu", torch.int8).numpy(),
+                {name: bool(values[i]) for name, values in misled.items()},
+            )
+            for i in range(len(frames))
+        ]
+
+
+def attacked(
+    attack: Attack,
+    pixels: Tensor,
+    peak: Tensor,
+    surrogates: Sequence[Surrogate],
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the steps of a mark, ``(batch, 1, SIDE, SIDE)``, whole numbers.
+
+    Args:
+        attack: How to look.
+        pixels: ``(batch, 3, SIDE, SIDE)``, 0..1.
+        peak: What a full step adds. ``(batch, 1, 1, 1)``.
+        surrogates: Whom to mislead, all of them.
+        generator: The only source of chance.
+    """
+    anchors = [s.anchor(pixels) for s in surrogates]
+    mark = torch.zeros(len(pixels), 1, SIDE, SIDE, device=pixels.device)
+    momentum = torch.zeros_like(mark)
+    for _ in range(attack.steps):
+        gradient = torch.zeros_like(mark)
+        for _ in range(attack.copies):
+            mark.requires_grad_()
+            seen = attack.change((pixels + peak * mark).clamp(0, 1), generator)
+            loss = torch.stack(
+                [
+                    s.recognition(seen, anchor).sum()
+                    for s, anchor in zip(surrogates, anchors, strict=True)
+                ]
+            ).sum()
+            gradient += torch.autograd.grad(loss, mark)[0]
+            mark = mark.detach()
+        size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
+        momentum = momentum + gradient / size.clamp(min=1e-12)
+        mark = _projected(mark - momentum.sign() / attack.steps, peak)
+    return (mark * FULL_STEP).round()
+
+
+def _projected(mark: Tensor, peak: Tensor) -> Tensor:
+    mark = mark.clamp(-1, 1)
+    error = (peak * mark).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    allowed = 10 ** (-Effort().least_psnr_db / 20)
+    return mark * (allowed / error.clamp(min=1e-9)).clamp(max=1)
+
+
+def _cut(x: Tensor, dim: int, generator: torch.Generator) -> list[Tensor]:
+    """Return the two parts of ``x``, cut at a random place, in random order."""
+    side = x.shape[dim]
+    place = int(torch.randint(side // 4, 3 * side // 4, (), generator=generator))
+    parts = [x.narrow(dim, 0, place), x.narrow(dim, place, side - place)]
+    return parts[::-1] if torch.rand((), generator=generator) < 0.5 else parts
+
+
+def _turned(x: Tensor, angle: float) -> Tensor:
+    cos, sin = math.cos(angle), math.sin(angle)
+    ratio = x.shape[2] / x.shape[3]
+    matrix = torch.tensor(
+        [[cos, -sin * ratio, 0.0], [sin / ratio, cos, 0.0]], device=x.device
+    )
+    grid = functional.affine_grid(
+        matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False
+    )
+    return functional.grid_sample(x, grid, align_corners=False)

@@ -1,0 +1,130 @@
+"""Attackers who know that there is a mark, and what they train or do to get it off.
+
+From the weakest to the strongest: a network that removes visible logos; what is common to
+a series of marked pictures, subtracted; marking once more and going the same way back;
+and a network trained on the attacker's own pairs, clean and marked, made with this very
+tool and other keys. Whoever has the tool can do the last. The pictures they train on are
+of the split ``victim``, never of ``test``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+from torch.nn import functional
+
+from miadmark_core.training.denoisers import Autoencoder, DenoiserPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+    """``(images, rows, columns, 3)``."""
+
+REMOVER_PLAN: Final = DenoiserPlan(pictures=8_000, learning_rate=3e-3)
+
+_SMOOTHED: Final = 1.5
+"""Standard deviation in pixels: a smoothed picture stands in for the clean one."""
+
+
+def without_common_mark(marked: Pixels) -> Pixels:
+    """Return the pictures without what their high frequencies have in common.
+
+    What is the same in every picture of a series shows in the mean of what smoothing
+    takes away; a mark that is fresh in every picture does not.
+
+    Source:
+        Dekel et al., 2017, "On the effectiveness of visible watermarks", section 3.
+    """
+    wide = marked.astype(np.float32)
+    smooth = gaussian_filter(wide, (0, _SMOOTHED, _SMOOTHED, 0))
+    common = (wide - smooth).mean(axis=0)
+    rest: Pixels = np.clip(np.rint(wide - common), 0, 255).astype(np.uint8)
+    return rest
+
+
+def marked_again(marked: Pixels, mark: Callable[[Pixels], Pixels]) -> Pixels:
+    """Return the pictures moved away from a second mark as far as it moved them.
+
+    Args:
+        marked: Not modified.
+        mark: The tool, with the attacker's keys.
+    """
+    again = mark(marked).astype(np.int16)
+    back: Pixels = np.clip(2 * marked.astype(np.int16) - again, 0, 255).astype(np.uint8)
+    return back
+
+
+def pairs_loss(network: nn.Module, pairs: Tensor, _: torch.Generator) -> Tensor:
+    """Return how far a remover is from the clean pictures.
+
+    Args:
+        network: Takes marked pictures, returns clean ones.
+        pairs: Clean and marked side by side, ``(batch, 2 * channels, rows, columns)``.
+    """
+    clean, marked = pairs.chunk(2, dim=1)
+    return functional.l1_loss(network(marked), clean)
+
+
+def logo_loss(network: nn.Module, clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Return how far a remover is from pictures that random logos were laid over.
+
+    Source:
+        Liu et al., 2021, "WDNet: watermark-decomposition network for visible watermark
+        removal": opacity 0.3 to 0.7, random size and place.
+    """
+    covered = with_random_logos(clean, generator)
+    return functional.l1_loss(network(covered), clean)
+
+
+def with_random_logos(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Return pictures with a random figure blended over each.
+
+    A figure is a ring, a bar and a block of dots of random place, size and turn, all in
+    one grey: the strokes that logos are made of.
+
+    Args:
+        clean: ``(batch, channels, rows, columns)``, -1..1.
+        generator: The only source of chance.
+    """
+    n, _, rows, columns = clean.shape
+
+    def between(low: float, high: float) -> Tensor:
+        drawn = torch.rand(n, 1, 1, generator=generator)
+        return (low + (high - low) * drawn).to(clean.device)
+
+    y = torch.linspace(-1, 1, rows, device=clean.device).view(1, -1, 1) - between(-1, 1)
+    x = torch.linspace(-1, 1, columns, device=clean.device).view(1, 1, -1)
+    x = x - between(-1, 1)
+    turn, size = between(-3.14, 3.14), between(0.15, 0.5)
+    along = (x * turn.cos() + y * turn.sin()) / size
+    across = (y * turn.cos() - x * turn.sin()) / size
+    far = (along.square() + across.square()).sqrt()
+    ring = (far - 0.8).abs() < 0.15
+    bar = (across.abs() < between(0.08, 0.3)) & (along.abs() < 1)
+    dots = (torch.sin(along * 9) * torch.sin(across * 9) > 0.4) & (far < 0.7)
+    chosen = between(0, 3)
+    figure = (ring & (chosen < 2)) | (bar & (chosen > 1)) | (dots & (chosen < 1))
+    opacity = (figure * between(0.3, 0.7))[:, None]
+    return clean * (1 - opacity) + between(-1, 1)[:, None] * opacity
+
+
+class Remover(Autoencoder):
+    """The network of a remover: a U-Net that says what to take off."""
+
+
+def paired(clean: Pixels, marked: Pixels) -> Pixels:
+    """Return pairs as :func:`pairs_loss` takes them, ``(images, 2 c, rows, columns)``.
+
+    Grey pictures are kept as one sample.
+    """
+    is_grey = (marked == marked[..., :1]).all()
+    stacked = [p[..., :1] if is_grey else p for p in (clean, marked)]
+    joined: Pixels = np.concatenate(stacked, axis=-1).transpose(0, 3, 1, 2)
+    return joined
