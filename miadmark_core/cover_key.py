@@ -28,8 +28,7 @@ import numpy as np
 from miadmark_core.errors import DamagedSealError, UnknownFormatError
 
 if TYPE_CHECKING:
-    from miadmark_core.covering import Places
-    from miadmark_core.image import StoredValues
+    from miadmark_core.image import Places, StoredValues
 
 VERSION: Final = 1
 KIND: Final = 16

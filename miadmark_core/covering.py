@@ -23,11 +23,8 @@ from miadmark_core.mark import MarkGrid
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from miadmark_core.image import StoredValues, ValueRange
+    from miadmark_core.image import Places, StoredValues, ValueRange
     from miadmark_core.mark import MarkValues
-
-    Places = NDArray[np.bool_]
-    """Which pixels are covered, ``(rows, columns)``."""
 
 OPAQUE: Final = 1 << 12
 """The opacity that leaves nothing of the host."""
