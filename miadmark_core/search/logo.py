@@ -61,7 +61,8 @@ CROSSOVER: Final = 0.7
 """The share CR of poses that a candidate takes from its mutant, each as a whole."""
 
 CUT_WEIGHT: Final = 0.5
-"""What it costs when all of the logos lies out of bounds; 1 is one surrogate."""
+"""What it costs when all of the logos lies out of bounds. An image that costs no more
+than this is settled: every surrogate is misled by half a logit, or more."""
 
 
 class _Batch(NamedTuple):
@@ -217,21 +218,23 @@ def _refined(
     best, least = poses.clone(), torch.full_like(batch.aspect, torch.inf)
     first, second = torch.zeros_like(poses), torch.zeros_like(poses)
     for step in range(effort.steps + 1):
-        poses.requires_grad_()
-        cost = _cost(poses, batch, surrogates)
-        is_better = cost.detach() < least
-        best[is_better] = poses.detach()[is_better]
-        least = torch.where(is_better, cost.detach(), least)
-        if step == effort.steps:
+        # Whoever is settled costs no more time.
+        busy = (least > CUT_WEIGHT).nonzero()[:, 0]
+        if not len(busy):
             break
-        (gradient,) = torch.autograd.grad(cost.sum(), poses)
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.99 * second + 0.01 * gradient.square()
+        moving = poses[busy].requires_grad_()
+        cost = _cost(moving, batch.part(busy), surrogates)
+        (gradient,) = torch.autograd.grad(cost.sum(), moving)
+        is_better = cost.detach() < least[busy]
+        best[busy[is_better]] = poses[busy[is_better]]
+        least[busy] = torch.minimum(cost.detach(), least[busy])
+        first[busy] = 0.9 * first[busy] + 0.1 * gradient
+        second[busy] = 0.99 * second[busy] + 0.01 * gradient.square()
         moved = (first / (1 - 0.9 ** (step + 1))) / (
             (second / (1 - 0.99 ** (step + 1))).sqrt() + 1e-8
         )
-        step_size = effort.step_size * (1 - 0.9 * step / effort.steps)
-        poses = (poses.detach() - step_size * moved).clamp(0, 1)
+        step_size = effort.step_size * (1 - 0.9 * step / max(effort.steps, 1))
+        poses = (poses - step_size * moved).clamp(0, 1)
     return best
 
 
