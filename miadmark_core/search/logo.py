@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 class LogoEffort:
     """How hard to look, and how much of the image is out of bounds."""
 
-    copies: int = 3
+    copies: int = 4
     """Logos that are added at a time."""
-    rounds: int = 3
+    rounds: int = 2
     """How often logos are added, to the images that are still recognised."""
-    population: int = 8
+    population: int = 6
     """Candidates an image in each round of the evolution."""
     generations: int = 2
     steps: int = 16
     """Of the refinement, in each round."""
     step_size: float = 0.06
     """Of the width of what a pose may be; later steps shrink evenly to a tenth."""
-    threshold: float = 170 / 255
+    threshold: float = 190 / 255
     """The saliency, 0..1, above which a place is out of bounds: the highest of those
     that the paper's code names, and thus the smallest region."""
     least_free: float = 0.3
