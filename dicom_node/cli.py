@@ -79,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         "--profile",
         choices=[profile.value for profile in Profile],
         default=Profile.STANDARD.value,
-        help="fast looks a quarter as long, and misleads less (%(default)s)",
+        help="fast looks a quarter as long, and misleads less; logo is a visible "
+        "notice, off what matters in the image (%(default)s)",
     )
     protect.add_argument("--weights", type=Path, help="surrogates of this site")
     protect.add_argument(

@@ -33,11 +33,13 @@ class Action(StrEnum):
 
 
 class Profile(StrEnum):
-    """How hard the node looks for a mark."""
+    """What kind of mark the node looks for, and how hard."""
 
     STANDARD = "standard"
     FAST = "fast"
     """A quarter of the time, and a weaker mark."""
+    LOGO = "logo"
+    """A visible notice: logos outside the region that matters."""
 
 
 class NotImages(StrEnum):

@@ -6,6 +6,9 @@ was derived from, how, and by which equipment. What would contradict the pixels 
 them unmarked (icon, signatures, stale extremes) is replaced or taken out; the sealed
 record keeps it.
 
+Burned In Annotation (0028,0301) stays as it is for a visible mark as well: it says
+whether what is burned in identifies the patient (PS3.3 C.7.6.1), which a logo does not.
+
 UIDs are derived under the node's key: the same original with the same mark always becomes
 the same object.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from highdicom import ContributingEquipment
 from pydicom.dataset import Dataset
@@ -32,12 +35,25 @@ if TYPE_CHECKING:
     from dicom_node.elements import Elements
     from miadmark_core.image import HostImage
 
-METHOD: Final = Code("MARK", CODING_SCHEME, "Removable adversarial mark")
-"""CID 7203 has no code for a mark; it is extensible."""
 
-DESCRIPTION: Final = (
+class Method(NamedTuple):
+    """What was done to the pixels, in one code and one sentence."""
+
+    code: Code
+    """CID 7203 has none for a mark; it is extensible."""
+    description: str
+
+
+MARK: Final = Method(
+    Code("MARK", CODING_SCHEME, "Removable adversarial mark"),
     "Removable adversarial mark added. Not for primary diagnosis unless evaluated "
-    "at the receiving site."
+    "at the receiving site.",
+)
+
+LOGO: Final = Method(
+    Code("LOGO", CODING_SCHEME, "Removable visible adversarial mark"),
+    "Removable visible adversarial mark (logos burned in) added; it hides parts of the "
+    "image. Not for primary diagnosis unless evaluated at the receiving site.",
 )
 
 _IMAGE_TYPE: Final = 0x00080008
@@ -81,6 +97,7 @@ def derive(
     image: HostImage,
     *,
     digest: bytes,
+    method: Method,
     keyed: Callable[[bytes], bytes],
     now: datetime,
 ) -> Derived:
@@ -91,6 +108,7 @@ def derive(
         elements: All of them, to see what has to go.
         image: As marked.
         digest: Of the image as it was and as marked: another mark, another UID.
+        method: :data:`MARK` or :data:`LOGO`.
         keyed: 32 bytes that only this node can derive from what it is given.
         now: Aware.
 
@@ -118,10 +136,10 @@ def derive(
         attributes.SeriesInstanceUID = _uid(keyed(b"series\0" + series.encode()))
     description = str(original.get("DerivationDescription") or "")
     attributes.DerivationDescription = "; ".join(
-        filter(None, [description, DESCRIPTION])
+        filter(None, [description, method.description])
     )[-1024:]
     attributes.DerivationCodeSequence = _with(
-        original.get("DerivationCodeSequence"), _coded(METHOD)
+        original.get("DerivationCodeSequence"), _coded(method.code)
     )
     attributes.SourceImageSequence = _with(
         original.get("SourceImageSequence"), _source(sop_class, source)
@@ -134,7 +152,7 @@ def derive(
             manufacturer_model_name="MIAD-MARK node",
             software_versions=__version__,
             contribution_datetime=now.replace(tzinfo=None),
-            contribution_description="Removable adversarial mark",
+            contribution_description=method.code.meaning,
         ),
     )
     attributes.PrivateDataElementCharacteristicsSequence = _with(

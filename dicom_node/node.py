@@ -140,8 +140,7 @@ def batch_marker(
         instances: Sequence[OpenInstance],
     ) -> list[MarkedInstance | Exception]:
         from dicom_node.filters.mark import mark
-        from miadmark_core.search.finder import Finder, best_device
-        from miadmark_core.search.optimise import PROFILES
+        from miadmark_core.search.finder import PROFILES, Finder, best_device
 
         if not finder:
             effort = PROFILES[profile.value]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     StoredValues = NDArray[np.integer[Any]]
     """Stored pixel values in the image's own integer type."""
 
+    Places = NDArray[np.bool_]
+    """Which pixels of a frame, ``(rows, columns)``."""
+
 
 class ValueRange(NamedTuple):
     """The lowest and highest value, both included."""

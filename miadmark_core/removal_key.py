@@ -9,7 +9,8 @@ Layout, version 1, all integers little-endian::
     | deflated: steps of each grid, then stopped values of each frame
 
 ``expansion`` names the arithmetic of :mod:`miadmark_core.mark`; 1 is bilinear with 7-bit
-weights. Whoever changes that arithmetic takes the next number and keeps the old code.
+weights. Whoever changes that arithmetic takes the next number and keeps the old code;
+16 is taken by :mod:`miadmark_core.cover_key`.
 
 A removal key is secret as long as the mark is to stay: it says nothing about the person
 in the image, but it is all that is needed to take the mark off.
@@ -60,6 +61,11 @@ class RemovalKey:
             raise ValueError("grids of different shapes")
         if len(self.grids) != -(-frames // self.frames_per_grid):
             raise ValueError(f"{len(self.grids)} grids for {frames} frames")
+
+    @property
+    def frames(self) -> int:
+        """Return how many frames it is for."""
+        return len(self.stopped)
 
     def grid_of(self, frame: int) -> MarkGrid:
         """Return the grid that marks frame number ``frame``, counted from 0."""

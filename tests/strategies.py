@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from miadmark_core.covering import Ends, opacity_grid
 from miadmark_core.image import HostImage, ValueRange
 from miadmark_core.mark import MAX_AMPLITUDE, MarkGrid
 
@@ -52,3 +53,13 @@ def marked_cases(draw: st.DrawFn) -> tuple[HostImage, list[MarkGrid], int]:
         for _ in range(count - 1)
     ]
     return host, [first, *rest], frames_per_grid
+
+
+@st.composite
+def covered_cases(draw: st.DrawFn) -> tuple[HostImage, list[MarkGrid], int, Ends]:
+    """An image, opacities for its frames, how many share some, and black and white."""
+    host, grids, frames_per_grid = draw(marked_cases())
+    opacities = [opacity_grid(grid.steps) for grid in grids]
+    # Windows reach beyond what can be stored, and may be inverted.
+    end = st.integers(-(1 << 17), 1 << 17) | st.sampled_from([*host.values, 1 << 70])
+    return host, opacities, frames_per_grid, Ends(draw(end), draw(end))

@@ -36,9 +36,10 @@ from dicom_node.errors import (
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.original import Original, changed
+from miadmark_core.covering import Ends, opacity_grid
 from miadmark_core.errors import MarkingError, MiadMarkError
 from miadmark_core.mark import MarkGrid, amplitude_for
-from miadmark_core.marking import mark_image
+from miadmark_core.marking import cover_image, mark_image
 from miadmark_core.metrics import psnr_db, ssim
 from miadmark_core.sealing.record import seal
 
@@ -65,7 +66,7 @@ FRAMES_PER_GRID: Final = 8
 them."""
 
 LEAST_PSNR_DB: Final = 35.0
-"""Of every frame, as the display window shows it."""
+"""Of every frame, as the display window shows it; logos are there to be seen."""
 
 LABELS: Final = frozenset(
     {
@@ -223,15 +224,30 @@ def _wanted(prepared: _Prepared) -> list[Wanted]:
             modality=str(prepared.attributes.get("Modality") or ""),
             body_part=str(prepared.attributes.get("BodyPartExamined") or ""),
             seed=prepared.seed,
+            padding=_padding(prepared.image, number),
         )
         for number in fullest
     ]
 
 
+def _padding(image: HostImage, number: int) -> NDArray[np.bool_] | None:
+    """Return which pixels of a frame no logo shows on: those with a padded sample."""
+    if image.padding is None:
+        return None
+    lower, upper = image.padding
+    frame = image.pixels[number]
+    padded: NDArray[np.bool_] = ((frame >= lower) & (frame <= upper)).any(axis=-1)
+    return padded
+
+
 def _finish(
     prepared: _Prepared, found: Sequence[FoundMark], keys: KeyProvider, now: datetime
 ) -> MarkedInstance:
-    marked, psnr = _within_budget(prepared, [mark.steps for mark in found])
+    is_logo = found[0].is_logo
+    steps = [mark.steps for mark in found]
+    make = _covered if is_logo else _within_budget
+    marked, psnr = make(prepared, steps)
+    _require_a_mark_in_every_frame(prepared.image, marked.image)
     original, attributes = prepared.original, prepared.attributes
     encoding = original.file.encoding
     derived = derivation.derive(
@@ -239,6 +255,7 @@ def _finish(
         original.elements,
         marked.image,
         digest=prepared.host_digest + marked.key.marked_digest,
+        method=derivation.LOGO if is_logo else derivation.MARK,
         keyed=keys.derive,
         now=now,
     )
@@ -295,7 +312,7 @@ def _within_budget(
     prepared: _Prepared, steps: Sequence[NDArray[np.int8]]
 ) -> tuple[MarkedImage, float]:
     """Return the marked image and its PSNR, weaker than found if it has to be."""
-    window, peak = prepared.presentation
+    peak = prepared.presentation.peak
     share = 1.0
     while share > 0.2:
         grids = [
@@ -303,17 +320,35 @@ def _within_budget(
             for s in steps
         ]
         marked = mark_image(prepared.image, grids, FRAMES_PER_GRID)
-        psnr = min(
-            psnr_db(window.shown(a), window.shown(b))
-            for a, b in zip(prepared.image.pixels, marked.image.pixels, strict=True)
-        )
+        psnr = _psnr_db(prepared, marked)
         if psnr >= LEAST_PSNR_DB:
-            _require_a_mark_in_every_frame(prepared.image, marked.image)
             return marked, psnr
         share *= min(0.95, 10 ** ((psnr - LEAST_PSNR_DB) / 20))
     raise MarkingError(
         f"no mark stays above {LEAST_PSNR_DB} dB in every frame",
         hint="The frames are shown with windows too different for one mark.",
+    )
+
+
+def _covered(
+    prepared: _Prepared, steps: Sequence[NDArray[np.int8]]
+) -> tuple[MarkedImage, float]:
+    """Return the image with logos on it, and its PSNR."""
+    window = prepared.presentation.window
+    ends = Ends(round(window.lower), round(window.upper))
+    if window.is_inverted:
+        ends = Ends(*reversed(ends))
+    grids = [opacity_grid(s) for s in steps]
+    marked = cover_image(prepared.image, grids, FRAMES_PER_GRID, ends)
+    return marked, _psnr_db(prepared, marked)
+
+
+def _psnr_db(prepared: _Prepared, marked: MarkedImage) -> float:
+    """Return the PSNR of the worst frame."""
+    window = prepared.presentation.window
+    return min(
+        psnr_db(window.shown(a), window.shown(b))
+        for a, b in zip(prepared.image.pixels, marked.image.pixels, strict=True)
     )
 
 
@@ -345,7 +380,9 @@ def _report(
     )
     names = found[0].misled
     return Report(
-        psnr, similarity, {name: all(f.misled[name] for f in found) for name in names}
+        psnr,
+        similarity,
+        {name: all(f.misled[name] for f in found) for name in names},
     )
 
 

@@ -18,8 +18,7 @@ from dicom_node.errors import (
     UnsupportedPixelDataError,
 )
 from dicom_node.original import Original
-from miadmark_core.marking import restore_image
-from miadmark_core.removal_key import RemovalKey
+from miadmark_core.marking import read_key, restore_image
 from miadmark_core.sealing.record import unseal
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def strip(
         trusted=trusted,
     )
     original = Original.from_bytes(payload)
-    host = restore_image(image, RemovalKey.from_bytes(original.removal_key))
+    host = restore_image(image, read_key(original.removal_key))
     file = _put_back(marked, original, host, (pixels, layout))
     return Restored(file, host, is_from_ledger)
 

@@ -11,21 +11,31 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
+from miadmark_core.search.logo import LogoEffort, place_logos
 from miadmark_core.search.optimise import Effort, optimise
 from miadmark_core.search.packs import read_manifest, suited, surrogate
 from miadmark_core.search.views import view
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from miadmark_core.search.optimise import Found
     from miadmark_core.search.packs import Weights
     from miadmark_core.search.surrogate import Surrogate
+    from miadmark_core.search.views import View
 
 BATCH: Final = 16
+
+PROFILES: Final[Mapping[str, Effort | LogoEffort]] = {
+    "standard": Effort(),
+    "fast": Effort(steps=12),
+    "logo": LogoEffort(),
+}
+"""By name; ``fast`` looks a quarter as long, and misleads less; ``logo`` is visible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +51,9 @@ class Wanted:
     body_part: str
     seed: int
     """Known to nobody else; at least 0, below 2^63."""
+    padding: NDArray[np.bool_] | None = None
+    """Which pixels are padding and stay as they are, ``(rows, columns)``; None for
+    none."""
 
 
 class FoundMark(NamedTuple):
@@ -49,13 +62,20 @@ class FoundMark(NamedTuple):
     steps: NDArray[np.int8]
     misled: dict[str, bool]
     """By the surrogate's name."""
+    is_logo: bool = False
+    """The steps say how opaque a logo is at each place, 127 white to -127 black; they
+    are to be blended over the frame, not added to it."""
 
 
 class Finder:
     """Surrogates in memory, and how hard to look."""
 
     def __init__(
-        self, weights: Path, *, device: torch.device, effort: Effort | None = None
+        self,
+        weights: Path,
+        *,
+        device: torch.device,
+        effort: Effort | LogoEffort | None = None,
     ) -> None:
         """Read the manifest in ``weights``; networks are loaded when first needed.
 
@@ -91,24 +111,40 @@ class Finder:
             surrogates = [self._surrogate(name) for name in names]
             for start in range(0, len(indices), BATCH):
                 chosen = indices[start : start + BATCH]
-                result = optimise(
-                    [view(wanted[i].shown, wanted[i].peak) for i in chosen],
+                result = self._search(
+                    [_view(wanted[i]) for i in chosen],
                     surrogates,
-                    self._effort,
                     torch.Generator().manual_seed(wanted[chosen[0]].seed),
-                    self._device,
                 )
                 for i, steps, misled in zip(
                     chosen, result.steps.numpy(), result.misled.tolist(), strict=True
                 ):
-                    found[i] = FoundMark(steps, dict(zip(names, misled, strict=True)))
+                    found[i] = FoundMark(
+                        steps,
+                        dict(zip(names, misled, strict=True)),
+                        is_logo=isinstance(self._effort, LogoEffort),
+                    )
         return [found[index] for index in range(len(wanted))]
+
+    def _search(
+        self,
+        views: Sequence[View],
+        surrogates: Sequence[Surrogate],
+        generator: torch.Generator,
+    ) -> Found:
+        if isinstance(self._effort, LogoEffort):
+            return place_logos(views, surrogates, self._effort, generator, self._device)
+        return optimise(views, surrogates, self._effort, generator, self._device)
 
     def _surrogate(self, name: str) -> Surrogate:
         if name not in self._loaded:
             entry: Weights = next(w for w in self._listed if w.name == name)
             self._loaded[name] = surrogate(self._folder, entry, self._device)
         return self._loaded[name]
+
+
+def _view(frame: Wanted) -> View:
+    return view(frame.shown, frame.peak, frame.padding)
 
 
 def best_device() -> torch.device:

@@ -37,8 +37,12 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return what the head sees, ``(batch, channels)``: the body's mean per map."""
+        return self.maps(images).mean(dim=(2, 3))
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Return the body's last maps, ``(batch, channels, r, c)``."""
         maps: Tensor = self.body(normalised(images))
-        return maps.mean(dim=(2, 3))
+        return maps
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, ``(batch, classes)``."""

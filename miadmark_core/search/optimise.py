@@ -13,7 +13,7 @@ from miadmark_core.mark import FULL_STEP
 from miadmark_core.search.transform import transformed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from miadmark_core.search.surrogate import Surrogate
     from miadmark_core.search.views import View
@@ -34,12 +34,6 @@ class Effort:
     least_psnr_db: float = 35.1
     """Of what a view shows; a little above what is promised, since rounding adds."""
 
-
-PROFILES: Final[Mapping[str, Effort]] = {
-    "standard": Effort(),
-    "fast": Effort(steps=12),
-}
-"""By name; ``fast`` looks a quarter as long, and misleads less."""
 
 START_SIZE: Final = 0.15
 """Of a full step; the root mean square of the random start."""

@@ -48,6 +48,19 @@ class Surrogate(Protocol):
         """Return which images it no longer recognises. ``(batch,)``, bool."""
         ...
 
+    def saliency(self, views: Tensor) -> Tensor:
+        """Return how much each place of the unmarked ``views`` counts for it.
+
+        Returns:
+            ``(batch, rows, columns)`` of its last maps, at least 0.
+
+        Source:
+            Selvaraju et al., 2017, arXiv:1610.02391 (Grad-CAM). Behind a mean over each
+            map and one linear layer its weights are the layer's own, so that nothing
+            has to be differentiated.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassifierSurrogate:
@@ -72,6 +85,14 @@ class ClassifierSurrogate:
         """Return which images it gives another class."""
         with torch.no_grad():
             return self._logits(views).argmax(dim=1) != anchor
+
+    def saliency(self, views: Tensor) -> Tensor:
+        """Return what spoke for the class it gives each image."""
+        with torch.no_grad():
+            maps = self.network.maps(resized(views, self.size))
+            head = self.network.head
+            answer = head(maps.mean(dim=(2, 3))).argmax(dim=1)
+            return _weighted(maps, head.weight[answer])
 
     def _logits(self, views: Tensor) -> Tensor:
         logits: Tensor = self.network(resized(views, self.size))
@@ -104,6 +125,12 @@ class EncoderSurrogate:
         with torch.no_grad():
             return feature_similarity(self._features(views), anchor) < 0.5
 
+    def saliency(self, views: Tensor) -> Tensor:
+        """Return what its features come from: Grad-CAM of half their squared length."""
+        with torch.no_grad():
+            maps = self.network.maps(resized(views, self.size))
+            return _weighted(maps, maps.mean(dim=(2, 3)))
+
     def _features(self, views: Tensor) -> Tensor:
         return self.network.features(resized(views, self.size))
 
@@ -119,3 +146,8 @@ def resized(views: Tensor, size: int) -> Tensor:
             views, size=(size, size), mode="bilinear", antialias=True
         )
     return views.contiguous(memory_format=torch.channels_last)
+
+
+def _weighted(maps: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sum of the maps of each image, where it is above 0."""
+    return torch.relu(torch.einsum("nchw,nc->nhw", maps, weights))

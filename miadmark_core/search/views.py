@@ -34,20 +34,39 @@ class View(NamedTuple):
     peak: float
     """What a full step adds, as a share of the display window; negative where the image
     is shown inverted."""
+    fixed: Tensor
+    """``(SIDE, SIDE)``, 0..1: the share of a place that is padding, and stays."""
+    aspect: float
+    """Columns a row of the image."""
 
 
-def view(shown: NDArray[np.float32], peak: float) -> View:
+def view(
+    shown: NDArray[np.float32], peak: float, padding: NDArray[np.bool_] | None = None
+) -> View:
     """Return the view of one frame.
 
     Args:
         shown: ``(rows, columns, samples)`` with 1 or 3 samples, 0 black to 1 white.
         peak: See :class:`View`.
+        padding: Which pixels are padding, ``(rows, columns)``; None for none.
     """
     image = torch.from_numpy(shown).permute(2, 0, 1).contiguous()
     small = functional.interpolate(
         image[None], size=(SIDE, SIDE), mode="bilinear", antialias=True
     )[0]
-    return View(small.expand(3, SIDE, SIDE).contiguous(), limit(small), peak)
+    fixed = torch.zeros(SIDE, SIDE)
+    if padding is not None:
+        fixed = functional.adaptive_avg_pool2d(
+            torch.from_numpy(padding)[None].float(), SIDE
+        )[0]
+    rows, columns = shown.shape[:2]
+    return View(
+        small.expand(3, SIDE, SIDE).contiguous(),
+        limit(small),
+        peak,
+        fixed,
+        columns / rows,
+    )
 
 
 def limit(image: Tensor) -> Tensor:

@@ -107,6 +107,31 @@ def test_another_site_opens_it_only_as_a_recipient(
     assert done.returncode == 0
 
 
+def test_a_visible_mark_is_said_to_be_one_and_comes_off(
+    images: Path, tmp_path: Path
+) -> None:
+    original, state = images / "brain-mr-glioma.dcm", tmp_path / "s"
+    done = miadmark(
+        *("protect", original, "--out", tmp_path / "marked", "--state", state),
+        *("--json", "--profile", "logo"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["status"] == "marked"
+    assert told["psnr_db"] < 30
+    path = tmp_path / "marked" / original.name
+    marked, before = dcmread(path), dcmread(original)
+    assert "visible" in marked.DerivationDescription
+    assert marked.DerivationCodeSequence[-1].CodeValue == "LOGO"
+    assert marked.get("BurnedInAnnotation") == before.get("BurnedInAnnotation")
+    covered = (marked.pixel_array != before.pixel_array).mean()
+    assert 0.01 < covered < 0.5
+    done = miadmark("restore", path, "--out", tmp_path / "back", "--state", state)
+    assert (done.returncode, done.stderr) == (0, "")
+    restored = opened(tmp_path / "back" / original.name)
+    assert restored.file.dataset == opened(original).file.dataset
+
+
 def test_an_input_is_never_overwritten(images: Path, tmp_path: Path) -> None:
     copy = tmp_path / "ct.dcm"
     shutil.copy(images / "ct.dcm", copy)

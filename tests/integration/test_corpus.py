@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from dicom_node.instance import OpenInstance
 from dicom_node.keys.file import KeyFolder
 from dicom_node.node import SHIPPED_WEIGHTS
 from miadmark_core.errors import MiadMarkError
-from miadmark_core.search.finder import Finder
+from miadmark_core.search.finder import Finder, FoundMark, Wanted
 from miadmark_core.search.optimise import Effort
 from tests.conftest import NOW, opened
 
@@ -75,6 +76,29 @@ def test_every_file_is_marked_and_restored_or_refused_by_name(
         assert not is_promised(row) or isinstance(outcome, NotAnImageError), path
     assert sum(ended.values()) == len(rows) >= 146
     assert ended["marked"] >= 45
+
+
+def test_every_file_that_can_be_marked_takes_a_logo_and_gives_it_back(
+    shared: Path, keys: KeyFolder
+) -> None:
+    def by_hand(wanted: Sequence[Wanted]) -> list[FoundMark]:
+        steps = np.zeros((224, 224), np.int8)
+        steps[20:90, 30:100], steps[120:200, 100:210] = 100, -90
+        return [FoundMark(steps, {}, is_logo=True) for _ in wanted]
+
+    with (shared / "dicom" / "index.csv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if is_promised(row)]
+    covered = 0
+    for row in rows:
+        path = shared / "dicom" / row["file"]
+        original = opened(path)
+        (outcome,) = mark([original], find=by_hand, keys=keys, now=NOW)
+        if isinstance(outcome, MarkedInstance):
+            covered += 1
+            restores(original, outcome, path, keys)
+        else:
+            assert isinstance(outcome, NotAnImageError), path
+    assert covered >= 45
 
 
 def restores(

@@ -70,6 +70,7 @@ def test_a_key_for_more_frames_is_refused(marked: MarkedImage) -> None:
 def test_a_key_with_another_grid_never_gives_nearly_the_original(
     marked: MarkedImage,
 ) -> None:
+    assert isinstance(marked.key, RemovalKey)
     steps = marked.key.grids[0].steps.copy()
     steps[3, 3] ^= 1
     grids = (MarkGrid(steps, 9000), *marked.key.grids[1:])
