@@ -102,7 +102,7 @@ def train(
             optimiser.step()
             schedule.step()
             total += loss.detach() * len(chosen)
-        _save(
+        save_checkpoint(
             checkpoint,
             {
                 "network": network.state_dict(),
@@ -181,7 +181,8 @@ def varied(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     return (x + noise * between(0, 0.03).view(-1, 1, 1, 1)).clamp(0, 1)
 
 
-def _save(path: Path, state: dict[str, object]) -> None:
+def save_checkpoint(path: Path, state: dict[str, object]) -> None:
+    """Write ``state`` to ``path``: the whole of it, or what was there before."""
     aside = path.with_suffix(".part")
     torch.save(state, aside)
     aside.replace(path)
