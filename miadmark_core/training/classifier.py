@@ -117,7 +117,7 @@ def train(
             optimiser.step()
             schedule.step()
             total += loss.detach() * len(chosen)
-        _save(
+        save_checkpoint(
             checkpoint,
             {
                 "network": network.state_dict(),
@@ -223,7 +223,8 @@ def _attacked(
     return (x + moved.clamp(-largest, largest)).detach()
 
 
-def _save(path: Path, state: dict[str, object]) -> None:
+def save_checkpoint(path: Path, state: dict[str, object]) -> None:
+    """Write ``state`` to ``path``: the whole of it, or what was there before."""
     aside = path.with_suffix(".part")
     torch.save(state, aside)
     aside.replace(path)
