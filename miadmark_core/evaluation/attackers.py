@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from miadmark_core.evaluation.denoisers import (
-    cleaned,
+    purifier_of,
+    split_pictures,
     trained_denoiser,
     trained_diffusion,
     trained_network,
@@ -32,6 +33,7 @@ from miadmark_core.evaluation.removal import (
 from miadmark_core.evaluation.results import PURIFIED, REMOVED
 from miadmark_core.evaluation.store import digest
 from miadmark_core.training.denoisers import Autoencoder
+from miadmark_core.training.recipe import CARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from miadmark_core.evaluation.protocol import Engine
     from miadmark_core.evaluation.purify import Purifier
     from miadmark_core.evaluation.store import Store
+    from miadmark_core.training.denoisers import Objective
     from miadmark_core.training.labelled_images import LabelledImages
 
     Pixels = NDArray[np.uint8]
@@ -107,43 +110,47 @@ class Attackers:
                 knows_our_marks=True,
             )
         if name == "logo-remover":
-            own = self.own.pixels
-            is_grey = (own == own[..., :1]).all()
-            pictures = (own[..., :1] if is_grey else own).transpose(0, 3, 1, 2)
-            return self._learned(name, pictures, logo_loss, knows=False)
-        marked = self._marked(engine, self.own.pixels)
+            return self._learned(
+                name,
+                name,
+                logo_loss,
+                partial(split_pictures, self.folder),
+                knows=False,
+            )
+        file_name = f"{name}-{len(self.own)}-{engine.name}-{digest(engine.version)}"
         return self._learned(
-            f"{name}-{engine.name}-{digest(engine.version)}",
-            paired(self.own.pixels, marked),
-            pairs_loss,
-            knows=True,
+            name, file_name, pairs_loss, lambda: self._pairs(engine), knows=True
         )
+
+    def _pairs(self, engine: Engine) -> NDArray[np.uint8]:
+        own = self.own.pixels
+        return paired(own, self._marked(engine, own))
 
     def _learned(
         self,
         name: str,
-        pictures: Pixels,
-        objective: Callable[..., torch.Tensor],
+        file_name: str,
+        objective: Objective,
+        pictures: Callable[[], NDArray[np.uint8]],
         *,
         knows: bool,
     ) -> Condition:
-        channels = pictures.shape[1] // (2 if objective is pairs_loss else 1)
-        file = self.out / f"{self.folder.name}-{name}.safetensors"
+        file = self.out / f"{self.folder.name}-{file_name}.safetensors"
         network = trained_network(
             file,
             Autoencoder,
             objective,
             REMOVER_PLAN,
-            channels,
-            lambda: pictures,
+            3 if CARDS[self.folder.name].is_colour else 1,
+            pictures,
             self.device,
             self.report,
         )
         return Condition(
-            name="own-pairs" if knows else name,
+            name=name,
             kind=REMOVED,
             version=hashlib.sha256(file.read_bytes()).hexdigest(),
-            apply=partial(cleaned, network),
+            apply=purifier_of(name, network).apply,
             knows_our_marks=knows,
         )
 

@@ -80,10 +80,18 @@ def trained_denoiser(
         DataSetError: The folder holds no such data set.
         WeightsError: What is in ``out`` is not what was written there.
     """
-    network = _trained(
-        "autoencoder", Autoencoder, autoencoder_loss, plan, folder, out, device, report
+    pictures = split_pictures(folder)
+    network = trained_network(
+        out / f"{folder.name}-autoencoder.safetensors",
+        Autoencoder,
+        autoencoder_loss,
+        plan,
+        pictures.shape[1],
+        lambda: pictures,
+        device,
+        report,
     )
-    return Purifier("autoencoder", partial(one_by_one, partial(decoded, network)))
+    return purifier_of("autoencoder", network)
 
 
 def trained_diffusion(
@@ -94,8 +102,16 @@ def trained_diffusion(
     plan: DenoiserPlan = DIFFUSION_PLAN,
 ) -> list[Purifier]:
     """Return diffusion purifiers of each strength; see :func:`trained_denoiser`."""
-    network = _trained(
-        "diffusion", NoisePredictor, diffusion_loss, plan, folder, out, device, report
+    pictures = split_pictures(folder)
+    network = trained_network(
+        out / f"{folder.name}-diffusion.safetensors",
+        NoisePredictor,
+        diffusion_loss,
+        plan,
+        pictures.shape[1],
+        lambda: pictures,
+        device,
+        report,
     )
     return [
         Purifier(
@@ -170,33 +186,55 @@ def _picture(planes: Tensor, like: Picture) -> Picture:
     return picture
 
 
-def _trained(
-    kind: str,
+def trained_network(
+    path: Path,
     make: Callable[[int], Network],
     objective: Objective,
     plan: DenoiserPlan,
-    folder: Path,
-    out: Path,
+    channels: int,
+    pictures: Callable[[], NDArray[np.uint8]],
     device: torch.device,
-    report: Callable[[str], None],
+    report: Callable[[str], None] = lambda _: None,
 ) -> Network:
-    """Return the network from its file, which is written first if it is not there."""
-    name = f"{folder.name}-{kind}"
-    path = out / f"{name}.safetensors"
+    """Return a network from its file, which is written first if it is not there.
+
+    Args:
+        path: Of the weights; ``checkpoints`` beside it keeps what an interrupted
+            training has reached.
+        make: Makes the network for so many channels.
+        objective: What its training makes small.
+        plan: How to train.
+        channels: 1 for grey pictures, 3 for colour.
+        pictures: Returns what it is trained on, ``(images, planes, rows, columns)``.
+        device: Where to train, and where the network is to be.
+        report: Called with a line of progress now and then.
+
+    Raises:
+        WeightsError: What is there is not what was written there.
+    """
     if not path.exists():
-        pictures = _pictures(read_split(folder, SPLIT).pixels)
-        checkpoint = out / "checkpoints" / f"{name}.pt"
+        checkpoint = path.parent / "checkpoints" / f"{path.stem}.pt"
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(plan.seed)
-        network = make(pictures.shape[1]).to(device)
-        report(name)
-        train_denoiser(network, objective, pictures, plan, checkpoint, report)
+        network = make(channels).to(device)
+        report(path.stem)
+        train_denoiser(network, objective, pictures(), plan, checkpoint, report)
         _write(path, network)
     return _read(path, make).to(device)
 
 
-def _pictures(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return ``(images, channels, rows, columns)``: one channel where most are grey."""
+def purifier_of(name: str, network: Autoencoder) -> Purifier:
+    """Return the purifier that is one pass through a network."""
+    return Purifier(name, partial(one_by_one, partial(decoded, network)))
+
+
+def split_pictures(folder: Path) -> NDArray[np.uint8]:
+    """Return an attacker's clean pictures: one channel where most are grey.
+
+    Returns:
+        ``(images, channels, rows, columns)``.
+    """
+    pixels = read_split(folder, SPLIT).pixels
     if sum(map(is_grey, pixels)) * 2 > len(pixels):
         grey: Pixels = np.rint(pixels.mean(axis=-1)).astype(np.uint8)
         return grey[:, np.newaxis]

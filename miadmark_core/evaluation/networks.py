@@ -9,6 +9,7 @@ trained on.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -201,7 +202,7 @@ class _Transformer(nn.Module):
         super().__init__()
         channels = (3, 24, 48, 96, width)
         stem: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(channels):
             stem += [*_convolution(inputs, outputs, 3, stride=2), nn.ReLU()]
         self.stem = nn.Sequential(*stem[:-1])
         self.place = nn.Parameter(torch.randn(1, self.SIDE**2, width) * 0.02)

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from miadmark_core.training.denoisers import Autoencoder, DenoiserPlan
+from miadmark_core.training.denoisers import DenoiserPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,10 +113,6 @@ def with_random_logos(clean: Tensor, generator: torch.Generator) -> Tensor:
     figure = (ring & (chosen < 2)) | (bar & (chosen > 1)) | (dots & (chosen < 1))
     opacity = (figure * between(0.3, 0.7))[:, None]
     return clean * (1 - opacity) + between(-1, 1)[:, None] * opacity
-
-
-class Remover(Autoencoder):
-    """The network of a remover: a U-Net that says what to take off."""
 
 
 def paired(clean: Pixels, marked: Pixels) -> Pixels:

@@ -66,8 +66,10 @@ def readme_table(results: dict[str, Any]) -> str:
     """Return the README's table in Markdown, from :data:`BEGIN` to :data:`END`."""
     lines = [
         BEGIN,
-        "| engine | white box | black box | purified | removed (not trained on our marks)"
-        " | removed (knowing our marks) | control |",
+        (
+            "| engine | white box | black box | purified | removed (not trained on our marks)"
+            " | removed (knowing our marks) | control |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
@@ -91,8 +93,10 @@ def readme_table(results: dict[str, Any]) -> str:
         "",
         f"Engine `{first}`, classifier by classifier:",
         "",
-        "| set | classifier | box | clean | marked (95 %) | balanced | AUC | relabelled |"
-        " control | worst purifier |",
+        (
+            "| set | classifier | box | clean | marked (95 %) | balanced | AUC | relabelled |"
+            " control | worst purifier |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += _readme_rows(results, first)

@@ -66,7 +66,7 @@ class Suite:
 QUICK: Final = Suite(
     name="quick",
     images=32,
-    conditions=("jpeg-50", "gaussian-1", "median-3", "down-up-2", "series-mean"),
+    conditions=("jpeg-50", "gaussian-1.4", "median-3", "down-up-50", "series-mean"),
     own_pictures=0,
 )
 FULL: Final = Suite(name="full", images=None, conditions=ALL, own_pictures=250)

@@ -87,11 +87,14 @@ class Finder:
         self._effort = effort or Effort()
         self._loaded: dict[str, Surrogate] = {}
 
-    @property
-    def version(self) -> str:
-        """Return what tells this search from others: weights and effort; 16 digits."""
-        told = repr((self._listed, self._effort)).encode()
-        return hashlib.sha256(told).hexdigest()[:16]
+    def version(self, modality: str, body_part: str) -> str:
+        """Return what tells this search of a kind from others: weights and effort.
+
+        Returns:
+            16 hexadecimal digits.
+        """
+        told = repr((suited(self._listed, modality, body_part), self._effort))
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
         """Return a mark for each frame, in order.

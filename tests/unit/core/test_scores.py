@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from miadmark_core.evaluation.scores import (
     balanced_accuracy,
@@ -14,8 +15,9 @@ from miadmark_core.evaluation.scores import (
 )
 
 
-def logits_for(answers: np.ndarray, classes: int) -> np.ndarray:
-    return (np.eye(classes)[answers] * 4).astype(np.float32)
+def logits_for(answers: np.ndarray, classes: int) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = np.eye(classes, dtype=np.float32)[answers] * 4
+    return logits
 
 
 def test_always_wrong_on_two_classes_is_a_perfect_model_upside_down() -> None:
@@ -29,7 +31,7 @@ def test_always_wrong_on_two_classes_is_a_perfect_model_upside_down() -> None:
 def test_naming_one_class_only_scores_its_share_and_no_more() -> None:
     labels = np.array([0] * 30 + [1] * 10)
     scores = score(
-        np.zeros((40, 2), np.float32) + [1, 0], labels, np.ones(40, bool), seed=0
+        logits_for(np.zeros(40, np.int64), 2), labels, np.ones(40, bool), seed=0
     )
     assert (scores.top1, scores.balanced, scores.auc) == (0.75, 0.5, 0.5)
 
