@@ -6,8 +6,9 @@ What has to be trained is trained when it is first needed, from pictures of the 
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,7 @@ from miadmark_core.evaluation.removal import (
 )
 from miadmark_core.evaluation.results import PURIFIED, REMOVED
 from miadmark_core.evaluation.store import digest
+from miadmark_core.training.classifier import Plan, train
 from miadmark_core.training.denoisers import Autoencoder
 from miadmark_core.training.recipe import CARDS
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from miadmark_core.evaluation.protocol import Engine
+    from miadmark_core.evaluation.protocol import Engine, Judge
     from miadmark_core.evaluation.purify import Purifier
     from miadmark_core.evaluation.store import Store
     from miadmark_core.training.denoisers import Objective
@@ -50,8 +52,17 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
+FINE_TUNING: Final = Plan(size=0, epochs=5, learning_rate=5e-4, is_balanced=True)
+"""Of a classifier on marked pictures; size and preparation are the classifier's."""
+
 LEARNED: Final = ("autoencoder", "diffusion-025", "diffusion-050", "diffusion-100")
-REMOVERS: Final = ("logo-remover", "series-mean", "marked-again", "own-pairs")
+REMOVERS: Final = (
+    "logo-remover",
+    "series-mean",
+    "marked-again",
+    "own-pairs",
+    "fine-tuned",
+)
 ALL: Final = (*(p.name for p in CLASSICAL), *LEARNED, *REMOVERS)
 """Names of every condition there is."""
 
@@ -117,6 +128,15 @@ class Attackers:
                 partial(split_pictures, self.folder),
                 knows=False,
             )
+        if name == "fine-tuned":
+            return Condition(
+                name=name,
+                kind=REMOVED,
+                version=f"{engine.version} {len(self.own)} {FINE_TUNING!r}",
+                apply=lambda pixels: pixels,
+                knows_our_marks=True,
+                adapt=partial(self._fine_tuned, engine),
+            )
         file_name = f"{name}-{len(self.own)}-{engine.name}-{digest(engine.version)}"
         return self._learned(
             name, file_name, pairs_loss, lambda: self._pairs(engine), knows=True
@@ -153,6 +173,17 @@ class Attackers:
             apply=purifier_of(name, network).apply,
             knows_our_marks=knows,
         )
+
+    def _fine_tuned(self, engine: Engine, judge: Judge) -> Judge:
+        """Return the classifier after some epochs on marked pictures with labels."""
+        network = copy.deepcopy(judge.network).requires_grad_()
+        own = replace(self.own, pixels=self._marked(engine, self.own.pixels))
+        plan = replace(FINE_TUNING, size=judge.size, preparation=judge.preparation)
+        kept = self.out / "checkpoints" / digest((judge.sha256, engine.version, plan))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        self.report(f"{self.folder.name}: fine-tuning {judge.name}")
+        train(network, own, plan, kept.with_suffix(".pt"))
+        return replace(judge, network=network)
 
     def _marked(self, engine: Engine, pixels: Pixels) -> Pixels:
         parts = []

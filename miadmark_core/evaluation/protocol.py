@@ -89,6 +89,8 @@ class Condition:
     apply: Callable[[Pixels], Pixels]
     knows_our_marks: bool = False
     """Whether it was trained on marks of this engine, or runs it."""
+    adapt: Callable[[Judge], Judge] | None = None
+    """What is done to the classifier, where it is that which is changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,26 +159,27 @@ def measure(
     marked = marked_pixels(bench, engine)
     clean = _clean_answers(bench)
     originals = bench.images.pixels
-    todo: list[tuple[_Shown, str, Callable[[], Pixels]]] = [
-        (_Shown(engine.name, MARKED, MARKED), "", lambda: marked.pixels),
-        (
-            _Shown(engine.name, CONTROL, CONTROL),
-            str(bench.seed),
-            lambda: control(originals, marked.pixels, bench.seed),
-        ),
-        *(
-            (
-                _Shown(engine.name, c.name, c.kind, c.knows_our_marks),
-                c.version,
-                partial(c.apply, marked.pixels),
-            )
-            for c in conditions
+    as_they_are = [
+        Condition(name=MARKED, kind=MARKED, version="", apply=lambda pixels: pixels),
+        Condition(
+            name=CONTROL,
+            kind=CONTROL,
+            version=str(bench.seed),
+            apply=lambda pixels: control(originals, pixels, bench.seed),
         ),
     ]
     cells: list[Cell] = []
-    for shown, version, pixels in todo:
-        made_by = (engine.name, engine.version, version)
-        answers = _answers(bench, f"{engine.name}-{shown.condition}", made_by, pixels)
+    for condition in [*as_they_are, *conditions]:
+        shown = _Shown(
+            engine.name, condition.name, condition.kind, condition.knows_our_marks
+        )
+        answers = _answers(
+            bench,
+            f"{engine.name}-{shown.condition}",
+            (engine.name, engine.version, condition.version),
+            partial(condition.apply, marked.pixels),
+            condition.adapt,
+        )
         cells += _cells(bench, shown, answers, clean)
     return cells, _on_set(bench, engine, marked, clean)
 
@@ -243,7 +246,11 @@ def _clean_answers(bench: Bench) -> dict[str, NDArray[np.float32]]:
 
 
 def _answers(
-    bench: Bench, name: str, made_by: tuple[str, ...], pixels: Callable[[], Pixels]
+    bench: Bench,
+    name: str,
+    made_by: tuple[str, ...],
+    pixels: Callable[[], Pixels],
+    adapt: Callable[[Judge], Judge] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Return each judge's logits, from the store where it has them."""
     images = bench.images
@@ -255,7 +262,8 @@ def _answers(
         def make(judge: Judge = judge) -> Mapping[str, NDArray[np.generic]]:
             if not made:
                 made.append(pixels())
-            logits = predict(judge.network, made[0], judge.size, judge.preparation)
+            asked = judge if adapt is None else adapt(judge)
+            logits = predict(asked.network, made[0], asked.size, asked.preparation)
             return {"logits": logits.numpy()}
 
         stored = bench.store.arrays(

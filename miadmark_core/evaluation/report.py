@@ -64,12 +64,13 @@ def percent(share: float | None) -> str:
 
 def readme_table(results: dict[str, Any]) -> str:
     """Return the README's table in Markdown, from :data:`BEGIN` to :data:`END`."""
+    header = (
+        "| engine | white box | black box | purified | removed | removed, knowing us"
+        " | control |"
+    )
     lines = [
         BEGIN,
-        (
-            "| engine | white box | black box | purified | removed (not trained on our marks)"
-            " | removed (knowing our marks) | control |"
-        ),
+        header,
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
@@ -89,14 +90,15 @@ def readme_table(results: dict[str, Any]) -> str:
         for engine, entry in results["summary"].items()
     ]
     first = next(iter(results["engines"]))
+    header = (
+        "| set | classifier | box | clean | marked (95 %) | balanced | AUC | relabelled"
+        " | control | worst purifier |"
+    )
     lines += [
         "",
         f"Engine `{first}`, classifier by classifier:",
         "",
-        (
-            "| set | classifier | box | clean | marked (95 %) | balanced | AUC | relabelled |"
-            " control | worst purifier |"
-        ),
+        header,
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += _readme_rows(results, first)
