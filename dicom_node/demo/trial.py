@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from rich.table import Table
 
 from dicom_node.demo.synthetic import picture_object
 from dicom_node.elements import PIXEL_DATA, Limits
@@ -23,8 +24,13 @@ from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.node import WithRecipients
 from miadmark_core.evaluation.baselines import BSR, MI_FGSM, BaselineFinder
-from miadmark_core.evaluation.protocol import Engine, Marked
-from miadmark_core.evaluation.report import page, readme_table, with_table
+from miadmark_core.evaluation.protocol import CLEAN, CONTROL, MARKED, Engine, Marked
+from miadmark_core.evaluation.report import (
+    page,
+    percent,
+    readme_table,
+    with_table,
+)
 from miadmark_core.search.finder import PROFILES, Finder, best_device
 from miadmark_core.training.recipe import CARDS
 
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from rich.console import Console
 
     from dicom_node.filters.mark import Find
     from dicom_node.keys.provider import KeyProvider
@@ -83,6 +90,42 @@ def evaluate(
         table = readme_table(found)
         readme.write_text(with_table(readme.read_text("utf-8"), table), "utf-8")
     return found
+
+
+def print_table(found: dict[str, Any], console: Console) -> None:
+    """Print accuracies in %: clean, marked and control, by engine, set and judge."""
+    scores = {
+        (c["engine"], c["data_set"], c["judge"], c["condition"]): c["scores"]
+        for c in found["cells"]
+    }
+    for engine in found["engines"]:
+        table = Table(title=f"Accuracy, %, engine {engine}")
+        for column in ("set", "classifier", "box"):
+            table.add_column(column)
+        for column in ("clean", "marked", "95 %", "control", "commonest class"):
+            table.add_column(column, justify="right")
+        for judge in found["judges"]:
+            name, data_set = judge["judge"], judge["data_set"]
+            marked = scores[engine, data_set, name, MARKED]
+            table.add_row(
+                data_set,
+                name,
+                judge["box"],
+                percent(scores["none", data_set, name, CLEAN]["top1"]),
+                percent(marked["top1"]),
+                "-".join(percent(end) for end in marked["interval"]),
+                percent(scores[engine, data_set, name, CONTROL]["top1"]),
+                percent(found["sets"][data_set]["majority"]),
+            )
+        console.print(table)
+    for entry in found["marks"]:
+        looks = entry["quality"]
+        console.print(
+            f"{entry['engine']} on {entry['data_set']}: median PSNR "
+            f"{looks['psnr_db']:.1f} dB (lowest {looks['lowest_psnr_db']:.1f}), SSIM "
+            f"{looks['ssim']:.3f}, restored identical "
+            f"{percent(entry['restored_identical'])} %"
+        )
 
 
 def engine_maker(keys: KeyProvider, clock: Callable[[], datetime]) -> MakeEngine:

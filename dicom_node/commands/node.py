@@ -1,0 +1,99 @@
+"""``serve``, ``status``, ``release``, ``selftest`` and ``demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node import log
+from dicom_node.commands import terminal
+from dicom_node.commands.state import state_in
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the parser."""
+    for name, run, text in (
+        ("serve", _serve, "run the node"),
+        ("worker", _work, "what serve starts to filter and send"),
+        ("status", _status, "what the queue of a node holds"),
+        ("release", _release, "try held jobs again"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--config", type=Path, required=True, metavar="FILE")
+        command.set_defaults(run=run)
+        if run is _work:
+            command.add_argument("--parent", type=int, required=True, metavar="PID")
+        if run is _release:
+            command.add_argument(
+                "job", type=int, nargs="*", help="else all that are held"
+            )
+    selftest = commands.add_parser(
+        "selftest", help="receive, mark, send, strip, verify; on loopback"
+    )
+    selftest.set_defaults(run=_selftest)
+    demo = commands.add_parser("demo", help="the whole story with pictures")
+    demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
+    demo.set_defaults(run=_demo)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+    from dicom_node.node import serve
+
+    log.configure()
+    config = load(options.config)
+
+    def ready(port: int) -> None:
+        print(
+            f"{config.node.ae_title} listens on {config.node.bind}:{port}", flush=True
+        )
+
+    serve(config, options.config, ready)
+    return 0
+
+
+def _work(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+    from dicom_node.node import work
+
+    log.configure()
+    work(load(options.config), options.parent)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+
+    queue = state_in(load(options.config).node.state).queue()
+    counts = {state.value: count for state, count in queue.counts().items()}
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    for job in queue.held():
+        print(f"{job.id}: held {job.sop_instance_uid} on {job.route}: {job.reason}")
+    queue.close()
+    return 0
+
+
+def _release(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+
+    queue = state_in(load(options.config).node.state).queue()
+    wanted = options.job or [job.id for job in queue.held()]
+    released = [number for number in wanted if queue.release(number, terminal.now())]
+    queue.close()
+    print(f"released {len(released)} of {len(wanted)}")
+    return 0 if len(released) == len(wanted) else 1
+
+
+def _selftest(_: argparse.Namespace) -> int:
+    from dicom_node.demo.selftest import selftest
+
+    return selftest()
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from dicom_node.demo.story import demo
+
+    return demo(options.out)

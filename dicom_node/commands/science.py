@@ -1,0 +1,132 @@
+"""``train`` and ``evaluate``: weights and figures, made again."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from dicom_node.commands import terminal
+from dicom_node.errors import NodeError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the parser."""
+    train = commands.add_parser("train", help="make weights")
+    kinds = train.add_subparsers(required=True, metavar="WHAT")
+    for kind, meaning, run in (
+        ("surrogates", "what the search looks through", _train_surrogates),
+        ("victims", "what marks are scored against", _train_victims),
+    ):
+        verb = kinds.add_parser(kind, help=meaning)
+        verb.add_argument("--data", type=Path, required=True, metavar="DIR")
+        verb.add_argument("--out", type=Path, required=True, metavar="DIR")
+        verb.add_argument("--set", action="append", metavar="NAME", dest="sets")
+        verb.add_argument("--network", action="append", metavar="NAME")
+        verb.set_defaults(run=run)
+    evaluate = commands.add_parser("evaluate", help="how well marks mislead")
+    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument(
+        "--suite",
+        choices=("quick", "full"),
+        default="quick",
+        help="some images and purifiers, or all of both (%(default)s)",
+    )
+    evaluate.add_argument("--set", action="append", metavar="NAME", dest="sets")
+    evaluate.add_argument(
+        "--engine", action="append", metavar="NAME", help="else the profile standard"
+    )
+    evaluate.add_argument("--weights", type=Path, help="else the shipped ones")
+    evaluate.add_argument(
+        "--readme", type=Path, metavar="FILE", help="write the table into this file"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _train_surrogates(options: argparse.Namespace) -> int:
+    from miadmark_core.search.finder import best_device
+    from miadmark_core.training.surrogates import (
+        SHIPPED_SETS,
+        SURROGATES,
+        train_surrogates,
+    )
+
+    train_surrogates(
+        options.data,
+        options.out,
+        sets=options.sets or list(SHIPPED_SETS),
+        networks=options.network or [recipe.name for recipe in SURROGATES],
+        device=best_device(),
+        report=partial(print, flush=True),
+    )
+    return 0
+
+
+def _train_victims(options: argparse.Namespace) -> int:
+    from miadmark_core.evaluation.victims import VICTIMS, train_victims
+    from miadmark_core.search.finder import best_device
+    from miadmark_core.training.recipe import CARDS
+
+    train_victims(
+        options.data,
+        options.out,
+        sets=options.sets or list(CARDS),
+        names=options.network or [recipe.name for recipe in VICTIMS],
+        device=best_device(),
+        report=partial(print, flush=True),
+    )
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from dicom_node.demo.trial import ENGINES, engine_maker, evaluate, print_table
+    from dicom_node.keys.file import KeyFolder
+    from dicom_node.node import SHIPPED_WEIGHTS
+    from miadmark_core.evaluation.suite import SUITES, Run
+    from miadmark_core.search.finder import best_device
+    from miadmark_core.training.recipe import CARDS
+
+    unknown = set(options.engine or []) - set(ENGINES)
+    if unknown:
+        raise NodeError(
+            f"no engine {min(unknown)!r}", hint=f"Known: {', '.join(ENGINES)}."
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    folder = options.out / "keys"
+    keys = KeyFolder(folder) if KeyFolder.exists(folder) else KeyFolder.make(folder)
+    started = terminal.now()
+    console = Console(stderr=True)
+    with console.status("measuring") as status:
+
+        def report(words: str) -> None:
+            status.update(words)
+            if not console.is_terminal:
+                print(words, file=sys.stderr, flush=True)
+
+        found = evaluate(
+            Run(
+                data=options.data,
+                out=options.out,
+                weights=options.weights or SHIPPED_WEIGHTS,
+                device=best_device(),
+                make_engine=engine_maker(keys, terminal.now),
+                report=report,
+            ),
+            SUITES[options.suite],
+            sets=options.sets or list(CARDS),
+            engines=options.engine or ["standard"],
+            readme=options.readme,
+        )
+    print_table(found, Console())
+    for sentence in found["findings"]:
+        terminal.complain(sentence, "")
+    took = terminal.now() - started
+    print(f"wrote {options.out / 'results.json'} and report.html in {took}")
+    return 1 if found["findings"] else 0
