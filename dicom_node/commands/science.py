@@ -43,6 +43,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--engine", action="append", metavar="NAME", help="else the profile standard"
     )
+    evaluate.add_argument(
+        "--victim", action="append", metavar="NAME", help="else all; trained if need be"
+    )
     evaluate.add_argument("--weights", type=Path, help="else the shipped ones")
     evaluate.add_argument(
         "--readme", type=Path, metavar="FILE", help="write the table into this file"
@@ -90,6 +93,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from dicom_node.keys.file import KeyFolder
     from dicom_node.node import SHIPPED_WEIGHTS
     from miadmark_core.evaluation.suite import SUITES, Run
+    from miadmark_core.evaluation.victims import VICTIMS
     from miadmark_core.search.finder import best_device
     from miadmark_core.training.recipe import CARDS
 
@@ -118,6 +122,7 @@ def _evaluate(options: argparse.Namespace) -> int:
                 device=best_device(),
                 make_engine=engine_maker(keys, terminal.now),
                 report=report,
+                victims=tuple(options.victim or (r.name for r in VICTIMS)),
             ),
             SUITES[options.suite],
             sets=options.sets or list(CARDS),

@@ -102,6 +102,8 @@ class Run:
     device: torch.device
     make_engine: MakeEngine
     report: Callable[[str], None]
+    victims: tuple[str, ...] = tuple(recipe.name for recipe in VICTIMS)
+    """Names of those that judge; trained if they are not there."""
     seed: int = SEED
 
     def measure(
@@ -172,25 +174,26 @@ class Run:
         return own
 
     def _bench(self, name: str, suite: Suite, pack: Path) -> Bench:
-        victims = self.out / "victims"
-        there = {entry.name for entry in _listed(victims, name, "victim")}
-        missing = [r.name for r in VICTIMS if f"{name}-{r.name}" not in there]
+        folder = self.out / "victims"
+        there = {entry.name for entry in _listed(folder, name, "victim")}
+        missing = [v for v in self.victims if f"{name}-{v}" not in there]
         if missing:
             train_victims(
                 self.data,
-                victims,
+                folder,
                 sets=[name],
                 names=missing,
                 device=self.device,
                 report=self.report,
             )
+        trained = {entry.name: entry for entry in _listed(folder, name, "victim")}
         images = _sample(self._split(name, "test"), suite.images, self.seed)
         white = _listed(pack, name, "surrogate")
         judges = [
             *(_judge(pack, entry, self.device) for entry in white),
             *(
-                _judge(victims, entry, self.device)
-                for entry in _listed(victims, name, "victim")
+                _judge(folder, trained[f"{name}-{victim}"], self.device)
+                for victim in self.victims
             ),
         ]
         return Bench(
