@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import Progress
 
 from dicom_node.commands import terminal
 from dicom_node.errors import NodeError
@@ -107,10 +108,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     keys = KeyFolder(folder) if KeyFolder.exists(folder) else KeyFolder.make(folder)
     started = terminal.now()
     console = Console(stderr=True)
-    with console.status("measuring") as status:
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("preparing", total=None)
 
-        def report(words: str) -> None:
-            status.update(words)
+        def advance(words: str) -> None:
+            bar.update(task, description=words, advance=1)
             if not console.is_terminal:
                 print(words, file=sys.stderr, flush=True)
 
@@ -121,7 +123,9 @@ def _evaluate(options: argparse.Namespace) -> int:
                 weights=options.weights or SHIPPED_WEIGHTS,
                 device=best_device(),
                 make_engine=engine_maker(keys, terminal.now),
-                report=report,
+                report=partial(print, file=sys.stderr, flush=True),
+                begin=lambda pieces: bar.update(task, total=pieces),
+                advance=advance,
                 victims=tuple(options.victim or (r.name for r in VICTIMS)),
             ),
             SUITES[options.suite],

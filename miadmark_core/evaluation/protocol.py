@@ -12,6 +12,7 @@ run has finished is read back from the store.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -146,17 +147,22 @@ def clean_cells(bench: Bench) -> list[Cell]:
     return _cells(bench, _Shown("none", CLEAN, CLEAN), clean, clean)
 
 
+def pieces(bench: Bench, conditions: int) -> int:
+    """Return how often :func:`measure` will say that a piece of work is done."""
+    return math.ceil(len(bench.images) / CHUNK) + 2 + conditions
+
+
 def measure(
     bench: Bench, engine: Engine, conditions: Sequence[Condition]
-) -> tuple[list[Cell], EngineOnSet]:
-    """Return what the judges make of an engine's marks, and how the marks look.
+) -> tuple[list[Cell], EngineOnSet, Marked]:
+    """Return what the judges make of an engine's marks, how these look, and the marks.
 
     Args:
         bench: The set, and who judges it.
         engine: What marks.
         conditions: Besides the marked pictures as they are, and the control.
     """
-    marked = marked_pixels(bench, engine)
+    marked = _marked(bench, engine)
     clean = _clean_answers(bench)
     originals = bench.images.pixels
     as_they_are = [
@@ -180,11 +186,12 @@ def measure(
             partial(condition.apply, marked.pixels),
             condition.adapt,
         )
+        bench.advance(f"{bench.images.name}: {engine.name} {shown.condition}")
         cells += _cells(bench, shown, answers, clean)
-    return cells, _on_set(bench, engine, marked, clean)
+    return cells, _on_set(bench, engine, marked, clean), marked
 
 
-def marked_pixels(bench: Bench, engine: Engine) -> Marked:
+def _marked(bench: Bench, engine: Engine) -> Marked:
     """Return the pictures of a bench as an engine marks and restores them."""
     name, pixels = bench.images.name, bench.images.pixels
     parts = []
@@ -272,7 +279,6 @@ def _answers(
             make,
         )
         answers[judge.name] = stored["logits"].astype(np.float32)
-    bench.advance(f"{images.name}: {name}")
     return answers
 
 

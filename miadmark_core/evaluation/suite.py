@@ -21,8 +21,8 @@ from miadmark_core.evaluation.protocol import (
     Bench,
     Judge,
     clean_cells,
-    marked_pixels,
     measure,
+    pieces,
 )
 from miadmark_core.evaluation.regions import regions_of_interest
 from miadmark_core.evaluation.results import results
@@ -41,7 +41,13 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from miadmark_core.evaluation.protocol import Cell, Engine, EngineOnSet
+    from miadmark_core.evaluation.protocol import (
+        Cell,
+        Condition,
+        Engine,
+        EngineOnSet,
+        Marked,
+    )
     from miadmark_core.search.packs import Weights
     from miadmark_core.training.labelled_images import LabelledImages
 
@@ -102,6 +108,11 @@ class Run:
     device: torch.device
     make_engine: MakeEngine
     report: Callable[[str], None]
+    """Called with a line of progress now and then."""
+    begin: Callable[[int], None]
+    """Called once, with how many pieces of work there are."""
+    advance: Callable[[str], None]
+    """Called with a few words when a piece is done."""
     victims: tuple[str, ...] = tuple(recipe.name for recipe in VICTIMS)
     """Names of those that judge; trained if they are not there."""
     seed: int = SEED
@@ -116,45 +127,31 @@ class Run:
             sets: Names of folders in ``data``.
             engines: Names that ``make_engine`` knows.
         """
-        benches: list[Bench] = []
+        packs = {name: self._pack(name) for name in sets}
+        benches = [self._bench(name, suite, packs[name]) for name in sets]
+        count = len(suite.conditions)
+        self.begin(len(engines) * sum(pieces(bench, count) for bench in benches))
         cells: list[Cell] = []
         marks: list[EngineOnSet] = []
         strips: list[Strip] = []
         versions: dict[str, dict[str, str]] = {name: {} for name in engines}
-        for name in sets:
-            pack = self._pack(name)
-            bench = self._bench(name, suite, pack)
-            benches.append(bench)
+        for bench in benches:
+            name = bench.images.name
             cells += clean_cells(bench)
+            attackers = self._attackers(name, suite, bench.store)
             for engine_name in engines:
-                engine = self.make_engine(
-                    engine_name, name, pack, b"owner %d" % self.seed
+                engine, theirs = (
+                    self.make_engine(engine_name, name, packs[name], secret % self.seed)
+                    for secret in (b"owner %d", b"attacker %d")
                 )
                 versions[engine_name][name] = engine.version
-                attackers = self._attackers(name, suite, bench.store)
-                conditions = attackers.conditions(
-                    suite.conditions,
-                    self.make_engine(
-                        engine_name, name, pack, b"attacker %d" % self.seed
-                    ),
-                )
-                found, looks = measure(bench, engine, conditions)
+                conditions = attackers.conditions(suite.conditions, theirs)
+                found, looks, marked = measure(bench, engine, conditions)
                 cells += found
                 marks.append(looks)
-                marked = marked_pixels(bench, engine).pixels
-                strips.append(
-                    Strip(
-                        name,
-                        engine_name,
-                        bench.images.pixels[0],
-                        marked[0],
-                        conditions[0].apply(marked[:1])[0],
-                        conditions[0].name,
-                    )
-                )
+                strips.append(_strip(bench, engine_name, marked, conditions[0]))
         return Finished(
-            results(suite.name, self.seed, benches, versions, cells, marks),
-            strips,
+            results(suite.name, self.seed, benches, versions, cells, marks), strips
         )
 
     def _pack(self, name: str) -> Path:
@@ -206,7 +203,7 @@ class Run:
             judges=judges,
             store=Store(self.out / "store"),
             seed=self.seed,
-            advance=self.report,
+            advance=self.advance,
         )
 
     def _attackers(self, name: str, suite: Suite, store: Store) -> Attackers:
@@ -225,6 +222,17 @@ class Run:
         if CARDS[name].is_colour:
             return images
         return replace(images, pixels=grey(images.pixels))
+
+
+def _strip(bench: Bench, engine: str, marked: Marked, condition: Condition) -> Strip:
+    return Strip(
+        data_set=bench.images.name,
+        engine=engine,
+        original=bench.images.pixels[0],
+        marked=marked.pixels[0],
+        purified=condition.apply(marked.pixels[:1])[0],
+        purifier=condition.name,
+    )
 
 
 def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

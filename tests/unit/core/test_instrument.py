@@ -125,7 +125,7 @@ def measured(
     dimmed = Condition(
         name="dimmed", kind=PURIFIED, version="1", apply=lambda p: p // 2
     )
-    cells, looks = measure(bench, engine, [dimmed])
+    cells, looks, _ = measure(bench, engine, [dimmed])
     return results(
         "test",
         bench.seed,

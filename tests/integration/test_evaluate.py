@@ -1,0 +1,134 @@
+"""A whole evaluation in miniature: real engines through DICOM, untrained victims."""
+
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dicom_node.demo.trial import SeededKeys, engine_through_dicom, evaluate
+from dicom_node.keys.file import KeyFolder
+from dicom_node.node import SHIPPED_WEIGHTS
+from miadmark_core.evaluation.baselines import MI_FGSM, BaselineFinder
+from miadmark_core.evaluation.networks import ARCHITECTURES
+from miadmark_core.evaluation.protocol import Engine
+from miadmark_core.evaluation.suite import Run, Suite
+from miadmark_core.search.finder import Finder
+from miadmark_core.search.optimise import Effort
+from miadmark_core.search.packs import Weights
+from miadmark_core.training.recipe import write_weights
+
+CPU = torch.device("cpu")
+TINY = Suite(
+    name="tiny",
+    images=4,
+    conditions=("jpeg-50", "crop-90", "series-mean", "marked-again"),
+    own_pictures=0,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures in each split of a set that surrogates are shipped for."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "chest_xray" / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    with (folder / "chest_xray" / "labels.csv").open("w", newline="") as table:
+        rows = csv.writer(table)
+        rows.writerow(["file", "label", "split"])
+        for number in range(18):
+            small = random.integers(0, 255, (14, 14, 3)).astype(np.uint8)
+            picture = Image.fromarray(small).resize(
+                (224, 224), Image.Resampling.BICUBIC
+            )
+            picture.save(folder / "chest_xray" / "images" / f"{number}.png")
+            split = ("surrogate", "victim", "test")[number % 3]
+            rows.writerow(
+                [f"{number}.png", ("normal", "pneumonia")[number // 9], split]
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one victim in it, as it is before any training."""
+    folder = tmp_path_factory.mktemp("out")
+    (folder / "victims").mkdir()
+    torch.manual_seed(0)
+    write_weights(
+        folder / "victims",
+        Weights(
+            name="chest_xray-mobilenet",
+            role="victim",
+            network="mobilenet",
+            file="chest_xray-mobilenet.safetensors",
+            sha256="",
+            size=112,
+            preparation="cropped",
+            classes=("normal", "pneumonia"),
+            modalities=("CR",),
+            body_parts=("CHEST",),
+            data="none",
+            licence="none",
+            clean_accuracy=0.5,
+        ),
+        ARCHITECTURES["mobilenet"](2),
+    )
+    return folder
+
+
+def make_engine(name: str, _: str, weights: Path, secret: bytes) -> Engine:
+    finders = {
+        "hurried": Finder(weights, device=CPU, effort=Effort(steps=2)).find,
+        "mi-fgsm": BaselineFinder(MI_FGSM._replace(steps=2), weights, CPU).find,
+    }
+    return engine_through_dicom(
+        name,
+        repr(secret),
+        find=finders[name],
+        keys=SeededKeys(KeyFolder(make_engine.folder), (), secret),  # type: ignore[attr-defined]
+        clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def test_an_evaluation_fills_every_cell_and_is_repeated_from_what_it_kept(
+    data: Path, out: Path, tmp_path: Path
+) -> None:
+    KeyFolder.make(tmp_path / "keys")
+    make_engine.folder = tmp_path / "keys"  # type: ignore[attr-defined]
+    totals: list[int] = []
+    done: list[str] = []
+    run = Run(
+        data=data,
+        out=out,
+        weights=SHIPPED_WEIGHTS,
+        device=CPU,
+        make_engine=make_engine,
+        report=lambda _: None,
+        begin=totals.append,
+        advance=done.append,
+        victims=("mobilenet",),
+    )
+    engines = ["hurried", "mi-fgsm"]
+    found = evaluate(run, TINY, sets=["chest_xray"], engines=engines)
+    assert found["findings"] == []
+    assert totals == [len(done)]
+    assert {m["restored_identical"] for m in found["marks"]} == {1.0}
+    assert all(m["quality"]["lowest_psnr_db"] >= 35 for m in found["marks"])
+    judges = {"efficientnet-lite0", "resnet14", "mobilenet"}
+    conditions = {"marked", "control", *TINY.conditions}
+    assert {
+        (c["engine"], c["judge"], c["condition"])
+        for c in found["cells"]
+        if c["engine"] != "none"
+    } == {(e, j, c) for e in engines for j in judges for c in conditions}
+    written = (out / "results.json").read_text()
+    assert json.loads(written) == found
+    evaluate(run, TINY, sets=["chest_xray"], engines=engines)
+    assert (out / "results.json").read_text() == written
+    html = (out / "report.html").read_text()
+    assert html.count("<figure>") == 8
