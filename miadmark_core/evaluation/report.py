@@ -156,7 +156,7 @@ def _tables(results: dict[str, Any], data_set: str) -> Iterator[dict[str, Any]]:
                 {
                     "judge": j["judge"],
                     "box": j["box"],
-                    "values": [scores[j["judge"], c]["top1"] for c in columns],
+                    "shares": [scores[j["judge"], c]["top1"] for c in columns],
                     "scores": scores[j["judge"], MARKED],
                 }
                 for j in judges

@@ -11,7 +11,7 @@ How pictures are marked is an argument: here nothing has heard of DICOM.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from miadmark_core.search.packs import Weights
     from miadmark_core.training.labelled_images import LabelledImages
 
-    MakeEngine = Callable[[str, str, Path, bytes], Engine]
-    """Of its name, a set, a folder of weights, and the secret that marks come from."""
+MakeEngine: TypeAlias = "Callable[[str, str, Path, bytes], Engine]"
+"""Of its name, a set, a folder of weights, and the secret that marks come from."""
 
 SEED: Final = 20260101
 

@@ -16,7 +16,7 @@ from dicom_node.node import SHIPPED_WEIGHTS
 from miadmark_core.evaluation.baselines import MI_FGSM, BaselineFinder
 from miadmark_core.evaluation.networks import ARCHITECTURES
 from miadmark_core.evaluation.protocol import Engine
-from miadmark_core.evaluation.suite import Run, Suite
+from miadmark_core.evaluation.suite import MakeEngine, Run, Suite
 from miadmark_core.search.finder import Finder
 from miadmark_core.search.optimise import Effort
 from miadmark_core.search.packs import Weights
@@ -81,25 +81,30 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_engine(name: str, _: str, weights: Path, secret: bytes) -> Engine:
-    finders = {
-        "hurried": Finder(weights, device=CPU, effort=Effort(steps=2)).find,
-        "mi-fgsm": BaselineFinder(MI_FGSM._replace(steps=2), weights, CPU).find,
-    }
-    return engine_through_dicom(
-        name,
-        repr(secret),
-        find=finders[name],
-        keys=SeededKeys(KeyFolder(make_engine.folder), (), secret),  # type: ignore[attr-defined]
-        clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
-    )
+@pytest.fixture(scope="module")
+def make_engine(tmp_path_factory: pytest.TempPathFactory) -> MakeEngine:
+    """The engine that ships and a published attack, both in a hurry."""
+    keys = KeyFolder.make(tmp_path_factory.mktemp("site") / "keys")
+
+    def make(name: str, _: str, weights: Path, secret: bytes) -> Engine:
+        finders = {
+            "hurried": Finder(weights, device=CPU, effort=Effort(steps=2)).find,
+            "mi-fgsm": BaselineFinder(MI_FGSM._replace(steps=2), weights, CPU).find,
+        }
+        return engine_through_dicom(
+            name,
+            repr(secret),
+            find=finders[name],
+            keys=SeededKeys(keys, (), secret),
+            clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        )
+
+    return make
 
 
 def test_an_evaluation_fills_every_cell_and_is_repeated_from_what_it_kept(
-    data: Path, out: Path, tmp_path: Path
+    data: Path, out: Path, make_engine: MakeEngine
 ) -> None:
-    KeyFolder.make(tmp_path / "keys")
-    make_engine.folder = tmp_path / "keys"  # type: ignore[attr-defined]
     totals: list[int] = []
     done: list[str] = []
     run = Run(
