@@ -36,9 +36,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR")
     evaluate.add_argument(
         "--suite",
-        choices=("quick", "full"),
+        choices=("quick", "plain", "full"),
         default="quick",
-        help="some images and purifiers, or all of both (%(default)s)",
+        help="some images and purifiers; all images but one purifier only; all of both "
+        "(%(default)s)",
     )
     evaluate.add_argument("--set", action="append", metavar="NAME", dest="sets")
     evaluate.add_argument(
@@ -49,7 +50,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument("--weights", type=Path, help="else the shipped ones")
     evaluate.add_argument(
-        "--readme", type=Path, metavar="FILE", help="write the table into this file"
+        "--publish",
+        type=Path,
+        metavar="CHECKOUT",
+        help="make these the results that its README shows",
     )
     evaluate.set_defaults(run=_evaluate)
 
@@ -131,7 +135,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             SUITES[options.suite],
             sets=options.sets or list(CARDS),
             engines=options.engine or ["standard"],
-            readme=options.readme,
+            checkout=options.publish,
         )
     print_table(found, Console())
     for sentence in found["findings"]:

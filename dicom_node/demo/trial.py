@@ -25,12 +25,8 @@ from dicom_node.instance import OpenInstance
 from dicom_node.node import WithRecipients
 from miadmark_core.evaluation.baselines import BSR, MI_FGSM, BaselineFinder
 from miadmark_core.evaluation.protocol import CLEAN, CONTROL, MARKED, Engine, Marked
-from miadmark_core.evaluation.report import (
-    page,
-    percent,
-    readme_table,
-    with_table,
-)
+from miadmark_core.evaluation.readme import PUBLISHED, readme_table, with_table
+from miadmark_core.evaluation.report import page, percent
 from miadmark_core.search.finder import PROFILES, Finder, best_device
 from miadmark_core.training.recipe import CARDS
 
@@ -70,7 +66,7 @@ def evaluate(
     *,
     sets: Sequence[str],
     engines: Sequence[str],
-    readme: Path | None = None,
+    checkout: Path | None = None,
 ) -> dict[str, Any]:
     """Measure; write ``results.json`` and ``report.html``; return the results.
 
@@ -79,14 +75,17 @@ def evaluate(
         suite: How much to measure.
         sets: Names of folders in ``run.data``.
         engines: Of :data:`ENGINES`.
-        readme: Whose table is to be replaced, if any.
+        checkout: Of the repository whose README and published results are to become
+            these, if any.
     """
     run.out.mkdir(parents=True, exist_ok=True)
     found, strips = run.measure(suite, sets, engines)
     text = json.dumps(found, indent=1) + "\n"
     (run.out / "results.json").write_text(text, "utf-8")
     (run.out / "report.html").write_text(page(found, strips), "utf-8")
-    if readme is not None:
+    if checkout is not None:
+        (checkout / PUBLISHED).write_text(text, "utf-8")
+        readme = checkout / "README.md"
         table = readme_table(found)
         readme.write_text(with_table(readme.read_text("utf-8"), table), "utf-8")
     return found

@@ -1,4 +1,4 @@
-"""``results.json`` for people: a page with tables, plots and pictures; README's table.
+"""``results.json`` for people: a page with tables, plots and pictures.
 
 Everything shown is read from the results; nothing is worked out here but layout.
 """
@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from miadmark_core.evaluation.protocol import CLEAN, CONTROL, MARKED
+from miadmark_core.evaluation.protocol import MARKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 AMPLIFIED: Final = 8
 """The difference is shown this many times as strong, around middle grey."""
-
-BEGIN: Final = "<!-- begin: written by `miadmark evaluate --readme` -->"
-END: Final = "<!-- end -->"
-
-_NAMES: Final = {
-    "brain_mri": "brain MRI",
-    "chest_xray": "chest X-ray",
-    "skin_dermoscopy": "dermoscopy",
-}
 
 
 def page(results: dict[str, Any], strips: Sequence[Strip]) -> str:
@@ -60,86 +51,6 @@ def page(results: dict[str, Any], strips: Sequence[Strip]) -> str:
 def percent(share: float | None) -> str:
     """Return a share in %, with one place; a dash where there is none."""
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-def readme_table(results: dict[str, Any]) -> str:
-    """Return the README's table in Markdown, from :data:`BEGIN` to :data:`END`."""
-    header = (
-        "| engine | white box | black box | purified | removed | removed, knowing us"
-        " | control |"
-    )
-    lines = [
-        BEGIN,
-        header,
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {engine} | "
-        + " | ".join(
-            percent(entry[key])
-            for key in (
-                "white_box",
-                "black_box",
-                "purified",
-                "removed",
-                "removed_knowing_our_marks",
-                "control",
-            )
-        )
-        + " |"
-        for engine, entry in results["summary"].items()
-    ]
-    first = next(iter(results["engines"]))
-    header = (
-        "| set | classifier | box | clean | marked (95 %) | balanced | AUC | relabelled"
-        " | control | worst purifier |"
-    )
-    lines += [
-        "",
-        f"Engine `{first}`, classifier by classifier:",
-        "",
-        header,
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    lines += _readme_rows(results, first)
-    return "\n".join([*lines, END])
-
-
-def _readme_rows(results: dict[str, Any], engine: str) -> Iterator[str]:
-    for judge in results["judges"]:
-        cells = [
-            cell
-            for cell in results["cells"]
-            if (cell["data_set"], cell["judge"]) == (judge["data_set"], judge["judge"])
-            and cell["engine"] in {"none", engine}
-        ]
-        by_name = {cell["condition"]: cell["scores"] for cell in cells}
-        purified = [
-            (cell["scores"]["top1"], cell["condition"])
-            for cell in cells
-            if cell["kind"] == "purified"
-        ]
-        most, which = max(purified, default=(None, ""))
-        marked = by_name[MARKED]
-        low, high = marked["interval"]
-        name = _NAMES.get(judge["data_set"], judge["data_set"])
-        yield (
-            f"| {name} | {judge['judge']} | {judge['box']} | "
-            f"{percent(by_name[CLEAN]['top1'])} | **{percent(marked['top1'])}** "
-            f"({percent(low)}-{percent(high)}) | {percent(marked['balanced'])} | "
-            f"{marked['auc']:.2f} | {percent(marked['relabelled'])} | "
-            f"{percent(by_name[CONTROL]['top1'])} | {percent(most)} {which} |"
-        )
-
-
-def with_table(readme: str, table: str) -> str:
-    """Return a README with its table replaced.
-
-    Raises:
-        ValueError: It has no place for one.
-    """
-    begin, end = readme.index(BEGIN), readme.index(END)
-    return readme[:begin] + table + readme[end + len(END) :]
 
 
 def _tables(results: dict[str, Any], data_set: str) -> Iterator[dict[str, Any]]:

@@ -75,8 +75,11 @@ QUICK: Final = Suite(
     conditions=("jpeg-50", "gaussian-1.4", "median-3", "down-up-50", "series-mean"),
     own_pictures=0,
 )
+PLAIN: Final = Suite(name="plain", images=None, conditions=("jpeg-75",), own_pictures=0)
 FULL: Final = Suite(name="full", images=None, conditions=ALL, own_pictures=250)
-SUITES: Final[Mapping[str, Suite]] = {suite.name: suite for suite in (QUICK, FULL)}
+SUITES: Final[Mapping[str, Suite]] = {
+    suite.name: suite for suite in (QUICK, PLAIN, FULL)
+}
 
 
 class Finished(NamedTuple):

@@ -26,7 +26,8 @@ from miadmark_core.evaluation.protocol import (
     clean_cells,
     measure,
 )
-from miadmark_core.evaluation.report import page, readme_table, with_table
+from miadmark_core.evaluation.readme import readme_table, with_table
+from miadmark_core.evaluation.report import page
 from miadmark_core.evaluation.results import PURIFIED, results
 from miadmark_core.evaluation.store import Store
 from miadmark_core.search.networks import Classifier
