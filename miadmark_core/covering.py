@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from miadmark_core.errors import AlteredImageError
+from miadmark_core.errors import AlteredImageError, WrongKeyError
 from miadmark_core.mark import MarkGrid
 
 if TYPE_CHECKING:
@@ -93,9 +93,13 @@ def uncover(covered: Covered) -> StoredValues:
 
     Raises:
         AlteredImageError: The frame has not the size of the one that was covered.
+        WrongKeyError: What is hidden are not pixels of this kind.
     """
     if covered.frame.shape[:2] != covered.places.shape:
         raise AlteredImageError("the image has not the size that its removal key says")
+    frame, hidden = covered.frame, covered.hidden
+    if (hidden.dtype, hidden.shape[1:]) != (frame.dtype, frame.shape[2:]):
+        raise WrongKeyError("the removal key is for pixels of another kind")
     host = covered.frame.copy()
     host[covered.places] = covered.hidden
     return host

@@ -36,7 +36,23 @@ def ssim(original: Shown, marked: Shown) -> float:
     """
     if min(original.shape[:2]) < 7:
         return float(np.array_equal(original, marked))
-    similarity: float = structural_similarity(  # type: ignore[no-untyped-call]
+    mean: float = structural_similarity(  # type: ignore[no-untyped-call]
         original, marked, data_range=1.0, channel_axis=-1
     )
-    return float(similarity)
+    return float(mean)
+
+
+def similarity(original: Shown, marked: Shown) -> NDArray[np.float32]:
+    """Return the structural similarity at each pixel; see :func:`ssim`.
+
+    Args:
+        original: At least seven rows and columns.
+        marked: Same shape.
+
+    Returns:
+        ``(rows, columns, samples)``, -1..1.
+    """
+    _, each = structural_similarity(  # type: ignore[no-untyped-call]
+        original, marked, data_range=1.0, channel_axis=-1, full=True
+    )
+    return np.asarray(each, np.float32)

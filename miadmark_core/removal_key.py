@@ -138,8 +138,8 @@ class RemovalKey:
                 hint="A newer version of this software marked the image: upgrade.",
             )
         end_of_lists = _HEAD.size + 4 * (grids + frames)
-        if end_of_lists > len(encoded):
-            raise ValueError("cut short")
+        if 0 in (frames, frames_per_grid, grids) or end_of_lists > len(encoded):
+            raise ValueError("empty or cut short")
         numbers = struct.unpack_from(f"<{grids + frames}I", encoded, _HEAD.size)
         amplitudes, counts = numbers[:grids], numbers[grids:]
         dtype = np.dtype(_TYPES[value_type & 0x7F][value_type >> 7])

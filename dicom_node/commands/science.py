@@ -107,6 +107,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise NodeError(
             f"no engine {min(unknown)!r}", hint=f"Known: {', '.join(ENGINES)}."
         )
+    foreign = set(options.sets or []) - set(CARDS)
+    if foreign:
+        raise NodeError(
+            f"no set {min(foreign)!r} can be evaluated",
+            hint=f"Known, with their modalities: {', '.join(CARDS)}.",
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     folder = options.out / "keys"
     keys = KeyFolder(folder) if KeyFolder.exists(folder) else KeyFolder.make(folder)
@@ -126,7 +132,7 @@ def _evaluate(options: argparse.Namespace) -> int:
                 out=options.out,
                 weights=options.weights or SHIPPED_WEIGHTS,
                 device=best_device(),
-                make_engine=engine_maker(keys, terminal.now),
+                make_engine=engine_maker(keys, terminal.now, best_device()),
                 report=partial(print, file=sys.stderr, flush=True),
                 begin=lambda pieces: bar.update(task, total=pieces),
                 advance=advance,

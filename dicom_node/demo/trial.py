@@ -12,29 +12,34 @@ import hmac
 import io
 import json
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from rich.table import Table
 
+import dicom_node
 from dicom_node.demo.synthetic import picture_object
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.filters.mark import mark
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.node import WithRecipients
-from miadmark_core.evaluation.baselines import BSR, MI_FGSM, BaselineFinder
+from miadmark_core.evaluation import baselines
+from miadmark_core.evaluation.baselines import BSR, MI_FGSM, attacked
 from miadmark_core.evaluation.protocol import CLEAN, CONTROL, MARKED, Engine, Marked
 from miadmark_core.evaluation.readme import PUBLISHED, readme_table, with_table
 from miadmark_core.evaluation.report import page, percent
-from miadmark_core.search.finder import PROFILES, Finder, best_device
+from miadmark_core.evaluation.sources import code_digest
+from miadmark_core.search.finder import PROFILES, Finder
 from miadmark_core.training.recipe import CARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
-    from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
     from rich.console import Console
 
@@ -44,6 +49,21 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
+
+_ROOT: Final = Path(dicom_node.__file__).parent.parent
+_CODE: Final = code_digest(
+    [
+        _ROOT / "miadmark_core" / "search",
+        *(
+            _ROOT / "miadmark_core" / f"{name}.py"
+            for name in ("mark", "embedding", "covering", "marking", "image")
+        ),
+        _ROOT / "dicom_node" / "windowing.py",
+        _ROOT / "dicom_node" / "filters" / "mark.py",
+    ]
+)
+_ATTACKS: Final = code_digest([Path(baselines.__file__)])
+"""Whatever changes these changes marks."""
 
 ENGINES: Final = ("standard", "fast", "logo", "mi-fgsm", "bsr")
 """Profiles that ship, and published attacks beside them."""
@@ -127,27 +147,34 @@ def print_table(found: dict[str, Any], console: Console) -> None:
         )
 
 
-def engine_maker(keys: KeyProvider, clock: Callable[[], datetime]) -> MakeEngine:
+def engine_maker(
+    keys: KeyProvider, clock: Callable[[], datetime], device: torch.device
+) -> MakeEngine:
     """Return what makes the engines that :data:`ENGINES` names.
 
     Args:
         keys: Of any site; the seeds of the marks do not come from them.
         clock: Returns the time, aware.
+        device: Where to search.
     """
 
     def make(name: str, data_set: str, weights: Path, secret: bytes) -> Engine:
         seeded = SeededKeys(keys, (), secret)
-        device = best_device()
         card = CARDS[data_set]
-        finder = Finder(weights, device=device, effort=PROFILES.get(name))
-        find = finder.find
-        version = finder.version(card.modalities[0], card.body_parts[-1])
         attack = {a.name: a for a in (MI_FGSM, BSR)}.get(name)
+        finder = Finder(
+            weights,
+            device=device,
+            effort=PROFILES.get(name),
+            search=None if attack is None else partial(attacked, attack),
+        )
+        weighed = finder.version(card.modalities[0], card.body_parts[-1])
+        version = f"{weighed} {_CODE} {secret.decode()}"
         if attack is not None:
-            find = BaselineFinder(attack, weights, device).find
-            version = f"{version} {attack.name}-{attack.steps}-{attack.copies}"
-        version = f"{version} {secret.decode()}"
-        return engine_through_dicom(name, version, find=find, keys=seeded, clock=clock)
+            version += f" {_ATTACKS} {attack.name}-{attack.steps}-{attack.copies}"
+        return engine_through_dicom(
+            name, version, find=finder.find, keys=seeded, clock=clock
+        )
 
     return make
 
@@ -183,7 +210,9 @@ def engine_through_dicom(
         shown, restored = np.empty_like(stored), np.empty_like(stored)
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, Exception):
-                raise outcome
+                # It would be held, not sent. Counted with those left unmarked.
+                shown[index] = restored[index] = stored[index]
+                continue
             sent = OpenInstance.of(outcome.file.to_bytes(), Limits())
             shown[index] = _pixels(sent, stored[index])
             back = strip(sent, identities=keys.identities(), trusted=keys.trusted())
@@ -202,7 +231,7 @@ def _encoded(image: Pixels, modality: str, body_part: str) -> bytes:
         image,
         modality=modality,
         body_part=body_part,
-        # The same picture is the same object, so that it gets the same mark again.
+        # The same picture is the same object, so that it gets the same seed again.
         new_uid=lambda: f"2.25.{_number(image)}.{next(numbers)}",
     )
     dataset.save_as(buffer, enforce_file_format=True)

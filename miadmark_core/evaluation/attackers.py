@@ -10,11 +10,13 @@ import copy
 import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from miadmark_core.evaluation.denoisers import (
+    is_colour,
     purifier_of,
     split_pictures,
     trained_denoiser,
@@ -32,14 +34,13 @@ from miadmark_core.evaluation.removal import (
     without_common_mark,
 )
 from miadmark_core.evaluation.results import PURIFIED, REMOVED
-from miadmark_core.evaluation.store import digest
+from miadmark_core.evaluation.sources import code_digest
+from miadmark_core.evaluation.store import digest, pixels_digest
 from miadmark_core.training.classifier import Plan, train
 from miadmark_core.training.denoisers import Autoencoder
-from miadmark_core.training.recipe import CARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import torch
     from numpy.typing import NDArray
@@ -54,6 +55,11 @@ if TYPE_CHECKING:
 
 FINE_TUNING: Final = Plan(size=0, epochs=5, learning_rate=5e-4, is_balanced=True)
 """Of a classifier on marked pictures; size and preparation are the classifier's."""
+
+CODE: Final = code_digest(
+    Path(__file__).with_name(name) for name in ("purify.py", "removal.py")
+)
+"""Stands for what attackers do that needs no training."""
 
 LEARNED: Final = ("autoencoder", "diffusion-025", "diffusion-050", "diffusion-100")
 REMOVERS: Final = (
@@ -97,16 +103,26 @@ class Attackers:
             ):
                 purifiers[made.name] = made
         return [
-            _purifying(purifiers[name], self.folder.name)
+            self._purifying(purifiers[name])
             if name in purifiers
             else self._removing(name, engine)
             for name in names
         ]
 
+    def _purifying(self, purifier: Purifier) -> Condition:
+        version = CODE
+        if purifier.name in LEARNED:
+            kind = purifier.name.partition("-")[0]
+            weights = self.out / f"{self.folder.name}-{kind}.safetensors"
+            version = hashlib.sha256(weights.read_bytes()).hexdigest()
+        return Condition(
+            name=purifier.name, kind=PURIFIED, version=version, apply=purifier.apply
+        )
+
     def _removing(self, name: str, engine: Engine) -> Condition:
         if name == "series-mean":
             return Condition(
-                name=name, kind=REMOVED, version="1", apply=without_common_mark
+                name=name, kind=REMOVED, version=CODE, apply=without_common_mark
             )
         if name == "marked-again":
 
@@ -132,12 +148,12 @@ class Attackers:
             return Condition(
                 name=name,
                 kind=REMOVED,
-                version=f"{engine.version} {len(self.own)} {FINE_TUNING!r}",
+                version=self._made_from(engine),
                 apply=lambda pixels: pixels,
                 knows_our_marks=True,
                 adapt=partial(self._fine_tuned, engine),
             )
-        file_name = f"{name}-{len(self.own)}-{engine.name}-{digest(engine.version)}"
+        file_name = f"{name}-{len(self.own)}-{engine.name}-{self._made_from(engine)}"
         return self._learned(
             name, file_name, pairs_loss, lambda: self._pairs(engine), knows=True
         )
@@ -161,7 +177,7 @@ class Attackers:
             Autoencoder,
             objective,
             REMOVER_PLAN,
-            3 if CARDS[self.folder.name].is_colour else 1,
+            3 if is_colour(self.folder.name, self.own.pixels) else 1,
             pictures,
             self.device,
             self.report,
@@ -179,11 +195,25 @@ class Attackers:
         network = copy.deepcopy(judge.network).requires_grad_()
         own = replace(self.own, pixels=self._marked(engine, self.own.pixels))
         plan = replace(FINE_TUNING, size=judge.size, preparation=judge.preparation)
-        kept = self.out / "checkpoints" / digest((judge.sha256, engine.version, plan))
+        name = digest((judge.sha256, self._made_from(engine), plan))
+        kept = self.out / "checkpoints" / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         self.report(f"{self.folder.name}: fine-tuning {judge.name}")
         train(network, own, plan, kept.with_suffix(".pt"))
         return replace(judge, network=network)
+
+    def _made_from(self, engine: Engine) -> str:
+        """Return what stands for all that an attacker's learning rests on."""
+        own = self.own
+        return digest(
+            (
+                engine.version,
+                pixels_digest(own.pixels),
+                pixels_digest(own.labels),
+                REMOVER_PLAN,
+                FINE_TUNING,
+            )
+        )
 
     def _marked(self, engine: Engine, pixels: Pixels) -> Pixels:
         parts = []
@@ -191,19 +221,10 @@ class Attackers:
             chunk = pixels[start : start + CHUNK]
             stored = self.store.arrays(
                 f"attacker-{engine.name}-{self.folder.name}-{start}",
-                (engine.version, digest(chunk.tobytes())),
+                (engine.version, pixels_digest(chunk)),
                 lambda chunk=chunk: {  # type: ignore[misc]
                     "pixels": engine.mark(self.folder.name, chunk).pixels
                 },
             )
             parts.append(stored["pixels"].astype(np.uint8))
         return np.concatenate(parts)
-
-
-def _purifying(purifier: Purifier, data_set: str) -> Condition:
-    return Condition(
-        name=purifier.name,
-        kind=PURIFIED,
-        version=f"{data_set} {purifier.name}",
-        apply=purifier.apply,
-    )

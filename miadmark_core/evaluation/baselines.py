@@ -2,7 +2,9 @@
 
 Both look through the same surrogates, at the same views, and stay inside the same limits
 as a mark that ships: 8/255 of the display window in every pixel, and the same least PSNR.
-They differ in how they look. They are measured, not sold: neither is in the product.
+They differ in how they look. Neither is a profile of the product. What differs from the
+papers: the class to leave is the surrogates' own answer, since no label is at hand, and
+after each signed step the budget's PSNR takes a part of it back.
 """
 
 from __future__ import annotations
@@ -15,17 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from miadmark_core.mark import FULL_STEP
-from miadmark_core.search.finder import BATCH, FoundMark
-from miadmark_core.search.optimise import Effort
-from miadmark_core.search.packs import read_manifest, suited, surrogate
-from miadmark_core.search.views import SIDE, view
+from miadmark_core.search.optimise import Effort, Found
+from miadmark_core.search.views import SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from miadmark_core.search.finder import Wanted
     from miadmark_core.search.surrogate import Surrogate
+    from miadmark_core.search.views import View
 
     Change = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -66,69 +65,30 @@ MI_FGSM = Attack("mi-fgsm", steps=10, copies=1, change=_as_it_is)
 """Dong et al., 2018, arXiv:1710.06081, algorithm 1."""
 
 BSR = Attack("bsr", steps=10, copies=5, change=shuffled_blocks)
-"""MI-FGSM through shuffled blocks, with about as many gradients as the engine takes."""
-
-
-class BaselineFinder:
-    """An attack in the place of the search that ships."""
-
-    def __init__(self, attack: Attack, weights: Path, device: torch.device) -> None:
-        """Read the manifest in ``weights``."""
-        self._attack, self._folder, self._device = attack, weights, device
-        self._listed = read_manifest(weights)
-        self._loaded: dict[str, Surrogate] = {}
-
-    def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
-        """Return a mark for each frame, in order, one cell a pixel of a view."""
-        found: list[FoundMark] = []
-        for start in range(0, len(wanted), BATCH):
-            found += self._found(wanted[start : start + BATCH])
-        return found
-
-    def _found(self, frames: Sequence[Wanted]) -> list[FoundMark]:
-        first = frames[0]
-        surrogates = [
-            self._loaded.setdefault(
-                entry.name, surrogate(self._folder, entry, self._device)
-            )
-            for entry in suited(self._listed, first.modality, first.body_part)
-        ]
-        views = [view(frame.shown, frame.peak) for frame in frames]
-        pixels = torch.stack([v.pixels for v in views]).to(self._device)
-        peak = torch.tensor([v.peak for v in views], device=self._device)
-        generator = torch.Generator().manual_seed(first.seed)
-        steps = attacked(
-            self._attack, pixels, peak.view(-1, 1, 1, 1), surrogates, generator
-        )
-        marked = (pixels + peak.view(-1, 1, 1, 1) * steps / FULL_STEP).clamp(0, 1)
-        misled = {s.name: s.is_misled(marked, s.anchor(pixels)) for s in surrogates}
-        return [
-            FoundMark(
-                steps[i, 0].to("cpu", torch.int8).numpy(),
-                {name: bool(values[i]) for name, values in misled.items()},
-            )
-            for i in range(len(frames))
-        ]
+"""MI-FGSM through shuffled blocks; 5 copies where the paper has 20, which makes about as
+many gradients as the engine takes."""
 
 
 def attacked(
     attack: Attack,
-    pixels: Tensor,
-    peak: Tensor,
+    views: Sequence[View],
     surrogates: Sequence[Surrogate],
     generator: torch.Generator,
-) -> Tensor:
-    """Return the steps of a mark, ``(batch, 1, SIDE, SIDE)``, whole numbers.
+    device: torch.device,
+) -> Found:
+    """Return a mark for each view, one cell a pixel; the place of the engine's search.
 
     Args:
         attack: How to look.
-        pixels: ``(batch, 3, SIDE, SIDE)``, 0..1.
-        peak: What a full step adds. ``(batch, 1, 1, 1)``.
+        views: What to mark. Not modified.
         surrogates: Whom to mislead, all of them.
-        generator: The only source of chance.
+        generator: The only source of chance, on the CPU.
+        device: Where the surrogates are.
     """
+    pixels = torch.stack([v.pixels for v in views]).to(device)
+    peak = torch.tensor([v.peak for v in views], device=device).view(-1, 1, 1, 1)
     anchors = [s.anchor(pixels) for s in surrogates]
-    mark = torch.zeros(len(pixels), 1, SIDE, SIDE, device=pixels.device)
+    mark = torch.zeros(len(pixels), 1, SIDE, SIDE, device=device)
     momentum = torch.zeros_like(mark)
     for _ in range(attack.steps):
         gradient = torch.zeros_like(mark)
@@ -137,7 +97,7 @@ def attacked(
             seen = attack.change((pixels + peak * mark).clamp(0, 1), generator)
             loss = torch.stack(
                 [
-                    s.recognition(seen, anchor).sum()
+                    s.log_likelihood(seen, anchor).sum()
                     for s, anchor in zip(surrogates, anchors, strict=True)
                 ]
             ).sum()
@@ -146,7 +106,10 @@ def attacked(
         size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
         momentum = momentum + gradient / size.clamp(min=1e-12)
         mark = _projected(mark - momentum.sign() / attack.steps, peak)
-    return (mark * FULL_STEP).round()
+    steps = (mark * FULL_STEP).round()
+    marked = (pixels + peak * steps / FULL_STEP).clamp(0, 1)
+    misled = [s.is_misled(marked, a) for s, a in zip(surrogates, anchors, strict=True)]
+    return Found(steps[:, 0].to("cpu", torch.int8), torch.stack(misled, 1).cpu())
 
 
 def _projected(mark: Tensor, peak: Tensor) -> Tensor:

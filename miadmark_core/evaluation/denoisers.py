@@ -36,6 +36,7 @@ from miadmark_core.training.denoisers import (
     train_denoiser,
 )
 from miadmark_core.training.labelled_images import read_split
+from miadmark_core.training.recipe import CARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,16 +230,24 @@ def purifier_of(name: str, network: Autoencoder) -> Purifier:
 
 
 def split_pictures(folder: Path) -> NDArray[np.uint8]:
-    """Return an attacker's clean pictures: one channel where most are grey.
+    """Return an attacker's clean pictures: one channel where the set is grey.
 
     Returns:
         ``(images, channels, rows, columns)``.
     """
     pixels = read_split(folder, SPLIT).pixels
-    if sum(map(is_grey, pixels)) * 2 > len(pixels):
+    if not is_colour(folder.name, pixels):
         grey: Pixels = np.rint(pixels.mean(axis=-1)).astype(np.uint8)
         return grey[:, np.newaxis]
     return pixels.transpose(0, 3, 1, 2)
+
+
+def is_colour(data_set: str, pixels: Pixels) -> bool:
+    """Return whether a set is of colour pictures; of an unknown one, whether most are."""
+    card = CARDS.get(data_set)
+    if card is not None:
+        return card.is_colour
+    return sum(map(is_grey, pixels)) * 2 <= len(pixels)
 
 
 def _digest_of(path: Path) -> Path:

@@ -1,10 +1,10 @@
 """Whether a mark tells what the picture shows.
 
-A search that never sees a label can put no more into its marks than its surrogates know:
-where these are wrong, its marks are wrong with them. Marks that are right there have
-seen the test's answers. And marks that tell as much as the surrogates know help whoever
-reads marks instead of pictures. A linear probe looks at the marks alone and is asked
-about marks that it was not fitted to.
+A search that never sees a label pushes each picture off what its surrogates say of it:
+where these are wrong, its marks tell the wrong class. Marks that tell the right one there
+have seen the test's answers; it takes ten such pictures to say so. And marks that tell as
+much as the surrogates know help whoever reads marks instead of pictures. A linear probe
+looks at the marks alone and is asked about marks that it was not fitted to.
 """
 
 from __future__ import annotations
@@ -72,13 +72,14 @@ def has_seen_labels(answers: Labels, labels: Labels, believed: Labels) -> bool:
 
 def _features(marks: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return each mark as a coarse picture and as the sizes of its frequencies."""
-    grey = marks.mean(axis=-1)
-    rows, columns = (side // _SIDE * _SIDE for side in grey.shape[1:])
-    blocks = grey[:, :rows, :columns].reshape(
-        len(grey), _SIDE, rows // _SIDE, _SIDE, columns // _SIDE
+    count, *sides, samples = marks.shape
+    rows, columns = (side // _SIDE * _SIDE for side in sides)
+    blocks = marks[:, :rows, :columns].reshape(
+        count, _SIDE, rows // _SIDE, _SIDE, columns // _SIDE, samples
     )
-    coarse = blocks.mean(axis=(2, 4)).reshape(len(grey), -1)
-    sizes = np.abs(np.fft.rfft2(grey))[:, :_SIDE, :_SIDE].reshape(len(grey), -1)
+    coarse = blocks.mean(axis=(2, 4)).reshape(count, -1)
+    sizes = np.abs(np.fft.rfft2(marks.mean(axis=-1)))[:, :_SIDE, :_SIDE]
+    sizes = sizes.reshape(count, -1)
     joined = np.concatenate([coarse, np.log1p(sizes)], axis=1, dtype=np.float64)
     deviation = joined.std(axis=0)
     centred: NDArray[np.float64] = joined - joined.mean(axis=0)

@@ -1,7 +1,7 @@
 """Classifiers that a mark is scored against; the search never sees their weights.
 
 Five families that no surrogate belongs to, each small enough to train from nothing on a
-thousand images on two cores, and cousins of a surrogate that start from ImageNet, as
+thousand images, and cousins of a surrogate that start from ImageNet, as
 most diagnostic models do. Every network takes images as the surrogates do
 (:class:`~miadmark_core.search.networks.Classifier`). Nothing here knows what they were
 trained on.
@@ -211,7 +211,7 @@ class _Transformer(nn.Module):
                 width,
                 heads,
                 dim_feedforward=3 * width,
-                dropout=0.1,
+                dropout=0.0,  # it would draw from a generator that nobody keeps
                 activation="gelu",
                 batch_first=True,
                 norm_first=True,

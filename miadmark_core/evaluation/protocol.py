@@ -23,7 +23,7 @@ from miadmark_core.evaluation.controls import control
 from miadmark_core.evaluation.leak import has_seen_labels, probed
 from miadmark_core.evaluation.quality import Quality, quality
 from miadmark_core.evaluation.scores import Scores, balanced_accuracy, score
-from miadmark_core.evaluation.store import digest
+from miadmark_core.evaluation.store import pixels_digest
 from miadmark_core.training.classifier import predict
 
 if TYPE_CHECKING:
@@ -124,6 +124,9 @@ class EngineOnSet:
     """Balanced accuracy of a probe that sees only the marks, 0..1."""
     has_seen_labels: bool
     """Whether the marks know what the surrogates got wrong."""
+    asked_about_labels: int
+    """On how many pictures that rests: those that a surrogate gets wrong, the fewest of
+    any surrogate. Below ten it cannot tell."""
     quality: Quality
 
 
@@ -204,7 +207,7 @@ def _marked(bench: Bench, engine: Engine) -> Marked:
         parts.append(
             bench.store.arrays(
                 f"marks-{engine.name}-{name}-{start}",
-                (engine.version, digest(chunk.tobytes())),
+                (engine.version, pixels_digest(chunk)),
                 make,
             )
         )
@@ -244,6 +247,9 @@ def _on_set(
         label_in_mark=balanced_accuracy(told, images.labels),
         has_seen_labels=bool(believed)
         and all(has_seen_labels(told, images.labels, answers) for answers in believed),
+        asked_about_labels=min(
+            (int((answers != images.labels).sum()) for answers in believed), default=0
+        ),
         quality=quality(clean, marked.pixels, bench.regions),
     )
 
@@ -261,7 +267,7 @@ def _answers(
 ) -> dict[str, NDArray[np.float32]]:
     """Return each judge's logits, from the store where it has them."""
     images = bench.images
-    which = digest(images.pixels.tobytes())
+    which = pixels_digest(images.pixels)
     made: list[Pixels] = []  # only if some judge's answers are not there yet
     answers: dict[str, NDArray[np.float32]] = {}
     for judge in bench.judges:
@@ -275,7 +281,7 @@ def _answers(
 
         stored = bench.store.arrays(
             f"answers-{name}-{images.name}-{judge.name}",
-            (which, made_by, judge.sha256, str(judge.preparation)),
+            (which, made_by, judge.sha256, judge.size, str(judge.preparation)),
             make,
         )
         answers[judge.name] = stored["logits"].astype(np.float32)

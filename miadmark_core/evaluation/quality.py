@@ -17,7 +17,7 @@ from torchmetrics.functional.image import (
     visual_information_fidelity,
 )
 
-from miadmark_core.metrics import ssim
+from miadmark_core.metrics import similarity, ssim
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,8 +41,8 @@ class Quality:
     ssim: float
     ms_ssim: float
     vif: float
-    """Visual information fidelity, 0..1: the perceptual figure, since weights for a
-    learned one cannot be had without a download."""
+    """Visual information fidelity: 1 for equal pictures, more where contrast is gained.
+    The perceptual figure: weights for a learned one come from no package."""
     largest_local_change: float
     """Of a mean over ``LOCAL_SIDE`` x ``LOCAL_SIDE`` pixels, in grey levels, in any
     image: what would bias a densitometry."""
@@ -70,13 +70,8 @@ def quality(clean: Pixels, marked: Pixels, regions: NDArray[np.bool_]) -> Qualit
         psnr.append(_decibels(float(error.mean())))
         inside.append(_decibels(float(error[region].mean())))
         a, b = image.astype(np.float32) / 255, other.astype(np.float32) / 255
-        similar.append(ssim(a, b))
-        rows, columns = np.nonzero(region)
-        box = (
-            slice(rows.min(), rows.max() + 1),
-            slice(columns.min(), columns.max() + 1),
-        )
-        similar_inside.append(ssim(a[box], b[box]))
+        similar.append(float(ssim(a, b)))
+        similar_inside.append(float(similarity(a, b)[region].mean()))
     multiscale, fidelity = [], []
     for index in np.unique(np.linspace(0, len(clean) - 1, _SAMPLE).astype(int)):
         x, y = (

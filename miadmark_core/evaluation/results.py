@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from miadmark_core.evaluation.protocol import CONTROL, MARKED
+from miadmark_core.evaluation.protocol import CLEAN, CONTROL, MARKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from miadmark_core.evaluation.protocol import Bench, Cell, EngineOnSet
 
 SCHEMA: Final = 2
+MARGIN: Final = 0.1
+"""By how much a judge's balanced accuracy has to exceed chance to count as one."""
+
 PURIFIED: Final = "purified"
 REMOVED: Final = "removed"
 
@@ -65,7 +68,10 @@ def results(
         "cells": [asdict(cell) for cell in cells],
         "marks": [asdict(entry) for entry in marks],
         "summary": {engine: summary(cells, engine) for engine in versions},
-        "findings": findings(marks),
+        "findings": [
+            *findings(marks),
+            *ignorant(cells, {b.images.name: len(b.images.classes) for b in benches}),
+        ],
     }
     rounded: dict[str, Any] = _rounded(found)
     return rounded
@@ -132,6 +138,27 @@ def findings(marks: Iterable[EngineOnSet]) -> list[str]:
     return found
 
 
+def ignorant(cells: Iterable[Cell], classes: Mapping[str, int]) -> list[str]:
+    """Return a sentence on each judge that knows no more than chance.
+
+    Whatever it says of marked pictures would flatter the mark.
+
+    Args:
+        cells: Those of clean pictures count.
+        classes: How many each set has.
+    """
+    found = []
+    for cell in cells:
+        chance = 1 / classes[cell.data_set]
+        if cell.condition == CLEAN and cell.scores.balanced < chance + MARGIN:
+            found.append(
+                f"{cell.judge} on {cell.data_set}: balanced accuracy "
+                f"{100 * cell.scores.balanced:.1f} % on clean pictures, hardly better "
+                f"than chance ({100 * chance:.1f} %)"
+            )
+    return found
+
+
 def _set(bench: Bench) -> dict[str, Any]:
     counts = np.bincount(bench.images.labels, minlength=len(bench.images.classes))
     return {
@@ -152,17 +179,25 @@ def _mean_over_sets(cells: Iterable[Cell]) -> float | None:
 def _worst(
     cells: Sequence[Cell], name_of: Callable[[Cell], str]
 ) -> dict[str, Any] | None:
-    """Return the name under which most accuracy is left, and how much."""
+    """Return the name under which most is left of what was right, and how much.
+
+    Sets differ in how much chance gets right, so that they are not ranked by accuracy.
+    """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(name_of(cell), []).append(cell)
-    means: Mapping[str, float | None] = {
-        name: _mean_over_sets(group) for name, group in groups.items()
-    }
-    if not means:
+    if not groups:
         return None
-    name, left = max(means.items(), key=lambda item: (item[1] or 0.0, item[0]))
-    return {"name": name, "top1": left}
+    kept = {
+        name: float(np.mean([cell.scores.top1_of_right or 0.0 for cell in group]))
+        for name, group in groups.items()
+    }
+    name = max(kept, key=lambda name: (kept[name], name))
+    return {
+        "name": name,
+        "top1": _mean_over_sets(groups[name]),
+        "top1_of_right": kept[name],
+    }
 
 
 def _rounded(value: Any) -> Any:

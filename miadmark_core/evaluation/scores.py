@@ -33,8 +33,8 @@ class Scores:
     top1: float
     interval: tuple[float, float]
     """Of ``top1``: 95 %, by resampling images."""
-    top1_of_right: float
-    """Of the images that it gets right when they are clean; 0 where there is none."""
+    top1_of_right: float | None
+    """Of the images that it gets right when they are clean; None where there is none."""
     balanced: float
     """The mean over the classes that occur."""
     auc: float
@@ -61,7 +61,7 @@ def score(
     return Scores(
         top1=float(right.mean()),
         interval=(low, high),
-        top1_of_right=float(right[was_right].mean()) if was_right.any() else 0.0,
+        top1_of_right=float(right[was_right].mean()) if was_right.any() else None,
         balanced=balanced_accuracy(answers, labels),
         auc=macro_auc(logits, labels),
         relabelled=relabelled_accuracy(answers, labels, logits.shape[1]),

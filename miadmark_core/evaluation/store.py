@@ -7,6 +7,7 @@ not at all. Nothing here knows what the arrays mean.
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,8 @@ class Store:
             aside = file.with_suffix(".part")
             with aside.open("wb") as whole:
                 np.savez_compressed(whole, **make())  # type: ignore[arg-type]
+                whole.flush()
+                os.fsync(whole.fileno())
             aside.replace(file)
         with np.load(file) as loaded:
             return dict(loaded)
@@ -54,3 +57,8 @@ class Store:
 def digest(depends_on: object) -> str:
     """Return 16 hexadecimal digits that stand for the ``repr`` of something."""
     return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
+
+
+def pixels_digest(pixels: NDArray[np.generic]) -> str:
+    """Return 16 hexadecimal digits that stand for an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()[:16]

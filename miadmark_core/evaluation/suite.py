@@ -252,8 +252,19 @@ def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _sample(images: LabelledImages, count: int | None, seed: int) -> LabelledImages:
     if count is None or count >= len(images):
         return images
+    # Each class in its own share and at least once, so that a small sample has them all.
+    classes, counts = np.unique(images.labels, return_counts=True)
+    exact = counts * count / len(images)
+    taken = np.maximum(np.floor(exact).astype(int), 1)
+    for number in np.argsort(taken - exact, kind="stable")[
+        : max(count - taken.sum(), 0)
+    ]:
+        taken[number] += 1
     order = np.random.default_rng(seed).permutation(len(images))
-    chosen = np.sort(order[:count])
+    of_class = [order[images.labels[order] == label] for label in classes]
+    chosen = np.sort(
+        np.concatenate([of[:n] for of, n in zip(of_class, taken, strict=True)])
+    )
     return replace(images, pixels=images.pixels[chosen], labels=images.labels[chosen])
 
 

@@ -17,7 +17,7 @@ from miadmark_core.search.packs import read_manifest, suited, surrogate
 from miadmark_core.search.views import view
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from miadmark_core.search.packs import Weights
     from miadmark_core.search.surrogate import Surrogate
     from miadmark_core.search.views import View
+
+    Search = Callable[
+        [Sequence[View], Sequence[Surrogate], torch.Generator, torch.device], Found
+    ]
 
 BATCH: Final = 16
 
@@ -76,13 +80,20 @@ class Finder:
         *,
         device: torch.device,
         effort: Effort | LogoEffort | None = None,
+        search: Search | None = None,
     ) -> None:
         """Read the manifest in ``weights``; networks are loaded when first needed.
+
+        Args:
+            weights: Has a manifest.
+            device: Where to search.
+            effort: How hard, and of what kind the marks are; by default ``standard``.
+            search: Takes the place of the search that ships, for comparing.
 
         Raises:
             WeightsError: There is no manifest.
         """
-        self._folder, self._device = weights, device
+        self._folder, self._device, self._other = weights, device, search
         self._listed = read_manifest(weights)
         self._effort = effort or Effort()
         self._loaded: dict[str, Surrogate] = {}
@@ -135,6 +146,8 @@ class Finder:
         surrogates: Sequence[Surrogate],
         generator: torch.Generator,
     ) -> Found:
+        if self._other is not None:
+            return self._other(views, surrogates, generator, self._device)
         if isinstance(self._effort, LogoEffort):
             return place_logos(views, surrogates, self._effort, generator, self._device)
         return optimise(views, surrogates, self._effort, generator, self._device)

@@ -122,8 +122,13 @@ def place_logos(
         poses = _evolved(poses, draft.part(left), surrogates, effort, generator)
         poses = _refined(poses, draft.part(left), surrogates, effort)
         part = full.part(left)
-        steps[left] = (_opacity(poses, part) * FULL_STEP).round()
-        misled[left] = _misled(steps[left] / FULL_STEP, part, surrogates)
+        found = (_opacity(poses, part) * FULL_STEP).round()
+        misleads = _misled(found / FULL_STEP, part, surrogates)
+        # More logos show more: they have to mislead more surrogates to be worth it.
+        is_better = misleads.sum(dim=1) > misled[left].sum(dim=1)
+        is_better |= (steps[left] == 0).flatten(1).all(dim=1)
+        steps[left[is_better]] = found[is_better]
+        misled[left[is_better]] = misleads[is_better]
         is_left = ~misled[left].all(dim=1)
         left, poses = left[is_left], poses[is_left]
         if not len(left):

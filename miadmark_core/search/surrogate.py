@@ -44,6 +44,14 @@ class Surrogate(Protocol):
         """
         ...
 
+    def log_likelihood(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return the same without a floor: what published attacks make small.
+
+        Returns:
+            ``(batch,)``; differentiable.
+        """
+        ...
+
     def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
         """Return which images it no longer recognises. ``(batch,)``, bool."""
         ...
@@ -80,6 +88,10 @@ class ClassifierSurrogate:
     def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
         """Return the capped margin of the class it gave, divided by the cap."""
         return capped_margin(self._logits(views), anchor, cap=MARGIN_CAP) / MARGIN_CAP
+
+    def log_likelihood(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return the logarithm of the probability of the class it gave."""
+        return -functional.cross_entropy(self._logits(views), anchor, reduction="none")
 
     def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
         """Return which images it gives another class."""
@@ -119,6 +131,10 @@ class EncoderSurrogate:
     def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
         """Return the cosine of old and new features, from 0."""
         return feature_similarity(self._features(views), anchor)
+
+    def log_likelihood(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return the cosine of old and new features, -1..1."""
+        return functional.cosine_similarity(self._features(views), anchor, dim=1)
 
     def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
         """Return whose features lie more than 60 degrees away from what they were."""

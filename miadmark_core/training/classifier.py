@@ -10,9 +10,10 @@ Nothing here knows which networks there are, or what will be done with them.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,8 @@ def train(
         network: What to train, on the device where it is to be trained.
         images: What to train it on.
         plan: How.
-        checkpoint: Written after each epoch; if it exists, training goes on from it.
+        checkpoint: Written after each epoch; training goes on from it if it is of
+            this plan and these images.
         report: Called with one line an epoch.
     """
     device = next(network.parameters()).device
@@ -86,8 +88,9 @@ def train(
     )
     generator = torch.Generator().manual_seed(plan.seed)
     first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
+    made_for = f"{plan!r} {pictures_digest(images.pixels)}"
+    state = load_checkpoint(checkpoint, made_for, device)
+    if state is not None:
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
@@ -125,6 +128,7 @@ def train(
                 "schedule": schedule.state_dict(),
                 "generator": generator.get_state(),
                 "epoch": epoch + 1,
+                "made_for": made_for,
             },
         )
         report(f"epoch {epoch + 1}/{plan.epochs} loss {total.item() / len(images):.4f}")
@@ -221,6 +225,21 @@ def _attacked(
     (gradient,) = torch.autograd.grad(loss, attacked)
     moved = start + 1.25 * largest * gradient.sign()
     return (x + moved.clamp(-largest, largest)).detach()
+
+
+def pictures_digest(pixels: NDArray[np.uint8]) -> str:
+    """Return 64 hexadecimal digits that stand for pictures."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def load_checkpoint(
+    path: Path, made_for: str, device: torch.device
+) -> dict[str, Any] | None:
+    """Return what :func:`save_checkpoint` wrote; None if it was for something else."""
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+    return state if state.get("made_for") == made_for else None
 
 
 def save_checkpoint(path: Path, state: dict[str, object]) -> None:

@@ -23,7 +23,11 @@ from monai.networks.schedulers.ddim import DDIMScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from miadmark_core.training.classifier import save_checkpoint
+from miadmark_core.training.classifier import (
+    load_checkpoint,
+    pictures_digest,
+    save_checkpoint,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +211,8 @@ def train_denoiser(
         objective: What to make small.
         pictures: Clean ones, ``(images, channels, rows, columns)``.
         plan: How.
-        checkpoint: Written after each epoch; if it exists, training goes on from it.
+        checkpoint: Written after each epoch; training goes on from it if it is of
+            this plan and these pictures.
         report: Called with one line an epoch.
     """
     device = next(network.parameters()).device
@@ -223,8 +228,9 @@ def train_denoiser(
     )
     generator = torch.Generator().manual_seed(plan.seed)
     first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
+    made_for = f"{plan!r} {pictures_digest(pictures)}"
+    state = load_checkpoint(checkpoint, made_for, device)
+    if state is not None:
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         cycle.load_state_dict(state["cycle"])
@@ -252,6 +258,7 @@ def train_denoiser(
                 "cycle": cycle.state_dict(),
                 "generator": generator.get_state(),
                 "epoch": epoch + 1,
+                "made_for": made_for,
             },
         )
         report(f"epoch {epoch + 1}/{epochs} loss {total.item() / len(samples):.5f}")

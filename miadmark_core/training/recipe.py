@@ -165,11 +165,15 @@ def write_weights(out: Path, entry: Weights, network: Classifier) -> Weights:
         and not (entry.role == ENCODER and key.startswith("head."))
     }
     encoded = save(state)
-    (out / entry.file).write_bytes(encoded)
+    part = out / f"{entry.file}.part"
+    part.write_bytes(encoded)
+    part.replace(out / entry.file)
     written = replace(entry, sha256=hashlib.sha256(encoded).hexdigest())
     listed = read_manifest(out) if (out / MANIFEST).exists() else []
     others = [other for other in listed if other.name != entry.name]
-    (out / MANIFEST).write_text("\n".join(_lines([*others, written])), "utf-8")
+    aside = out / f"{MANIFEST}.part"
+    aside.write_text("\n".join(_lines([*others, written])), "utf-8")
+    aside.replace(out / MANIFEST)
     return written
 
 

@@ -37,7 +37,9 @@ SURROGATES: Final = (
     ),
     Recipe(
         # Without noise: with it, a network this small shrugs off faint marks and draws
-        # the whole budget to itself, and the marks carry over no better for it.
+        # the whole budget to itself, and the marks carry over no better for it (64 chest
+        # X-rays of the split ``victim``, VGG9 trained on others of it: 94 % left with
+        # noise, 92 % without).
         name="resnet14",
         network="resnet14",
         role="surrogate",
