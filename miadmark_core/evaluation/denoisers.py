@@ -55,7 +55,11 @@ AUTOENCODER_PLAN: Final = DenoiserPlan(pictures=6_000, learning_rate=3e-3)
 DIFFUSION_PLAN: Final = DenoiserPlan(pictures=12_000, learning_rate=2e-3)
 
 STRENGTHS: Final = (25, 50, 100)
-"""Steps, of ``STEPS``, to which pictures are drowned."""
+"""Steps, of ``STEPS``, to which pictures are drowned: 12, 22 and 43 grey levels of noise.
+
+The last is as far as the network has learned. Names say them in thousandths:
+``diffusion-025``.
+"""
 
 _STRIDE: Final = 25
 """Steps that are taken back at once."""

@@ -3,8 +3,8 @@
 An autoencoder, which removes noise in one pass, and the network of a small diffusion
 model, which says what in a noisy picture is noise. The loop is that of
 :mod:`~miadmark_core.training.classifier`: one learning-rate cycle, nothing selected, a
-checkpoint after every epoch. Both are convolutional and see cut-outs while they learn, so
-an hour of ordinary training shrinks to minutes on one core.
+checkpoint after every epoch. Both are convolutional and see cut-outs while they learn,
+a quarter of each picture, so that minutes on one core are enough.
 
 Pictures are ``(batch, channels, rows, columns)``, float32 in -1..1; rows and columns are
 multiples of 32. Nothing here knows what a mark is, or who wants it removed.
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 STEPS: Final = 1000
 """Of the whole way from a picture to noise; as in the paper on DDPM."""
 
-HIGHEST_STEP: Final = 200
-"""The network learns no further: a purifier that adds more noise keeps no diagnosis."""
+HIGHEST_STEP: Final = 100
+"""The network learns no further; there the noise has some 40 grey levels already."""
 
 MULTIPLE: Final = 32
 """Rows and columns of what the networks are shown are multiples of this."""
