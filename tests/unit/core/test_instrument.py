@@ -210,18 +210,35 @@ def test_the_same_seed_gives_the_same_results_in_another_folder(
     assert json.dumps(measured(bench, honest)) == json.dumps(found)
 
 
-def test_a_control_is_as_strong_as_the_mark_and_another_mark() -> None:
+def test_a_control_has_the_strength_and_spectrum_of_the_mark_but_is_another() -> None:
     clean = pictures().pixels[:4]
-    marked = honest("", clean).pixels
+    noise = np.random.default_rng(8).normal(0, 40, (4, SIDE // 4, SIDE // 4, 1))
+    broad = np.kron(noise, np.ones((1, 4, 4, 1))).round().astype(np.int16) // 8
+    marked = (clean + broad).clip(0, 255).astype(np.uint8)
     random = control(clean, marked, seed=1)
     for image, real, other in zip(clean, marked, random, strict=True):
         assert root_mean_square(image, other) == pytest.approx(
             root_mean_square(image, real), rel=0.02
         )
-        mark, noise = (v.astype(float).ravel() - image.ravel() for v in (real, other))
-        assert abs(np.corrcoef(mark, noise)[0, 1]) < 0.9
+        mark, shuffled = (
+            v[..., 0].astype(float) - image[..., 0] for v in (real, other)
+        )
+        assert abs(np.corrcoef(mark.ravel(), shuffled.ravel())[0, 1]) < 0.1
+        sizes = [np.abs(np.fft.rfft2(v))[:40, :40].mean() for v in (mark, shuffled)]
+        assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
     np.testing.assert_array_equal(random, control(clean, marked, seed=1))
     assert (random[..., 0] == random[..., 1]).all()
+
+
+def test_a_control_reaches_its_strength_where_pictures_saturate() -> None:
+    clean = np.zeros((1, 48, 48, 3), np.uint8)
+    clean[:, 10:30] = 255
+    marked = clean.copy()
+    marked[:, 5:15, 5:40] = 40
+    random = control(clean, marked, seed=2)
+    assert root_mean_square(clean[0], random[0]) == pytest.approx(
+        root_mean_square(clean[0], marked[0]), rel=0.05
+    )
 
 
 def test_the_control_costs_a_classifier_less_than_the_mark(
