@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from dicom_node.demo.loopback import path_without_scripts
 from dicom_node.elements import Limits
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.instance import OpenInstance
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 torch.set_num_threads(2)
+
+# The peers are DCMTK's, whatever an activated environment would find first.
+os.environ["PATH"] = path_without_scripts()
 
 
 def opened(path: Path) -> OpenInstance:

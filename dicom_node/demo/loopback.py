@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
@@ -30,7 +31,6 @@ from dicom_node.queue.job import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from types import TracebackType
 
 LOOPBACK: Final = "127.0.0.1"
@@ -178,7 +178,7 @@ class Loopback:
         """Start a receiver that writes to the folder ``name``."""
         (self.folder / name).mkdir(exist_ok=True)
         port, into = str(self.ports[name]), str(self.folder / name)
-        storescp = shutil.which("storescp")
+        storescp = shutil.which("storescp", path=path_without_scripts())
         if storescp is None:
             command = [sys.executable, "-m", "dicom_node.demo.receiver"]
             command += [ae_title, port, into]
@@ -208,6 +208,17 @@ class Loopback:
             )
         self.processes.append(process)
         return process
+
+
+def path_without_scripts() -> str:
+    """Return PATH without the folder of this Python's scripts.
+
+    pynetdicom puts commands there that have DCMTK's names and take other options; an
+    activated environment would find them first.
+    """
+    scripts = Path(sys.executable).parent
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if Path(folder) != scripts)
 
 
 def await_that(
