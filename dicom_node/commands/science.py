@@ -15,6 +15,10 @@ from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Sequence
+
+    from miadmark_core.search.packs import Weights
+    from miadmark_core.training.recipe import Recipe
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,34 +63,36 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _train_surrogates(options: argparse.Namespace) -> int:
-    from miadmark_core.search.finder import best_device
-    from miadmark_core.training.surrogates import (
-        SHIPPED_SETS,
-        SURROGATES,
-        train_surrogates,
-    )
+    from miadmark_core.training import surrogates
 
-    train_surrogates(
-        options.data,
-        options.out,
-        sets=options.sets or list(SHIPPED_SETS),
-        networks=options.network or [recipe.name for recipe in SURROGATES],
-        device=best_device(),
-        report=partial(print, flush=True),
+    return _train(
+        options,
+        surrogates.train_surrogates,
+        surrogates.SHIPPED_SETS,
+        surrogates.SURROGATES,
     )
-    return 0
 
 
 def _train_victims(options: argparse.Namespace) -> int:
     from miadmark_core.evaluation.victims import VICTIMS, train_victims
-    from miadmark_core.search.finder import best_device
     from miadmark_core.training.recipe import CARDS
 
-    train_victims(
+    return _train(options, train_victims, tuple(CARDS), VICTIMS)
+
+
+def _train(
+    options: argparse.Namespace,
+    train: Callable[..., list[Weights]],
+    sets: Sequence[str],
+    recipes: Sequence[Recipe],
+) -> int:
+    from miadmark_core.search.finder import best_device
+
+    train(
         options.data,
         options.out,
-        sets=options.sets or list(CARDS),
-        names=options.network or [recipe.name for recipe in VICTIMS],
+        sets=options.sets or sets,
+        names=options.network or [recipe.name for recipe in recipes],
         device=best_device(),
         report=partial(print, flush=True),
     )

@@ -167,7 +167,7 @@ class Run:
                 self.data,
                 own,
                 sets=[name],
-                networks=[recipe.name for recipe in SURROGATES],
+                names=[recipe.name for recipe in SURROGATES],
                 device=self.device,
                 report=self.report,
             )

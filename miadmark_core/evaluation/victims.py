@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from miadmark_core.errors import DataSetError
 from miadmark_core.evaluation.networks import ARCHITECTURES
 from miadmark_core.training.classifier import Plan
 from miadmark_core.training.preparation import Preparation
-from miadmark_core.training.recipe import Recipe, follow
+from miadmark_core.training.recipe import Recipe, follow_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,36 +93,14 @@ def train_victims(
     device: torch.device,
     report: Callable[[str], None],
 ) -> list[Weights]:
-    """Train victims on each of ``sets``; write weights and manifest to ``out``.
-
-    Args:
-        data: Holds a folder for each set.
-        out: Made if it is not there.
-        sets: Names of folders in ``data``.
-        names: Names of :data:`VICTIMS`.
-        device: Where to train.
-        report: Called with a line of progress now and then.
-
-    Raises:
-        DataSetError: A set or a victim is not known, or cannot be read.
-    """
-    known = {recipe.name: recipe for recipe in VICTIMS}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise DataSetError(
-            f"no recipe for the victim {unknown[0]!r}",
-            hint=f"Known: {', '.join(known)}.",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    return [
-        follow(
-            known[name],
-            data / set_name,
-            out,
-            architectures=ARCHITECTURES,
-            device=device,
-            report=report,
-        )
-        for name in names
-        for set_name in sets
-    ]
+    """Train victims; see :func:`~miadmark_core.training.recipe.follow_all`."""
+    return follow_all(
+        VICTIMS,
+        data,
+        out,
+        sets=sets,
+        names=names,
+        architectures=ARCHITECTURES,
+        device=device,
+        report=report,
+    )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from safetensors.torch import save
 
+from miadmark_core.errors import DataSetError
 from miadmark_core.search.networks import EfficientNetLite
 from miadmark_core.search.packs import ENCODER, MANIFEST, Weights, read_manifest
 from miadmark_core.training.classifier import Plan, accuracy, train
@@ -92,6 +93,54 @@ class Recipe:
         """Return the plan for a split of so many images."""
         epochs = max(self.plan.epochs, math.ceil(self.least_shown / images))
         return replace(self.plan, epochs=epochs)
+
+
+def follow_all(
+    recipes: Sequence[Recipe],
+    data: Path,
+    out: Path,
+    *,
+    sets: Sequence[str],
+    names: Sequence[str],
+    architectures: Mapping[str, Callable[[int], Classifier]],
+    device: torch.device,
+    report: Callable[[str], None],
+) -> list[Weights]:
+    """Train the named recipes on each of ``sets``; write weights and manifest.
+
+    Args:
+        recipes: Those there are.
+        data: Holds a folder for each set.
+        out: Made if it is not there.
+        sets: Names of folders in ``data``.
+        names: Of recipes.
+        architectures: By name.
+        device: Where to train.
+        report: Called with a line of progress now and then.
+
+    Raises:
+        DataSetError: A set or a recipe is not known, or cannot be read.
+    """
+    known = {recipe.name: recipe for recipe in recipes}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise DataSetError(
+            f"no recipe for the network {unknown[0]!r}",
+            hint=f"Known: {', '.join(known)}.",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    return [
+        follow(
+            known[name],
+            data / set_name,
+            out,
+            architectures=architectures,
+            device=device,
+            report=report,
+        )
+        for name in names
+        for set_name in sets
+    ]
 
 
 def follow(

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from miadmark_core.errors import DataSetError
 from miadmark_core.search.networks import ARCHITECTURES, EfficientNetLite
 from miadmark_core.search.packs import ENCODER, Weights
 from miadmark_core.training.classifier import Plan
 from miadmark_core.training.recipe import (
     Recipe,
-    follow,
+    follow_all,
     published,
     write_weights,
 )
@@ -72,44 +71,27 @@ def train_surrogates(
     out: Path,
     *,
     sets: Sequence[str],
-    networks: Sequence[str],
+    names: Sequence[str],
     device: torch.device,
     report: Callable[[str], None],
 ) -> list[Weights]:
-    """Train ``networks`` on each of ``sets``, write weights and manifest to ``out``.
+    """Train surrogates, and write the encoder for images that no set covers.
 
-    Args:
-        data: Holds a folder for each set.
-        out: Made if it is not there.
-        sets: Names of folders in ``data``.
-        networks: Names of :data:`SURROGATES`.
-        device: Where to train.
-        report: Called with a line of progress now and then.
-
-    Raises:
-        DataSetError: A set or a network is not known, or cannot be read.
+    See :func:`~miadmark_core.training.recipe.follow_all`.
     """
-    known = {recipe.name: recipe for recipe in SURROGATES}
-    unknown = [name for name in networks if name not in known]
-    if unknown:
-        raise DataSetError(
-            f"no recipe for the network {unknown[0]!r}",
-            hint=f"Known: {', '.join(known)}.",
-        )
     out.mkdir(parents=True, exist_ok=True)
     encoder = EfficientNetLite(1)
     encoder.load_published(published(IMAGENET.network))
-    written = [write_weights(out, IMAGENET, encoder)]
-    written += [
-        follow(
-            known[network],
-            data / name,
+    return [
+        write_weights(out, IMAGENET, encoder),
+        *follow_all(
+            SURROGATES,
+            data,
             out,
+            sets=sets,
+            names=names,
             architectures=ARCHITECTURES,
             device=device,
             report=report,
-        )
-        for name in sets
-        for network in networks
+        ),
     ]
-    return written
