@@ -158,6 +158,18 @@ def test_a_key_of_another_size_is_refused(marked: MarkedImage) -> None:
         restore_image(marked.image, replace(marked.key, places=places))
 
 
+def test_a_key_for_pixels_of_another_kind_is_refused_by_name(
+    marked: MarkedImage,
+) -> None:
+    assert isinstance(marked.key, CoverKey)
+    for other in (
+        tuple(np.repeat(values, 3, axis=1) for values in marked.key.hidden),
+        tuple(values.astype(np.int16) for values in marked.key.hidden),
+    ):
+        with pytest.raises(WrongKeyError):
+            restore_image(marked.image, replace(marked.key, hidden=other))
+
+
 def test_every_cut_of_a_key_is_refused(marked: MarkedImage) -> None:
     encoded = marked.key.to_bytes()
     for length in range(len(encoded)):

@@ -91,6 +91,14 @@ def test_every_cut_of_a_key_is_refused(marked: MarkedImage) -> None:
             RemovalKey.from_bytes(encoded[:length])
 
 
+def test_a_key_that_counts_nothing_is_refused_by_name(marked: MarkedImage) -> None:
+    encoded = marked.key.to_bytes()
+    for offset in (2, 6, 10):  # frames, frames a grid, grids
+        forged = encoded[:offset] + bytes(4) + encoded[offset + 4 :]
+        with pytest.raises(DamagedSealError):
+            RemovalKey.from_bytes(forged)
+
+
 def test_a_key_of_a_later_version_says_upgrade(marked: MarkedImage) -> None:
     encoded = marked.key.to_bytes()
     for later in (b"\x02" + encoded[1:], encoded[:1] + b"\x02" + encoded[2:]):
