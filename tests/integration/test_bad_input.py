@@ -6,7 +6,7 @@ Marks here are hurried: two steps of the search, the shipped weights.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +24,20 @@ from dicom_node.errors import (
     NotMarkedError,
     UnsupportedPixelDataError,
 )
-from dicom_node.filters.mark import MarkedInstance
+from dicom_node.filters.mark import FRAMES_PER_GRID, MarkedInstance, mark
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.file import KeyFolder
 from dicom_node.part10 import Encoding
 from miadmark_core.errors import (
     DamagedSealError,
+    MarkingError,
     NoStanzaError,
     SealError,
     UntrustedSignerError,
 )
-from tests.conftest import opened
+from miadmark_core.search.finder import FoundMark, Wanted
+from tests.conftest import NOW, opened
 
 MarkOne = Callable[[OpenInstance], MarkedInstance]
 
@@ -142,6 +144,26 @@ def test_no_frame_leaves_unmarked(images: Path, mark_one: MarkOne) -> None:
     marked = sent(mark_one(with_dataset(one, encoded)))
     values = np.frombuffer(marked.elements.value_of(PIXEL_DATA), np.uint8)
     assert not np.array_equal(values.reshape(5, 224, 224)[1], frames[1])
+
+
+@pytest.mark.parametrize("is_logo", [False, True], ids=["faint", "logo"])
+def test_frames_that_a_search_leaves_as_they_are_hold_the_object(
+    images: Path, keys: KeyFolder, *, is_logo: bool
+) -> None:
+    dataset = dcmread(images / "chest-xray-normal.dcm")
+    dataset.NumberOfFrames = 2 * FRAMES_PER_GRID
+    dataset.PixelData = dataset.PixelData * dataset.NumberOfFrames
+    encoded = Encoding.of(dataset.file_meta.TransferSyntaxUID).encode(dataset)
+    original = with_dataset(opened(images / "chest-xray-normal.dcm"), encoded)
+
+    def find(wanted: Sequence[Wanted]) -> list[FoundMark]:
+        first, second = (np.full((8, 8), step, np.int8) for step in (20, 0))
+        assert len(wanted) == 2
+        return [FoundMark(steps, {}, is_logo=is_logo) for steps in (first, second)]
+
+    (outcome,) = mark([original], find=find, keys=keys, now=NOW)
+    assert isinstance(outcome, MarkingError)
+    assert "frame 9 would leave unmarked" in str(outcome)
 
 
 def test_pixels_of_another_kind_are_no_reason_to_pass(
