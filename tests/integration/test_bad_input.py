@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from dicom_node.filters.mark import FRAMES_PER_GRID, MarkedInstance, mark
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.file import KeyFolder
+from dicom_node.node import WithRecipients
 from dicom_node.part10 import Encoding
 from miadmark_core.errors import (
     DamagedSealError,
@@ -36,7 +38,8 @@ from miadmark_core.errors import (
     SealError,
     UntrustedSignerError,
 )
-from miadmark_core.search.finder import FoundMark, Wanted
+from miadmark_core.sealing.recipients import Recipient
+from miadmark_core.search.finder import Finder, FoundMark, Wanted
 from tests.conftest import NOW, opened
 
 MarkOne = Callable[[OpenInstance], MarkedInstance]
@@ -164,6 +167,22 @@ def test_frames_that_a_search_leaves_as_they_are_hold_the_object(
     (outcome,) = mark([original], find=find, keys=keys, now=NOW)
     assert isinstance(outcome, MarkingError)
     assert "frame 9 would leave unmarked" in str(outcome)
+
+
+def test_what_its_own_site_could_not_strip_does_not_leave(
+    images: Path, keys: KeyFolder, finder: Finder, tmp_path: Path
+) -> None:
+    """Every object is stripped before it is sent: here the seal is for others only."""
+    other = KeyFolder.make(tmp_path / "other")
+
+    @dataclass(frozen=True)
+    class ForOthers(WithRecipients):
+        def recipients(self) -> Sequence[Recipient]:
+            return other.recipients()
+
+    original = opened(images / "chest-xray-normal.dcm")
+    (outcome,) = mark([original], find=finder.find, keys=ForOthers(keys, ()), now=NOW)
+    assert isinstance(outcome, NoStanzaError)
 
 
 def test_pixels_of_another_kind_are_no_reason_to_pass(
