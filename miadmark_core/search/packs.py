@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load
 
 from miadmark_core.errors import WeightsError
-from miadmark_core.search.networks import ARCHITECTURES
+from miadmark_core.search.networks import ARCHITECTURES, folded
 from miadmark_core.search.surrogate import ClassifierSurrogate, EncoderSurrogate
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def load_network(
     device: torch.device,
     architectures: Mapping[str, Callable[[int], Classifier]] = ARCHITECTURES,
 ) -> Classifier:
-    """Return the network of one entry, in evaluation mode and without gradients.
+    """Return the network of one entry, to be asked, not to be trained.
+
+    It is in evaluation mode, without gradients, and folded.
 
     Raises:
         WeightsError: The file is missing, is another one, or does not fit its network.
@@ -104,7 +106,7 @@ def load_network(
     left = {k for k in missing if not k.endswith("num_batches_tracked")}
     if extra or (left and not (weights.role == ENCODER and left <= _HEAD)):
         raise WeightsError(f"{path} does not fit a {weights.network}")
-    network.eval().requires_grad_(requires_grad=False)
+    network = folded(network.eval()).requires_grad_(requires_grad=False)
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
