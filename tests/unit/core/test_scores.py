@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from miadmark_core.evaluation.scores import (
+    Intervals,
     balanced_accuracy,
-    interval,
+    each_once,
     macro_auc,
     relabelled_accuracy,
     score,
@@ -44,7 +45,10 @@ def test_scores_stay_in_their_ranges(data: st.DataObject) -> None:
     labels = random.integers(0, classes, count)
     logits = random.normal(size=(count, classes)).astype(np.float32)
     scores = score(logits, labels, labels == logits.argmax(axis=1), seed=1)
-    assert scores.interval[0] <= scores.top1 <= scores.interval[1]
+    for name in ("top1", "balanced", "relabelled"):
+        low, high = getattr(scores.intervals, name)
+        assert 0 <= low <= high <= 1
+    assert scores.intervals.top1.low <= scores.top1 <= scores.intervals.top1.high
     assert 0.5 <= scores.auc <= 1
     assert scores.top1 <= scores.relabelled <= 1
     assert 0 <= scores.balanced <= 1
@@ -53,21 +57,50 @@ def test_scores_stay_in_their_ranges(data: st.DataObject) -> None:
 def test_renaming_is_one_to_one() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
     # Only two answers are ever given, so only two classes can be named.
-    assert relabelled_accuracy(np.array([1, 1, 0, 0, 0, 0]), labels, 3) == 4 / 6
+    assert relabelled_accuracy(
+        np.array([1, 1, 0, 0, 0, 0]), labels, 3, each_once(6)
+    ) == [4 / 6]
 
 
 def test_balanced_accuracy_counts_each_class_once() -> None:
     labels = np.array([0] * 98 + [1] * 2)
-    assert balanced_accuracy(np.zeros(100, np.int64), labels) == 0.5
+    assert balanced_accuracy(np.zeros(100, np.int64), labels, each_once(100)) == [0.5]
 
 
 def test_the_area_is_one_where_probabilities_separate_the_classes() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
-    assert macro_auc(logits_for(labels, 3), labels) == 1
+    assert macro_auc(logits_for(labels, 3), labels, each_once(6)) == [1]
 
 
 def test_more_images_make_a_narrower_interval() -> None:
-    few, many = (np.arange(n) % 2 == 0 for n in (20, 2000))
-    wide, narrow = interval(few, 0), interval(many, 0)
-    assert wide[1] - wide[0] > 5 * (narrow[1] - narrow[0])
-    assert narrow == pytest.approx((0.5, 0.5), abs=0.03)
+    def intervals(count: int) -> Intervals:
+        labels = np.arange(count) % 3
+        answers = np.where(np.arange(count) % 2 == 0, labels, (labels + 1) % 3)
+        logits = logits_for(answers, 3)
+        return score(logits, labels, np.ones(count, bool), seed=0).intervals
+
+    wide, narrow = intervals(30), intervals(3000)
+    for name in ("top1", "top1_of_right", "balanced", "auc"):
+        few, many = getattr(wide, name), getattr(narrow, name)
+        assert few.high - few.low > 5 * (many.high - many.low)
+    assert narrow.top1 == pytest.approx((0.5, 0.5), abs=0.03)
+
+
+def test_a_resampled_figure_is_the_figure_of_the_sample() -> None:
+    random = np.random.default_rng(4)
+    labels = random.integers(0, 3, 30)
+    # Whole numbers, so that many images share a rank.
+    logits = random.integers(0, 3, (30, 3)).astype(np.float32)
+    answers = logits.argmax(axis=1)
+    counts = random.integers(0, 3, (1, 30)).astype(float)
+    drawn = np.repeat(np.arange(30), counts[0].astype(int))
+    once = each_once(len(drawn))
+    assert macro_auc(logits, labels, counts) == pytest.approx(
+        macro_auc(logits[drawn], labels[drawn], once)
+    )
+    assert balanced_accuracy(answers, labels, counts) == pytest.approx(
+        balanced_accuracy(answers[drawn], labels[drawn], once)
+    )
+    assert relabelled_accuracy(answers, labels, 3, counts) == pytest.approx(
+        relabelled_accuracy(answers[drawn], labels[drawn], 3, once)
+    )
