@@ -29,6 +29,7 @@ from miadmark_core.training.denoisers import (
     STEPS,
     Autoencoder,
     DenoiserPlan,
+    LogoRemover,
     NoisePredictor,
     autoencoder_loss,
     diffusion_loss,
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
     from miadmark_core.training.denoisers import Objective
 
 
-Network = TypeVar("Network", Autoencoder, NoisePredictor)
+Network = TypeVar("Network", Autoencoder, LogoRemover, NoisePredictor)
+Remover = TypeVar("Remover", Autoencoder, LogoRemover)
 
 SPLIT: Final = "victim"
 AUTOENCODER_PLAN: Final = DenoiserPlan(pictures=6_000, learning_rate=3e-3)
@@ -128,8 +130,8 @@ def trained_diffusion(
 
 
 @torch.inference_mode()
-def decoded(network: Autoencoder, picture: Picture) -> Picture:
-    """Return what the autoencoder makes of one picture.
+def decoded(network: Autoencoder | LogoRemover, picture: Picture) -> Picture:
+    """Return what the network makes of one picture.
 
     Source:
         Meng and Chen, 2017, arXiv:1705.09064 (MagNet's reformer).
@@ -160,7 +162,9 @@ def diffused(network: NoisePredictor, picture: Picture, *, steps: int) -> Pictur
     return _picture(planes, picture)
 
 
-def _planes(network: Autoencoder | NoisePredictor, picture: Picture) -> Tensor:
+def _planes(
+    network: Autoencoder | LogoRemover | NoisePredictor, picture: Picture
+) -> Tensor:
     """Return a picture as the network takes it: in -1..1, sides a multiple.
 
     A network for grey pictures takes the samples of a coloured one as three pictures.
@@ -194,7 +198,7 @@ def _picture(planes: Tensor, like: Picture) -> Picture:
 def trained_network(
     path: Path,
     make: Callable[[int], Network],
-    objective: Objective,
+    objective: Objective[Network],
     plan: DenoiserPlan,
     channels: int,
     pictures: Callable[[], NDArray[np.uint8]],
@@ -228,7 +232,7 @@ def trained_network(
     return _read(path, make).to(device)
 
 
-def purifier_of(name: str, network: Autoencoder) -> Purifier:
+def purifier_of(name: str, network: Remover) -> Purifier:
     """Return the purifier that is one pass through a network."""
     return Purifier(name, partial(one_by_one, partial(decoded, network)))
 
@@ -258,7 +262,7 @@ def _digest_of(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
-def _write(path: Path, network: Autoencoder | NoisePredictor) -> None:
+def _write(path: Path, network: Network) -> None:
     """Write weights and digest; the weights last, since they say that all is done."""
     state = {k: v.contiguous().cpu() for k, v in network.state_dict().items()}
     encoded = save(state)

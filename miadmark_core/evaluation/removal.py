@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from miadmark_core.training.denoisers import LogoRemover
+
     Pixels = NDArray[np.uint8]
     """``(images, rows, columns, 3)``."""
 
@@ -72,19 +74,31 @@ def pairs_loss(network: nn.Module, pairs: Tensor, _: torch.Generator) -> Tensor:
     return functional.l1_loss(network(marked), clean)
 
 
-def logo_loss(network: nn.Module, clean: Tensor, generator: torch.Generator) -> Tensor:
+def logo_loss(
+    network: LogoRemover, clean: Tensor, generator: torch.Generator
+) -> Tensor:
     """Return how far a remover is from pictures that random logos were laid over.
+
+    Both the clean pictures and the places of the logos count.
 
     Source:
         Liu et al., 2021, "WDNet: watermark-decomposition network for visible watermark
-        removal": opacity 0.3 to 0.7, random size and place.
+        removal": opacity 0.3 to 0.7, random size and place; a loss on the mask as well.
     """
-    covered = with_random_logos(clean, generator)
-    return functional.l1_loss(network(covered), clean)
+    covered, opacity = with_random_logos(clean, generator)
+    found, where = network.decomposed(covered)
+    is_covered = (opacity > 0).float()
+    # What lies under a logo is a small part of a picture, and all that matters.
+    weight = 1 + 4 * is_covered
+    return (weight * (found - clean).abs()).mean() + (
+        0.5 * functional.binary_cross_entropy_with_logits(where, is_covered)
+    )
 
 
-def with_random_logos(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Return pictures with a random figure blended over each.
+def with_random_logos(
+    clean: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return pictures with a random figure blended over each, and its opacity.
 
     A figure is a ring, a bar and a block of dots of random place, size and turn, all in
     one grey: the strokes that logos are made of.
@@ -92,6 +106,9 @@ def with_random_logos(clean: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         clean: ``(batch, channels, rows, columns)``, -1..1.
         generator: The only source of chance.
+
+    Returns:
+        The same shape, and ``(batch, 1, rows, columns)``, 0..1.
     """
     n, _, rows, columns = clean.shape
 
@@ -112,7 +129,8 @@ def with_random_logos(clean: Tensor, generator: torch.Generator) -> Tensor:
     chosen = between(0, 3)
     figure = (ring & (chosen < 2)) | (bar & (chosen > 1)) | (dots & (chosen < 1))
     opacity = (figure * between(0.3, 0.7))[:, None]
-    return clean * (1 - opacity) + between(-1, 1)[:, None] * opacity
+    covered = clean * (1 - opacity) + between(-1, 1)[:, None] * opacity
+    return covered, opacity
 
 
 def paired(clean: Pixels, marked: Pixels) -> Pixels:

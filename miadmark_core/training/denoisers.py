@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import torch
 from monai.networks.nets.basic_unet import BasicUNet
@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Objective = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
-    """A network, clean pictures and the source of chance to a loss."""
+Network = TypeVar("Network", bound=nn.Module)
+
+Objective: TypeAlias = "Callable[[Network, Tensor, torch.Generator], Tensor]"
+"""A network, clean pictures and the source of chance to a loss."""
 
 STEPS: Final = 1000
 """Of the whole way from a picture to noise; as in the paper on DDPM."""
@@ -105,6 +107,44 @@ class Autoencoder(nn.Module):
         squares = functional.pixel_unshuffle(pictures, self.SQUARE)
         noise: Tensor = functional.pixel_shuffle(self.body(squares), self.SQUARE)
         return pictures - noise
+
+
+class LogoRemover(nn.Module):
+    """A small U-Net that says where a visible mark is, and what lies under it.
+
+    Source:
+        MONAI's ``BasicUNet``. Mask and content apart, joined by the mask: Liu et al.,
+        2021, "WDNet", and Liang et al., 2021, arXiv:2108.03581 (SLBR), without their
+        second network that refines.
+    """
+
+    SQUARE = 2
+    channels: Tensor
+    """How many it was made for; kept with the weights."""
+
+    def __init__(self, channels: int) -> None:
+        """Make one with random weights, for grey (1) or coloured (3) pictures."""
+        super().__init__()
+        self.register_buffer("channels", torch.tensor(channels))
+        square = self.SQUARE**2
+        self.body = BasicUNet(
+            spatial_dims=2,
+            in_channels=channels * square,
+            out_channels=(channels + 1) * square,
+            features=(16, 16, 32, 64, 64, 16),
+            norm="batch",
+        )
+
+    def decomposed(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pictures without their marks, and where these are, as logits."""
+        squares = functional.pixel_unshuffle(pictures, self.SQUARE)
+        said: Tensor = functional.pixel_shuffle(self.body(squares), self.SQUARE)
+        change, where = said[:, :-1], said[:, -1:]
+        return pictures + where.sigmoid() * change, where
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the pictures without their marks, of the same shape."""
+        return self.decomposed(pictures)[0]
 
 
 class NoisePredictor(nn.Module):
@@ -197,8 +237,8 @@ def diffusion_loss(
 
 
 def train_denoiser(
-    network: nn.Module,
-    objective: Objective,
+    network: Network,
+    objective: Objective[Network],
     pictures: NDArray[np.uint8],
     plan: DenoiserPlan,
     checkpoint: Path,

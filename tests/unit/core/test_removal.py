@@ -1,11 +1,21 @@
 """What attackers do to get a mark off does what its name says."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
-from miadmark_core.evaluation.attackers import ALL, LEARNED, REMOVERS
+from miadmark_core.evaluation.attackers import (
+    ADAPTIVE,
+    ALL,
+    LEARNED,
+    REMOVERS,
+    tried_on,
+)
 from miadmark_core.evaluation.denoisers import STRENGTHS
+from miadmark_core.evaluation.protocol import Engine, Marked
 from miadmark_core.evaluation.purify import CLASSICAL
 from miadmark_core.evaluation.removal import (
     logo_loss,
@@ -15,7 +25,12 @@ from miadmark_core.evaluation.removal import (
     with_random_logos,
     without_common_mark,
 )
-from miadmark_core.training.denoisers import STEPS
+from miadmark_core.training.denoisers import (
+    STEPS,
+    DenoiserPlan,
+    LogoRemover,
+    train_denoiser,
+)
 
 
 def smooth_pictures(count: int) -> np.ndarray:
@@ -27,7 +42,8 @@ def smooth_pictures(count: int) -> np.ndarray:
 
 
 def test_every_condition_has_a_name_of_its_own() -> None:
-    assert len(set(ALL)) == len(ALL) == len(CLASSICAL) + len(LEARNED) + len(REMOVERS)
+    assert len(set(ALL)) == len(ALL)
+    assert set(ALL) == {p.name for p in CLASSICAL} | {*LEARNED, *REMOVERS, *ADAPTIVE}
     made = [f"diffusion-{steps * 1000 // STEPS:03}" for steps in STRENGTHS]
     assert list(LEARNED) == ["autoencoder", *made]
 
@@ -70,9 +86,35 @@ def test_pairs_lie_side_by_side_and_a_perfect_remover_loses_nothing() -> None:
 
 def test_random_logos_cover_a_part_and_leave_the_rest() -> None:
     clean = torch.from_numpy(smooth_pictures(16)).permute(0, 3, 1, 2) / 127.5 - 1
-    covered = with_random_logos(clean, torch.Generator().manual_seed(4))
-    share = (covered != clean).float().mean(dim=(1, 2, 3))
+    covered, opacity = with_random_logos(clean, torch.Generator().manual_seed(4))
+    assert ((covered != clean) <= (opacity > 0)).all()
+    share = (opacity > 0).float().mean(dim=(1, 2, 3))
     assert 0.01 < share.mean() < 0.5
     assert share.max() < 0.9
     assert covered.abs().max() <= 1
-    assert logo_loss(nn.Identity(), clean, torch.Generator().manual_seed(4)) > 0.005
+
+
+def test_a_logo_remover_learns_where_logos_are_and_what_is_under_them(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    remover = LogoRemover(1)
+    pictures = smooth_pictures(64)[:, ::2, ::2, :1].transpose(0, 3, 1, 2)
+    plan = DenoiserPlan(pictures=64 * 20, learning_rate=6e-3)
+    train_denoiser(remover, logo_loss, pictures, plan, tmp_path / "checkpoint")
+    clean = torch.from_numpy(pictures) / 127.5 - 1
+    covered, opacity = with_random_logos(clean, torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        found, where = remover.decomposed(covered)
+    under = (opacity > 0.2).expand_as(clean)
+    assert (found - clean)[under].abs().mean() < (covered - clean)[under].abs().mean()
+    assert where[under].mean() > where[~under].mean() + 0.5
+
+
+def test_a_published_attack_has_no_tool_that_an_attacker_could_use() -> None:
+    ours = Engine(
+        name="ours", version="", mark=lambda _, pixels: Marked(pixels, pixels)
+    )
+    theirs = replace(ours, is_published=True)
+    assert tried_on(ours, ("jpeg-50", "own-pairs")) == ("jpeg-50", "own-pairs")
+    assert tried_on(theirs, ("jpeg-50", "own-pairs")) == ("jpeg-50",)
