@@ -50,7 +50,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--engine", action="append", metavar="NAME", help="else the profile standard"
     )
     evaluate.add_argument(
-        "--victim", action="append", metavar="NAME", help="else all; trained if need be"
+        "--victim",
+        action="append",
+        metavar="NAME",
+        help="else six of them; trained if need be",
     )
     evaluate.add_argument("--weights", type=Path, help="else the shipped ones")
     evaluate.add_argument(
@@ -100,11 +103,17 @@ def _train(
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from dicom_node.demo.trial import ENGINES, engine_maker, evaluate, print_table
+    from dicom_node.demo.trial import (
+        ENGINES,
+        HURRIED,
+        engine_maker,
+        evaluate,
+        print_table,
+    )
     from dicom_node.keys.file import KeyFolder
     from dicom_node.node import SHIPPED_WEIGHTS
     from miadmark_core.evaluation.suite import SUITES, Run
-    from miadmark_core.evaluation.victims import VICTIMS
+    from miadmark_core.evaluation.victims import JURY
     from miadmark_core.search.finder import best_device
     from miadmark_core.training.recipe import CARDS
 
@@ -142,7 +151,8 @@ def _evaluate(options: argparse.Namespace) -> int:
                 report=partial(print, file=sys.stderr, flush=True),
                 begin=lambda pieces: bar.update(task, total=pieces),
                 advance=advance,
-                victims=tuple(options.victim or (r.name for r in VICTIMS)),
+                hurried=HURRIED,
+                victims=tuple(options.victim or JURY),
             ),
             SUITES[options.suite],
             sets=options.sets or list(CARDS),

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +36,7 @@ from miadmark_core.search.finder import PROFILES, Finder
 from miadmark_core.training.recipe import CARDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     import torch
@@ -67,6 +67,10 @@ _ATTACKS: Final = code_digest([Path(baselines.__file__)])
 
 ENGINES: Final = ("standard", "fast", "logo", "mi-fgsm", "bsr")
 """Profiles that ship, and published attacks beside them."""
+
+
+HURRIED: Final[Mapping[str, str]] = {"standard": "fast"}
+"""What an attacker marks pictures with that are only to be learned from."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def print_table(found: dict[str, Any], console: Console) -> None:
                 judge["box"],
                 percent(scores["none", data_set, name, CLEAN]["top1"]),
                 percent(marked["top1"]),
-                "-".join(percent(end) for end in marked["interval"]),
+                "-".join(percent(end) for end in marked["intervals"]["top1"]),
                 percent(scores[engine, data_set, name, CONTROL]["top1"]),
                 percent(found["sets"][data_set]["majority"]),
             )
@@ -172,9 +176,10 @@ def engine_maker(
         version = f"{weighed} {_CODE} {secret.decode()}"
         if attack is not None:
             version += f" {_ATTACKS} {attack.name}-{attack.steps}-{attack.copies}"
-        return engine_through_dicom(
+        engine = engine_through_dicom(
             name, version, find=finder.find, keys=seeded, clock=clock
         )
+        return replace(engine, is_published=attack is not None)
 
     return make
 

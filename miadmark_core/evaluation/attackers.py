@@ -26,7 +26,6 @@ from miadmark_core.evaluation.denoisers import (
 from miadmark_core.evaluation.protocol import CHUNK, Condition
 from miadmark_core.evaluation.purify import CLASSICAL
 from miadmark_core.evaluation.removal import (
-    REMOVER_PLAN,
     logo_loss,
     marked_again,
     paired,
@@ -37,7 +36,7 @@ from miadmark_core.evaluation.results import PURIFIED, REMOVED
 from miadmark_core.evaluation.sources import code_digest
 from miadmark_core.evaluation.store import digest, pixels_digest
 from miadmark_core.training.classifier import Plan, train
-from miadmark_core.training.denoisers import Autoencoder
+from miadmark_core.training.denoisers import Autoencoder, LogoRemover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,15 +44,16 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from miadmark_core.evaluation.denoisers import Remover
     from miadmark_core.evaluation.protocol import Engine, Judge
     from miadmark_core.evaluation.purify import Purifier
     from miadmark_core.evaluation.store import Store
-    from miadmark_core.training.denoisers import Objective
+    from miadmark_core.training.denoisers import DenoiserPlan, Objective
     from miadmark_core.training.labelled_images import LabelledImages
 
     Pixels = NDArray[np.uint8]
 
-FINE_TUNING: Final = Plan(size=0, epochs=5, learning_rate=5e-4, is_balanced=True)
+FINE_TUNING: Final = Plan(size=0, epochs=3, learning_rate=5e-4, is_balanced=True)
 """Of a classifier on marked pictures; size and preparation are the classifier's."""
 
 CODE: Final = code_digest(
@@ -62,15 +62,26 @@ CODE: Final = code_digest(
 """Stands for what attackers do that needs no training."""
 
 LEARNED: Final = ("autoencoder", "diffusion-025", "diffusion-050", "diffusion-100")
-REMOVERS: Final = (
-    "logo-remover",
-    "series-mean",
-    "marked-again",
-    "own-pairs",
-    "fine-tuned",
-)
-ALL: Final = (*(p.name for p in CLASSICAL), *LEARNED, *REMOVERS)
+REMOVERS: Final = ("logo-remover", "series-mean")
+ADAPTIVE: Final = ("marked-again", "own-pairs", "fine-tuned")
+"""For these an attacker needs the tool that marks."""
+ALL: Final = (*(p.name for p in CLASSICAL), *LEARNED, *REMOVERS, *ADAPTIVE)
 """Names of every condition there is."""
+
+
+def tried_on(engine: Engine, names: Sequence[str]) -> tuple[str, ...]:
+    """Return which of the named conditions an engine can be put through."""
+    without = ADAPTIVE if engine.is_published else ()
+    return tuple(name for name in names if name not in without)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """An engine in an attacker's hands: with other keys."""
+
+    engine: Engine
+    hurried: Engine
+    """What marks the pictures that are to be learned from; may be the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,17 +92,19 @@ class Attackers:
     """The set; the split ``victim`` is theirs."""
     own: LabelledImages
     """The pictures that they mark to learn from."""
+    remover_plan: DenoiserPlan
+    """How they train what removes marks."""
     out: Path
     store: Store
     device: torch.device
     report: Callable[[str], None]
 
-    def conditions(self, names: Sequence[str], engine: Engine) -> list[Condition]:
+    def conditions(self, names: Sequence[str], tool: Tool) -> list[Condition]:
         """Return the named conditions against an engine.
 
         Args:
             names: Of :data:`ALL`.
-            engine: The tool in the attacker's hands: with other keys.
+            tool: The engine in the attacker's hands.
         """
         purifiers = {p.name: p for p in CLASSICAL}
         if set(names) & {"autoencoder"}:
@@ -105,7 +118,7 @@ class Attackers:
         return [
             self._purifying(purifiers[name])
             if name in purifiers
-            else self._removing(name, engine)
+            else self._removing(name, tool)
             for name in names
         ]
 
@@ -119,7 +132,7 @@ class Attackers:
             name=purifier.name, kind=PURIFIED, version=version, apply=purifier.apply
         )
 
-    def _removing(self, name: str, engine: Engine) -> Condition:
+    def _removing(self, name: str, tool: Tool) -> Condition:
         if name == "series-mean":
             return Condition(
                 name=name, kind=REMOVED, version=CODE, apply=without_common_mark
@@ -127,12 +140,12 @@ class Attackers:
         if name == "marked-again":
 
             def mark(pixels: Pixels) -> Pixels:
-                return self._marked(engine, pixels)
+                return self._marked(tool.engine, pixels)
 
             return Condition(
                 name=name,
                 kind=REMOVED,
-                version=engine.version,
+                version=tool.engine.version,
                 apply=partial(marked_again, mark=mark),
                 knows_our_marks=True,
             )
@@ -140,6 +153,7 @@ class Attackers:
             return self._learned(
                 name,
                 name,
+                LogoRemover,
                 logo_loss,
                 partial(split_pictures, self.folder),
                 knows=False,
@@ -148,14 +162,20 @@ class Attackers:
             return Condition(
                 name=name,
                 kind=REMOVED,
-                version=self._made_from(engine),
+                version=self._made_from(tool.hurried),
                 apply=lambda pixels: pixels,
                 knows_our_marks=True,
-                adapt=partial(self._fine_tuned, engine),
+                adapt=partial(self._fine_tuned, tool.hurried),
             )
-        file_name = f"{name}-{len(self.own)}-{engine.name}-{self._made_from(engine)}"
+        hurried = tool.hurried
+        file_name = f"{name}-{len(self.own)}-{hurried.name}-{self._made_from(hurried)}"
         return self._learned(
-            name, file_name, pairs_loss, lambda: self._pairs(engine), knows=True
+            name,
+            file_name,
+            Autoencoder,
+            pairs_loss,
+            lambda: self._pairs(hurried),
+            knows=True,
         )
 
     def _pairs(self, engine: Engine) -> NDArray[np.uint8]:
@@ -166,7 +186,8 @@ class Attackers:
         self,
         name: str,
         file_name: str,
-        objective: Objective,
+        make: type[Remover],
+        objective: Objective[Remover],
         pictures: Callable[[], NDArray[np.uint8]],
         *,
         knows: bool,
@@ -174,9 +195,9 @@ class Attackers:
         file = self.out / f"{self.folder.name}-{file_name}.safetensors"
         network = trained_network(
             file,
-            Autoencoder,
+            make,
             objective,
-            REMOVER_PLAN,
+            self.remover_plan,
             3 if is_colour(self.folder.name, self.own.pixels) else 1,
             pictures,
             self.device,
@@ -210,7 +231,7 @@ class Attackers:
                 engine.version,
                 pixels_digest(own.pixels),
                 pixels_digest(own.labels),
-                REMOVER_PLAN,
+                self.remover_plan,
                 FINE_TUNING,
             )
         )

@@ -13,7 +13,7 @@ run has finished is read back from the store.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,7 +22,12 @@ import numpy as np
 from miadmark_core.evaluation.controls import control
 from miadmark_core.evaluation.leak import has_seen_labels, probed
 from miadmark_core.evaluation.quality import Quality, quality
-from miadmark_core.evaluation.scores import Scores, balanced_accuracy, score
+from miadmark_core.evaluation.scores import (
+    Scores,
+    balanced_accuracy,
+    each_once,
+    score,
+)
 from miadmark_core.evaluation.store import pixels_digest
 from miadmark_core.training.classifier import predict
 
@@ -63,6 +68,9 @@ class Engine:
     """Changes whenever its marks would."""
     mark: Callable[[str, Pixels], Marked]
     """Takes the name of a set, which stands for a modality, and pictures."""
+    is_published: bool = False
+    """Whether it is a published attack, laid beside: there is no tool and there are no
+    keys that an attacker could have of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,6 +114,8 @@ class Cell:
     judge: str
     box: str
     """``white`` or ``black``."""
+    images: int
+    """How many it is shown."""
     scores: Scores
 
 
@@ -138,10 +148,26 @@ class Bench:
     regions: NDArray[np.bool_]
     """Of interest, ``(images, rows, columns)``."""
     judges: Sequence[Judge]
+    sample: NDArray[np.intp]
+    """Which images the attackers' conditions are measured on; indices, ascending."""
     store: Store
     seed: int
     advance: Callable[[str], None]
     """Called with a few words whenever a piece of work is done."""
+
+    def of_sample(self) -> Bench:
+        """Return the bench whose images are this one's sample."""
+        images = self.images
+        return replace(
+            self,
+            images=replace(
+                images,
+                pixels=images.pixels[self.sample],
+                labels=images.labels[self.sample],
+            ),
+            regions=self.regions[self.sample],
+            sample=np.arange(len(self.sample)),
+        )
 
 
 def clean_cells(bench: Bench) -> list[Cell]:
@@ -163,11 +189,14 @@ def measure(
     Args:
         bench: The set, and who judges it.
         engine: What marks.
-        conditions: Besides the marked pictures as they are, and the control.
+        conditions: Besides the marked pictures as they are, and the control; measured
+            on the sample.
     """
     marked = _marked(bench, engine)
     clean = _clean_answers(bench)
     originals = bench.images.pixels
+    sample = bench.of_sample()
+    clean_sample = {judge: answers[bench.sample] for judge, answers in clean.items()}
     as_they_are = [
         Condition(name=MARKED, kind=MARKED, version="", apply=lambda pixels: pixels),
         Condition(
@@ -178,20 +207,33 @@ def measure(
         ),
     ]
     cells: list[Cell] = []
-    for condition in [*as_they_are, *conditions]:
-        shown = _Shown(
-            engine.name, condition.name, condition.kind, condition.knows_our_marks
-        )
-        answers = _answers(
-            bench,
-            f"{engine.name}-{shown.condition}",
-            (engine.name, engine.version, condition.version),
-            partial(condition.apply, marked.pixels),
-            condition.adapt,
-        )
-        bench.advance(f"{bench.images.name}: {engine.name} {shown.condition}")
-        cells += _cells(bench, shown, answers, clean)
+    for condition in as_they_are:
+        cells += _in_condition(bench, engine, condition, marked.pixels, clean)
+    for condition in conditions:
+        pixels = marked.pixels[bench.sample]
+        cells += _in_condition(sample, engine, condition, pixels, clean_sample)
     return cells, _on_set(bench, engine, marked, clean), marked
+
+
+def _in_condition(
+    bench: Bench,
+    engine: Engine,
+    condition: Condition,
+    marked: Pixels,
+    clean: Mapping[str, NDArray[np.float32]],
+) -> list[Cell]:
+    shown = _Shown(
+        engine.name, condition.name, condition.kind, condition.knows_our_marks
+    )
+    answers = _answers(
+        bench,
+        f"{engine.name}-{shown.condition}",
+        (engine.name, engine.version, condition.version),
+        partial(condition.apply, marked),
+        condition.adapt,
+    )
+    bench.advance(f"{bench.images.name}: {engine.name} {shown.condition}")
+    return _cells(bench, shown, answers, clean)
 
 
 def _marked(bench: Bench, engine: Engine) -> Marked:
@@ -244,7 +286,9 @@ def _on_set(
         images=len(images),
         unchanged=int(is_same.sum()),
         restored_identical=float(is_back.mean()),
-        label_in_mark=balanced_accuracy(told, images.labels),
+        label_in_mark=float(
+            balanced_accuracy(told, images.labels, each_once(len(images)))[0]
+        ),
         has_seen_labels=bool(believed)
         and all(has_seen_labels(told, images.labels, answers) for answers in believed),
         asked_about_labels=min(
@@ -304,6 +348,7 @@ def _cells(
             knows_our_marks=shown.knows_our_marks,
             judge=judge.name,
             box="white" if judge.is_surrogate else "black",
+            images=len(labels),
             scores=score(
                 answers[judge.name],
                 labels,

@@ -95,7 +95,7 @@ def _rows(results: dict[str, Any], engine: str) -> Iterator[str]:
         ]
         most, which = max(purified, default=(None, ""))
         marked = by_name[MARKED]
-        low, high = marked["interval"]
+        low, high = marked["intervals"]["top1"]
         name = _name(judge["data_set"])
         yield (
             f"| {name} | {judge['judge']} | {judge['box']} | "

@@ -59,10 +59,12 @@ def _tables(results: dict[str, Any], data_set: str) -> Iterator[dict[str, Any]]:
     for engine in results["engines"]:
         mine = [c for c in cells if c["engine"] in {"none", engine}]
         scores = {(c["judge"], c["condition"]): c["scores"] for c in mine}
+        images = {c["condition"]: c["images"] for c in mine}
         columns = list(dict.fromkeys(c["condition"] for c in mine))
         yield {
             "engine": engine,
             "columns": columns,
+            "images": [images[c] for c in columns],
             "rows": [
                 {
                     "judge": j["judge"],

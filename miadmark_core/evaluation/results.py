@@ -1,6 +1,7 @@
 """From cells to ``results.json``: what was measured, what it comes to, what is wrong.
 
-Schema 2. ``sets`` and ``judges`` say on what and by whom; ``cells`` holds every figure;
+Schema 3. ``sets`` and ``judges`` say on what and by whom, by digests; ``libraries`` with
+whose arithmetic; ``cells`` holds every figure and its interval;
 ``marks`` how the marks look; ``summary`` the means of each engine and its worst cases by
 name; ``findings`` sentences on whatever makes an engine's figures worthless. No times:
 the same run gives the same file.
@@ -8,8 +9,10 @@ the same run gives the same file.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +24,21 @@ if TYPE_CHECKING:
 
     from miadmark_core.evaluation.protocol import Bench, Cell, EngineOnSet
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
+LIBRARIES: Final = (
+    "highdicom",
+    "monai",
+    "numpy",
+    "pillow",
+    "pydicom",
+    "pywavelets",
+    "scikit-image",
+    "scipy",
+    "torch",
+    "torchmetrics",
+)
+"""Whose versions can change a figure."""
+
 MARGIN: Final = 0.1
 """By how much a judge's balanced accuracy has to exceed chance to count as one."""
 
@@ -51,6 +68,7 @@ def results(
         "schema": SCHEMA,
         "suite": suite,
         "seed": seed,
+        "libraries": {name: version(name) for name in LIBRARIES},
         "sets": {bench.images.name: _set(bench) for bench in benches},
         "judges": [
             {
@@ -163,10 +181,20 @@ def _set(bench: Bench) -> dict[str, Any]:
     counts = np.bincount(bench.images.labels, minlength=len(bench.images.classes))
     return {
         "images": len(bench.images),
+        "sample": len(bench.sample),
+        "sha256": _digest(bench),
         "classes": dict(zip(bench.images.classes, counts.tolist(), strict=True)),
         "chance": 1 / len(bench.images.classes),
         "majority": float(counts.max() / counts.sum()),
     }
+
+
+def _digest(bench: Bench) -> str:
+    """Return what stands for the pictures, their labels and which are in the sample."""
+    told = hashlib.sha256()
+    for array in (bench.images.pixels, bench.images.labels, bench.sample):
+        told.update(np.ascontiguousarray(array).data)
+    return told.hexdigest()
 
 
 def _mean_over_sets(cells: Iterable[Cell]) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from miadmark_core.evaluation.attackers import ALL, Attackers
+from miadmark_core.evaluation.attackers import ALL, Attackers, Tool, tried_on
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIM_NETWORKS
 from miadmark_core.evaluation.protocol import (
     Bench,
@@ -25,9 +25,10 @@ from miadmark_core.evaluation.protocol import (
     pieces,
 )
 from miadmark_core.evaluation.regions import regions_of_interest
+from miadmark_core.evaluation.removal import REMOVER_PLAN
 from miadmark_core.evaluation.results import results
 from miadmark_core.evaluation.store import Store
-from miadmark_core.evaluation.victims import VICTIMS, train_victims
+from miadmark_core.evaluation.victims import JURY, train_victims
 from miadmark_core.search.packs import MANIFEST, load_network, read_manifest, surrogate
 from miadmark_core.training.labelled_images import read_split
 from miadmark_core.training.preparation import Preparation
@@ -35,20 +36,20 @@ from miadmark_core.training.recipe import CARDS
 from miadmark_core.training.surrogates import SURROGATES, train_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import torch
     from numpy.typing import NDArray
 
     from miadmark_core.evaluation.protocol import (
-        Cell,
         Condition,
         Engine,
         EngineOnSet,
         Marked,
     )
     from miadmark_core.search.packs import Weights
+    from miadmark_core.training.denoisers import DenoiserPlan
     from miadmark_core.training.labelled_images import LabelledImages
 
 MakeEngine: TypeAlias = "Callable[[str, str, Path, bytes], Engine]"
@@ -64,19 +65,27 @@ class Suite:
     name: str
     images: int | None
     """Of each set, drawn at random; None for the whole test split."""
+    sample: int | None
+    """Of these, on which attackers are tried, and engines but the first; None for all."""
     conditions: tuple[str, ...]
     own_pictures: int
     """Of each set, that the attacker marks to learn from."""
+    remover_plan: DenoiserPlan = REMOVER_PLAN
 
 
 QUICK: Final = Suite(
     name="quick",
-    images=32,
+    images=64,
+    sample=None,
     conditions=("jpeg-50", "gaussian-1.4", "median-3", "down-up-50", "series-mean"),
     own_pictures=0,
 )
-PLAIN: Final = Suite(name="plain", images=None, conditions=("jpeg-75",), own_pictures=0)
-FULL: Final = Suite(name="full", images=None, conditions=ALL, own_pictures=250)
+PLAIN: Final = Suite(
+    name="plain", images=None, sample=None, conditions=("jpeg-75",), own_pictures=0
+)
+FULL: Final = Suite(
+    name="full", images=128, sample=48, conditions=ALL, own_pictures=128
+)
 SUITES: Final[Mapping[str, Suite]] = {
     suite.name: suite for suite in (QUICK, PLAIN, FULL)
 }
@@ -87,6 +96,15 @@ class Finished(NamedTuple):
 
     results: dict[str, Any]
     strips: list[Strip]
+
+
+class _Trial(NamedTuple):
+    """One engine on one set."""
+
+    bench: Bench
+    engine: Engine
+    tool: Tool
+    conditions: tuple[str, ...]
 
 
 class Strip(NamedTuple):
@@ -116,7 +134,10 @@ class Run:
     """Called once, with how many pieces of work there are."""
     advance: Callable[[str], None]
     """Called with a few words when a piece is done."""
-    victims: tuple[str, ...] = tuple(recipe.name for recipe in VICTIMS)
+    hurried: Mapping[str, str]
+    """By an engine's name, that of one that marks much alike in less time: who has to
+    mark many pictures to learn from them would take it."""
+    victims: tuple[str, ...] = JURY
     """Names of those that judge; trained if they are not there."""
     seed: int = SEED
 
@@ -132,30 +153,50 @@ class Run:
         """
         packs = {name: self._pack(name) for name in sets}
         benches = [self._bench(name, suite, packs[name]) for name in sets]
-        count = len(suite.conditions)
-        self.begin(len(engines) * sum(pieces(bench, count) for bench in benches))
-        cells: list[Cell] = []
+        trials = [
+            _Trial(
+                bench if number == 0 else bench.of_sample(),
+                engine,
+                tool,
+                tried_on(engine, suite.conditions),
+            )
+            for bench in benches
+            for number, (engine, tool) in enumerate(
+                self._engines(engines, bench.images.name, packs[bench.images.name])
+            )
+        ]
+        self.begin(sum(pieces(t.bench, len(t.conditions)) for t in trials))
+        cells = [cell for bench in benches for cell in clean_cells(bench)]
         marks: list[EngineOnSet] = []
         strips: list[Strip] = []
         versions: dict[str, dict[str, str]] = {name: {} for name in engines}
-        for bench in benches:
+        for bench, engine, tool, names in trials:
             name = bench.images.name
-            cells += clean_cells(bench)
+            versions[engine.name][name] = engine.version
             attackers = self._attackers(name, suite, bench.store)
-            for engine_name in engines:
-                engine, theirs = (
-                    self.make_engine(engine_name, name, packs[name], secret % self.seed)
-                    for secret in (b"owner %d", b"attacker %d")
-                )
-                versions[engine_name][name] = engine.version
-                conditions = attackers.conditions(suite.conditions, theirs)
-                found, looks, marked = measure(bench, engine, conditions)
-                cells += found
-                marks.append(looks)
-                strips.append(_strip(bench, engine_name, marked, conditions[0]))
+            conditions = attackers.conditions(names, tool)
+            found, looks, marked = measure(bench, engine, conditions)
+            cells += found
+            marks.append(looks)
+            strips.append(_strip(bench, engine.name, marked, conditions[0]))
         return Finished(
             results(suite.name, self.seed, benches, versions, cells, marks), strips
         )
+
+    def _engines(
+        self, names: Sequence[str], data_set: str, pack: Path
+    ) -> Iterator[tuple[Engine, Tool]]:
+        """Yield each engine in its owner's hands, and in an attacker's."""
+        for name in names:
+            ours, theirs, hurried = (
+                self.make_engine(profile, data_set, pack, secret % self.seed)
+                for profile, secret in (
+                    (name, b"owner %d"),
+                    (name, b"attacker %d"),
+                    (self.hurried.get(name, name), b"attacker %d"),
+                )
+            )
+            yield ours, Tool(engine=theirs, hurried=hurried)
 
     def _pack(self, name: str) -> Path:
         """Return weights with surrogates for a set; trained if none are shipped."""
@@ -174,45 +215,50 @@ class Run:
         return own
 
     def _bench(self, name: str, suite: Suite, pack: Path) -> Bench:
-        folder = self.out / "victims"
-        there = {entry.name for entry in _listed(folder, name, "victim")}
-        missing = [v for v in self.victims if f"{name}-{v}" not in there]
-        if missing:
-            train_victims(
-                self.data,
-                folder,
-                sets=[name],
-                names=missing,
-                device=self.device,
-                report=self.report,
-            )
-        trained = {entry.name: entry for entry in _listed(folder, name, "victim")}
-        images = _sample(self._split(name, "test"), suite.images, self.seed)
+        images = self._split(name, "test")
+        images = _chosen(images, _drawn(images, suite.images, self.seed))
         white = _listed(pack, name, "surrogate")
-        judges = [
-            *(_judge(pack, entry, self.device) for entry in white),
-            *(
-                _judge(folder, trained[f"{name}-{victim}"], self.device)
-                for victim in self.victims
-            ),
-        ]
+        found = [surrogate(pack, entry, self.device) for entry in white]
         return Bench(
             images=images,
-            regions=regions_of_interest(
-                images.pixels,
-                [surrogate(pack, entry, self.device) for entry in white],
-                self.device,
-            ),
-            judges=judges,
+            regions=regions_of_interest(images.pixels, found, self.device),
+            judges=[
+                *(_judge(pack, entry, self.device) for entry in white),
+                *self._victims(name),
+            ],
+            sample=_drawn(images, suite.sample, self.seed),
             store=Store(self.out / "store"),
             seed=self.seed,
             advance=self.advance,
         )
 
+    def _victims(self, name: str) -> Iterator[Judge]:
+        """Yield who judges a set; trained first if neither shipped nor there."""
+        own = self.out / "victims"
+        there: dict[str, tuple[Path, Weights]] = {}
+        for folder in (self.weights, own):
+            there |= {e.name: (folder, e) for e in _listed(folder, name, "victim")}
+        missing = [v for v in self.victims if f"{name}-{v}" not in there]
+        if missing:
+            trained = train_victims(
+                self.data,
+                own,
+                sets=[name],
+                names=missing,
+                device=self.device,
+                report=self.report,
+            )
+            there |= {entry.name: (own, entry) for entry in trained}
+        for victim in self.victims:
+            folder, entry = there[f"{name}-{victim}"]
+            yield _judge(folder, entry, self.device)
+
     def _attackers(self, name: str, suite: Suite, store: Store) -> Attackers:
+        theirs = self._split(name, "victim")
         return Attackers(
             folder=self.data / name,
-            own=_sample(self._split(name, "victim"), suite.own_pictures, self.seed),
+            own=_chosen(theirs, _drawn(theirs, suite.own_pictures, self.seed)),
+            remover_plan=suite.remover_plan,
             out=self.out / "attackers",
             store=store,
             device=self.device,
@@ -249,10 +295,10 @@ def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(whole, 3, axis=-1)
 
 
-def _sample(images: LabelledImages, count: int | None, seed: int) -> LabelledImages:
+def _drawn(images: LabelledImages, count: int | None, seed: int) -> NDArray[np.intp]:
+    """Return which images are in a sample: each class in its share, and at least once."""
     if count is None or count >= len(images):
-        return images
-    # Each class in its own share and at least once, so that a small sample has them all.
+        return np.arange(len(images))
     classes, counts = np.unique(images.labels, return_counts=True)
     exact = counts * count / len(images)
     taken = np.maximum(np.floor(exact).astype(int), 1)
@@ -262,10 +308,13 @@ def _sample(images: LabelledImages, count: int | None, seed: int) -> LabelledIma
         taken[number] += 1
     order = np.random.default_rng(seed).permutation(len(images))
     of_class = [order[images.labels[order] == label] for label in classes]
-    chosen = np.sort(
+    return np.sort(
         np.concatenate([of[:n] for of, n in zip(of_class, taken, strict=True)])
     )
-    return replace(images, pixels=images.pixels[chosen], labels=images.labels[chosen])
+
+
+def _chosen(images: LabelledImages, which: NDArray[np.intp]) -> LabelledImages:
+    return replace(images, pixels=images.pixels[which], labels=images.labels[which])
 
 
 def _listed(folder: Path, data_set: str, role: str) -> list[Weights]:

@@ -28,6 +28,7 @@ def _from_nothing(
     size: int,
     preparation: Preparation,
     *,
+    epochs: int = 10,
     learning_rate: float = 3e-3,
     hardening: float = 0.0,
 ) -> Recipe:
@@ -37,7 +38,7 @@ def _from_nothing(
         role="victim",
         plan=Plan(
             size=size,
-            epochs=10,
+            epochs=epochs,
             learning_rate=learning_rate,
             preparation=preparation,
             is_balanced=True,
@@ -62,8 +63,8 @@ VICTIMS: Final = (
         plan=Plan(size=128, epochs=25, learning_rate=3e-3),
         least_shown=8_000,
     ),
-    _from_nothing("mobilenet", 112, Preparation.CROPPED),
-    _from_nothing("inception", 112, Preparation.STANDARDISED),
+    _from_nothing("mobilenet", 112, Preparation.CROPPED, epochs=25),
+    _from_nothing("inception", 112, Preparation.STANDARDISED, epochs=15),
     _from_nothing("vit", 128, Preparation.WHOLE, learning_rate=1e-3),
     _from_nothing("convnext", 128, Preparation.CROPPED, learning_rate=2e-3),
     _from_nothing("mobilenet", 112, Preparation.WHOLE, hardening=4 / 255),
@@ -81,7 +82,18 @@ VICTIMS: Final = (
         least_shown=3_000,
     ),
 )
-"""Each is trained on every set: eight a set, six families, two starts."""
+"""Each can be trained on every set: eight a set, six families, two starts."""
+
+JURY: Final = (
+    "efficientnet-lite1",
+    "vgg9",
+    "mobilenet",
+    "inception",
+    "vit",
+    "mobilenet-hardened",
+)
+"""Who judges unless others are named: six a set of five families, both starts. Lite2 is a
+second of its family and takes twice as long to train as Lite1."""
 
 
 def train_victims(

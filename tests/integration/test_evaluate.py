@@ -21,14 +21,24 @@ from miadmark_core.evaluation.suite import MakeEngine, Run, Suite
 from miadmark_core.search.finder import Finder
 from miadmark_core.search.optimise import Effort
 from miadmark_core.search.packs import Weights
+from miadmark_core.training.denoisers import DenoiserPlan
 from miadmark_core.training.recipe import write_weights
 
 CPU = torch.device("cpu")
 TINY = Suite(
     name="tiny",
-    images=4,
-    conditions=("jpeg-50", "crop-90", "series-mean", "marked-again"),
-    own_pictures=0,
+    images=5,
+    sample=4,
+    conditions=(
+        "jpeg-50",
+        "crop-90",
+        "series-mean",
+        "marked-again",
+        "own-pairs",
+        "fine-tuned",
+    ),
+    own_pictures=4,
+    remover_plan=DenoiserPlan(pictures=8, learning_rate=1e-3),
 )
 
 
@@ -121,6 +131,7 @@ def test_an_evaluation_fills_every_cell_and_is_repeated_from_what_it_kept(
         report=lambda _: None,
         begin=totals.append,
         advance=done.append,
+        hurried={},
         victims=("mobilenet",),
     )
     engines = ["hurried", "mi-fgsm"]

@@ -96,6 +96,7 @@ def new_bench(folder: Path) -> Bench:
         images=images,
         regions=regions,
         judges=judges,
+        sample=np.arange(0, COUNT, 2),
         store=Store(folder / "store"),
         seed=5,
         advance=lambda _: None,
@@ -154,7 +155,16 @@ def test_an_honest_engine_is_measured_and_nothing_is_found_wrong(
     assert top1["seen", "clean"] == pytest.approx(3 / 4, abs=0.01)
     assert top1["seen", MARKED] == pytest.approx(1 / 4, abs=0.01)
     assert top1["unseen", MARKED] == pytest.approx(1 / 4, abs=0.03)
-    assert top1["seen", "dimmed"] == top1["seen", MARKED]
+    # Dimming changes no answer, and is measured on the sample: every second picture.
+    images = {cell["condition"]: cell["images"] for cell in found["cells"]}
+    assert images == {
+        "clean": COUNT,
+        MARKED: COUNT,
+        CONTROL: COUNT,
+        "dimmed": COUNT // 2,
+    }
+    is_wrong = np.arange(0, COUNT, 2) % 4 == 0
+    assert top1["seen", "dimmed"] == pytest.approx(is_wrong.mean(), abs=0.01)
     assert found["summary"]["tried"]["white_box"] == top1["seen", MARKED]
     assert found["summary"]["tried"]["black_box"] == top1["unseen", MARKED]
 

@@ -182,7 +182,7 @@ def patches() -> np.ndarray:
 )
 def test_training_learns(
     make: type[Autoencoder | NoisePredictor],
-    objective: Objective,
+    objective: Objective[Autoencoder | NoisePredictor],
     share: float,
     tmp_path: Path,
 ) -> None:
