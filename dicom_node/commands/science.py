@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--suite",
         choices=("quick", "plain", "full"),
         default="quick",
-        help="some images and purifiers; all images but one purifier only; all of both "
-        "(%(default)s)",
+        help="some images and attackers; all images but one attacker; some images and "
+        "all attackers (%(default)s)",
     )
     evaluate.add_argument("--set", action="append", metavar="NAME", dest="sets")
     evaluate.add_argument(
@@ -54,6 +55,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="append",
         metavar="NAME",
         help="else six of them; trained if need be",
+    )
+    evaluate.add_argument(
+        "--attacker",
+        action="append",
+        metavar="NAME",
+        help="else those of the suite; own-pairs-1000, say, or fine-tuned-500",
     )
     evaluate.add_argument("--weights", type=Path, help="else the shipped ones")
     evaluate.add_argument(
@@ -112,6 +119,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     from dicom_node.keys.file import KeyFolder
     from dicom_node.node import SHIPPED_WEIGHTS
+    from miadmark_core.evaluation.attackers import ALL, is_known
     from miadmark_core.evaluation.suite import SUITES, Run
     from miadmark_core.evaluation.victims import JURY
     from miadmark_core.search.finder import best_device
@@ -128,6 +136,12 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"no set {min(foreign)!r} can be evaluated",
             hint=f"Known, with their modalities: {', '.join(CARDS)}.",
         )
+    suite = SUITES[options.suite]
+    if options.attacker:
+        suite = replace(suite, conditions=tuple(options.attacker))
+    strange = [name for name in suite.conditions if not is_known(name)]
+    if strange:
+        raise NodeError(f"no attacker {strange[0]!r}", hint=f"Known: {', '.join(ALL)}.")
     options.out.mkdir(parents=True, exist_ok=True)
     folder = options.out / "keys"
     keys = KeyFolder(folder) if KeyFolder.exists(folder) else KeyFolder.make(folder)
@@ -154,7 +168,7 @@ def _evaluate(options: argparse.Namespace) -> int:
                 hurried=HURRIED,
                 victims=tuple(options.victim or JURY),
             ),
-            SUITES[options.suite],
+            suite,
             sets=options.sets or list(CARDS),
             engines=options.engine or ["standard"],
             checkout=options.publish,

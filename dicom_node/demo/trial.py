@@ -20,6 +20,7 @@ import numpy as np
 from rich.table import Table
 
 import dicom_node
+from dicom_node.demo import synthetic
 from dicom_node.demo.synthetic import picture_object
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.filters.mark import mark
@@ -28,7 +29,14 @@ from dicom_node.instance import OpenInstance
 from dicom_node.node import WithRecipients
 from miadmark_core.evaluation import baselines
 from miadmark_core.evaluation.baselines import BSR, MI_FGSM, attacked
-from miadmark_core.evaluation.protocol import CLEAN, CONTROL, MARKED, Engine, Marked
+from miadmark_core.evaluation.protocol import (
+    CLEAN,
+    CONTROL,
+    MARKED,
+    NO_ENGINE,
+    Engine,
+    Marked,
+)
 from miadmark_core.evaluation.readme import PUBLISHED, readme_table, with_table
 from miadmark_core.evaluation.report import page, percent
 from miadmark_core.evaluation.sources import code_digest
@@ -56,10 +64,18 @@ _CODE: Final = code_digest(
         _ROOT / "miadmark_core" / "search",
         *(
             _ROOT / "miadmark_core" / f"{name}.py"
-            for name in ("mark", "embedding", "covering", "marking", "image")
+            for name in (
+                "mark",
+                "embedding",
+                "covering",
+                "marking",
+                "metrics",
+                "image",
+            )
         ),
         _ROOT / "dicom_node" / "windowing.py",
         _ROOT / "dicom_node" / "filters" / "mark.py",
+        Path(synthetic.__file__),
     ]
 )
 _ATTACKS: Final = code_digest([Path(baselines.__file__)])
@@ -134,7 +150,7 @@ def print_table(found: dict[str, Any], console: Console) -> None:
                 data_set,
                 name,
                 judge["box"],
-                percent(scores["none", data_set, name, CLEAN]["top1"]),
+                percent(scores[NO_ENGINE, data_set, name, CLEAN]["top1"]),
                 percent(marked["top1"]),
                 "-".join(percent(end) for end in marked["intervals"]["top1"]),
                 percent(scores[engine, data_set, name, CONTROL]["top1"]),

@@ -6,24 +6,23 @@ What has to be trained is trained when it is first needed, from pictures of the 
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from miadmark_core.evaluation import purify, removal
 from miadmark_core.evaluation.denoisers import (
-    is_colour,
+    Lessons,
     purifier_of,
-    split_pictures,
     trained_denoiser,
     trained_diffusion,
     trained_network,
 )
-from miadmark_core.evaluation.protocol import CHUNK, Condition
+from miadmark_core.evaluation.draw import drawn, planes
+from miadmark_core.evaluation.protocol import CHUNK, PURIFIED, REMOVED, Condition
 from miadmark_core.evaluation.purify import CLASSICAL
 from miadmark_core.evaluation.removal import (
     logo_loss,
@@ -32,14 +31,14 @@ from miadmark_core.evaluation.removal import (
     pairs_loss,
     without_common_mark,
 )
-from miadmark_core.evaluation.results import PURIFIED, REMOVED
 from miadmark_core.evaluation.sources import code_digest
 from miadmark_core.evaluation.store import digest, pixels_digest
-from miadmark_core.training.classifier import Plan, train
+from miadmark_core.training import classifier
+from miadmark_core.training.classifier import Plan, pictures_digest, train
 from miadmark_core.training.denoisers import Autoencoder, LogoRemover
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -53,26 +52,48 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-FINE_TUNING: Final = Plan(size=0, epochs=3, learning_rate=5e-4, is_balanced=True)
+FINE_TUNING: Final = Plan(size=0, epochs=6, learning_rate=5e-4, is_balanced=True)
 """Of a classifier on marked pictures; size and preparation are the classifier's."""
 
 CODE: Final = code_digest(
-    Path(__file__).with_name(name) for name in ("purify.py", "removal.py")
+    [Path(purify.__file__), Path(removal.__file__), Path(classifier.__file__)]
 )
-"""Stands for what attackers do that needs no training."""
+"""Stands for what attackers do that rests on no denoiser."""
 
 LEARNED: Final = ("autoencoder", "diffusion-025", "diffusion-050", "diffusion-100")
 REMOVERS: Final = ("logo-remover", "series-mean")
-ADAPTIVE: Final = ("marked-again", "own-pairs", "fine-tuned")
-"""For these an attacker needs the tool that marks."""
+MARKED_AGAIN: Final = "marked-again"
+OWN_PAIRS: Final = "own-pairs"
+FINE_TUNED: Final = "fine-tuned"
+ADAPTIVE: Final = (MARKED_AGAIN, f"{OWN_PAIRS}-128", f"{FINE_TUNED}-128")
+"""For these an attacker needs the tool that marks. The number is that of pictures that
+were marked to be learned from; any other can take its place."""
 ALL: Final = (*(p.name for p in CLASSICAL), *LEARNED, *REMOVERS, *ADAPTIVE)
 """Names of every condition there is."""
 
 
+def is_known(name: str) -> bool:
+    """Return whether there is a condition of a name."""
+    kind, _, count = name.rpartition("-")
+    return name in ALL or (
+        kind in {OWN_PAIRS, FINE_TUNED} and count.isdecimal() and int(count) > 0
+    )
+
+
 def tried_on(engine: Engine, names: Sequence[str]) -> tuple[str, ...]:
-    """Return which of the named conditions an engine can be put through."""
-    without = ADAPTIVE if engine.is_published else ()
-    return tuple(name for name in names if name not in without)
+    """Return which of the named conditions an engine is put through.
+
+    Published attacks are laid beside ours, and what is done to the tool that marks is
+    not done to them.
+    """
+    return tuple(
+        name
+        for name in names
+        if not (engine.is_published and name.startswith(_ADAPTIVE_KINDS))
+    )
+
+
+_ADAPTIVE_KINDS: Final = (MARKED_AGAIN, OWN_PAIRS, FINE_TUNED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +101,20 @@ class Tool:
     """An engine in an attacker's hands: with other keys."""
 
     engine: Engine
-    hurried: Engine
-    """What marks the pictures that are to be learned from; may be the same."""
+    hurried: Callable[[int], Engine]
+    """What marks the pictures that are to be learned from, with keys of that number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Attackers:
-    """What attackers have: a folder of clean pictures, a folder for their weights."""
+    """What attackers have: clean pictures, and a folder for their weights."""
 
-    folder: Path
-    """The set; the split ``victim`` is theirs."""
-    own: LabelledImages
-    """The pictures that they mark to learn from."""
+    theirs: LabelledImages
+    """Of the split ``victim``, as objects carry them."""
+    is_colour: bool
     remover_plan: DenoiserPlan
     """How they train what removes marks."""
+    seed: int
     out: Path
     store: Store
     device: torch.device
@@ -103,18 +124,12 @@ class Attackers:
         """Return the named conditions against an engine.
 
         Args:
-            names: Of :data:`ALL`.
+            names: Each :func:`is_known`.
             tool: The engine in the attacker's hands.
         """
         purifiers = {p.name: p for p in CLASSICAL}
-        if set(names) & {"autoencoder"}:
-            made = trained_denoiser(self.folder, self.out, self.device, self.report)
-            purifiers[made.name] = made
-        if any(name.startswith("diffusion") for name in names):
-            for made in trained_diffusion(
-                self.folder, self.out, self.device, self.report
-            ):
-                purifiers[made.name] = made
+        if set(names) & set(LEARNED):
+            purifiers |= {p.name: p for p in self._denoisers(names)}
         return [
             self._purifying(purifiers[name])
             if name in purifiers
@@ -122,130 +137,159 @@ class Attackers:
             for name in names
         ]
 
+    def _denoisers(self, names: Sequence[str]) -> Iterator[Purifier]:
+        known = (
+            self.theirs.name,
+            self._planes(self.theirs.pixels),
+            self.out,
+            self.device,
+            self.report,
+        )
+        if "autoencoder" in names:
+            yield trained_denoiser(*known)
+        if any(name.startswith("diffusion") for name in names):
+            yield from trained_diffusion(*known)
+
     def _purifying(self, purifier: Purifier) -> Condition:
-        version = CODE
-        if purifier.name in LEARNED:
-            kind = purifier.name.partition("-")[0]
-            weights = self.out / f"{self.folder.name}-{kind}.safetensors"
-            version = hashlib.sha256(weights.read_bytes()).hexdigest()
+        version = f"{CODE} {purifier.version}"
         return Condition(
             name=purifier.name, kind=PURIFIED, version=version, apply=purifier.apply
         )
 
     def _removing(self, name: str, tool: Tool) -> Condition:
+        kind, _, count = name.rpartition("-")
         if name == "series-mean":
             return Condition(
                 name=name, kind=REMOVED, version=CODE, apply=without_common_mark
             )
-        if name == "marked-again":
-
-            def mark(pixels: Pixels) -> Pixels:
-                return self._marked(tool.engine, pixels)
-
+        if name == "logo-remover":
+            pixels = self._planes(self.theirs.pixels)
+            lessons = Lessons(pixels.shape[1], pictures_digest(pixels), lambda: pixels)
+            return self._learned(name, LogoRemover, logo_loss, lessons, knows=False)
+        if name == MARKED_AGAIN:
+            mark = partial(self._marked, tool.engine)
             return Condition(
                 name=name,
                 kind=REMOVED,
-                version=tool.engine.version,
+                version=f"{CODE} {tool.engine.version}",
                 apply=partial(marked_again, mark=mark),
                 knows_our_marks=True,
             )
-        if name == "logo-remover":
-            return self._learned(
-                name,
-                name,
-                LogoRemover,
-                logo_loss,
-                partial(split_pictures, self.folder),
-                knows=False,
-            )
-        if name == "fine-tuned":
-            return Condition(
-                name=name,
-                kind=REMOVED,
-                version=self._made_from(tool.hurried),
-                apply=lambda pixels: pixels,
-                knows_our_marks=True,
-                adapt=partial(self._fine_tuned, tool.hurried),
-            )
-        hurried = tool.hurried
-        file_name = f"{name}-{len(self.own)}-{hurried.name}-{self._made_from(hurried)}"
-        return self._learned(
-            name,
-            file_name,
-            Autoencoder,
-            pairs_loss,
-            lambda: self._pairs(hurried),
-            knows=True,
+        if kind == OWN_PAIRS:
+            own = list(self._own(tool, int(count)))
+            lessons = Lessons(3 if self.is_colour else 1, _told(own), self._pairs(own))
+            return self._learned(name, Autoencoder, pairs_loss, lessons, knows=True)
+        own = list(self._own(tool, int(count)))
+        return Condition(
+            name=name,
+            kind=REMOVED,
+            version=f"{CODE} {FINE_TUNING!r} {_told(own)}",
+            apply=lambda pixels: pixels,
+            knows_our_marks=True,
+            adapt=partial(self._fine_tuned, own),
         )
-
-    def _pairs(self, engine: Engine) -> NDArray[np.uint8]:
-        own = self.own.pixels
-        return paired(own, self._marked(engine, own))
 
     def _learned(
         self,
         name: str,
-        file_name: str,
         make: type[Remover],
         objective: Objective[Remover],
-        pictures: Callable[[], NDArray[np.uint8]],
+        lessons: Lessons,
         *,
         knows: bool,
     ) -> Condition:
-        file = self.out / f"{self.folder.name}-{file_name}.safetensors"
         network = trained_network(
-            file,
+            f"{self.theirs.name}-{name}",
             make,
             objective,
             self.remover_plan,
-            3 if is_colour(self.folder.name, self.own.pixels) else 1,
-            pictures,
+            lessons,
+            self.out,
             self.device,
             self.report,
         )
+        purifier = purifier_of(name, network)
         return Condition(
             name=name,
             kind=REMOVED,
-            version=hashlib.sha256(file.read_bytes()).hexdigest(),
-            apply=purifier_of(name, network).apply,
+            version=f"{CODE} {purifier.version}",
+            apply=purifier.apply,
             knows_our_marks=knows,
         )
 
-    def _fine_tuned(self, engine: Engine, judge: Judge) -> Judge:
+    def _own(self, tool: Tool, count: int) -> Iterator[_Own]:
+        """Yield so many pictures, each once before any twice, then with other keys."""
+        number = 0
+        while count > 0:
+            images = drawn(self.theirs, count, self.seed)
+            yield _Own(images, tool.hurried(number))
+            count -= len(images)
+            number += 1
+
+    def _pairs(self, own: Sequence[_Own]) -> Callable[[], Pixels]:
+        def pairs() -> Pixels:
+            return np.concatenate(
+                [
+                    paired(self._planes(images.pixels), self._planes(marked))
+                    for images, marked in self._all_marked(own)
+                ]
+            )
+
+        return pairs
+
+    def _fine_tuned(self, own: Sequence[_Own], judge: Judge) -> Judge:
         """Return the classifier after some epochs on marked pictures with labels."""
-        network = copy.deepcopy(judge.network).requires_grad_()
-        own = replace(self.own, pixels=self._marked(engine, self.own.pixels))
+        marked = list(self._all_marked(own))
+        lessons = replace(
+            marked[0][0],
+            pixels=np.concatenate([pixels for _, pixels in marked]),
+            labels=np.concatenate([images.labels for images, _ in marked]),
+        )
         plan = replace(FINE_TUNING, size=judge.size, preparation=judge.preparation)
-        name = digest((judge.sha256, self._made_from(engine), plan))
+        name = digest((judge.sha256, _told(own), plan, CODE))
         kept = self.out / "checkpoints" / name
         kept.parent.mkdir(parents=True, exist_ok=True)
-        self.report(f"{self.folder.name}: fine-tuning {judge.name}")
-        train(network, own, plan, kept.with_suffix(".pt"))
+        self.report(f"{self.theirs.name}: fine-tuning {judge.name}")
+        network = judge.trainable()
+        train(network, lessons, plan, kept.with_suffix(".pt"))
         return replace(judge, network=network)
 
-    def _made_from(self, engine: Engine) -> str:
-        """Return what stands for all that an attacker's learning rests on."""
-        own = self.own
-        return digest(
-            (
-                engine.version,
-                pixels_digest(own.pixels),
-                pixels_digest(own.labels),
-                self.remover_plan,
-                FINE_TUNING,
-            )
-        )
+    def _all_marked(
+        self, own: Sequence[_Own]
+    ) -> Iterator[tuple[LabelledImages, Pixels]]:
+        for images, engine in own:
+            yield images, self._marked(engine, images.pixels)
 
     def _marked(self, engine: Engine, pixels: Pixels) -> Pixels:
         parts = []
         for start in range(0, len(pixels), CHUNK):
             chunk = pixels[start : start + CHUNK]
             stored = self.store.arrays(
-                f"attacker-{engine.name}-{self.folder.name}-{start}",
+                f"attacker-{engine.name}-{self.theirs.name}-{start}",
                 (engine.version, pixels_digest(chunk)),
                 lambda chunk=chunk: {  # type: ignore[misc]
-                    "pixels": engine.mark(self.folder.name, chunk).pixels
+                    "pixels": engine.mark(self.theirs.name, chunk).pixels
                 },
             )
             parts.append(stored["pixels"].astype(np.uint8))
         return np.concatenate(parts)
+
+    def _planes(self, pixels: Pixels) -> Pixels:
+        return planes(pixels, is_colour=self.is_colour)
+
+
+class _Own(NamedTuple):
+    """Pictures that an attacker marks, and with what."""
+
+    images: LabelledImages
+    engine: Engine
+
+
+def _told(own: Sequence[_Own]) -> str:
+    """Return what stands for pictures, their labels and their marks."""
+    return digest(
+        [
+            (pixels_digest(i.pixels), pixels_digest(i.labels), engine.version)
+            for i, engine in own
+        ]
+    )

@@ -1,9 +1,8 @@
 """Purifiers that are learned from clean pictures of the kind that was marked.
 
-Whoever wants a mark off has pictures without one: those of the split ``victim``, which
-the search has never seen, and which is not measured on. From them come an autoencoder and
-a small diffusion model; the latter drowns a picture in some noise, and its mark with it,
-and then removes the noise.
+Whoever wants a mark off has pictures without one, which the search has never seen, and
+which are not measured on. From them come an autoencoder and a small diffusion model; the
+latter drowns a picture in some noise, and its mark with it, and then removes the noise.
 
 Weights are kept as safetensors beside their digest, and trained only where they are not
 there. Chance comes from the picture itself: the same picture is purified the same way,
@@ -14,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from miadmark_core.errors import WeightsError
-from miadmark_core.evaluation.purify import Purifier, is_grey, one_by_one
+from miadmark_core.evaluation.purify import Purifier, one_by_one
+from miadmark_core.evaluation.sources import code_digest
+from miadmark_core.evaluation.store import digest
+from miadmark_core.training import denoisers
+from miadmark_core.training.classifier import pictures_digest
 from miadmark_core.training.denoisers import (
     MULTIPLE,
     STEPS,
@@ -36,23 +40,31 @@ from miadmark_core.training.denoisers import (
     schedule,
     train_denoiser,
 )
-from miadmark_core.training.labelled_images import read_split
-from miadmark_core.training.recipe import CARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from miadmark_core.evaluation.purify import Picture, Pixels
     from miadmark_core.training.denoisers import Objective
 
 
+class Lessons(NamedTuple):
+    """What a network is trained on."""
+
+    channels: int
+    """1 for grey pictures, 3 for colour."""
+    digest: str
+    """Stands for the pictures."""
+    pictures: Callable[[], Pixels]
+    """Returns them, ``(images, planes, rows, columns)``; asked only if need be."""
+
+
 Network = TypeVar("Network", Autoencoder, LogoRemover, NoisePredictor)
 Remover = TypeVar("Remover", Autoencoder, LogoRemover)
 
-SPLIT: Final = "victim"
+CODE: Final = code_digest([Path(__file__), Path(denoisers.__file__)])
+"""Stands for how networks are trained here, and asked."""
+
 AUTOENCODER_PLAN: Final = DenoiserPlan(pictures=6_000, learning_rate=3e-3)
 DIFFUSION_PLAN: Final = DenoiserPlan(pictures=12_000, learning_rate=2e-3)
 
@@ -68,33 +80,33 @@ _STRIDE: Final = 25
 
 
 def trained_denoiser(
-    folder: Path,
+    name: str,
+    pictures: Pixels,
     out: Path,
     device: torch.device,
     report: Callable[[str], None] = lambda _: None,
     plan: DenoiserPlan = AUTOENCODER_PLAN,
 ) -> Purifier:
-    """Return the autoencoder for the pictures in ``folder``.
+    """Return the autoencoder for pictures of one kind.
 
     Args:
-        folder: A data set; see :mod:`~miadmark_core.training.labelled_images`.
+        name: Of the kind.
+        pictures: What it is trained on, ``(images, 1 or 3, rows, columns)``.
         out: Where the weights are, or are written to. Made if it is not there.
         device: Where to train, and to purify.
         report: Called with a line of progress now and then.
         plan: How to train.
 
     Raises:
-        DataSetError: The folder holds no such data set.
         WeightsError: What is in ``out`` is not what was written there.
     """
-    pictures = split_pictures(folder)
     network = trained_network(
-        out / f"{folder.name}-autoencoder.safetensors",
+        f"{name}-autoencoder",
         Autoencoder,
         autoencoder_loss,
         plan,
-        pictures.shape[1],
-        lambda: pictures,
+        Lessons(pictures.shape[1], pictures_digest(pictures), lambda: pictures),
+        out,
         device,
         report,
     )
@@ -102,21 +114,21 @@ def trained_denoiser(
 
 
 def trained_diffusion(
-    folder: Path,
+    name: str,
+    pictures: Pixels,
     out: Path,
     device: torch.device,
     report: Callable[[str], None] = lambda _: None,
     plan: DenoiserPlan = DIFFUSION_PLAN,
 ) -> list[Purifier]:
     """Return diffusion purifiers of each strength; see :func:`trained_denoiser`."""
-    pictures = split_pictures(folder)
     network = trained_network(
-        out / f"{folder.name}-diffusion.safetensors",
+        f"{name}-diffusion",
         NoisePredictor,
         diffusion_loss,
         plan,
-        pictures.shape[1],
-        lambda: pictures,
+        Lessons(pictures.shape[1], pictures_digest(pictures), lambda: pictures),
+        out,
         device,
         report,
     )
@@ -124,6 +136,7 @@ def trained_diffusion(
         Purifier(
             f"diffusion-{steps * 1000 // STEPS:03}",
             partial(one_by_one, partial(diffused, network, steps=steps)),
+            _version(network),
         )
         for steps in STRENGTHS
     ]
@@ -148,8 +161,8 @@ def diffused(network: NoisePredictor, picture: Picture, *, steps: int) -> Pictur
         2021, arXiv:2010.02502 (DDIM) on the way back.
     """
     planes = _planes(network, picture)
-    digest = hashlib.sha256(picture.tobytes()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+    told = hashlib.sha256(picture.tobytes()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(told[:8], "big"))
     noise = torch.randn(planes.shape, generator=generator).to(planes.device)
     way = schedule()
     way.set_timesteps(STEPS // _STRIDE)
@@ -196,66 +209,54 @@ def _picture(planes: Tensor, like: Picture) -> Picture:
 
 
 def trained_network(
-    path: Path,
+    name: str,
     make: Callable[[int], Network],
     objective: Objective[Network],
     plan: DenoiserPlan,
-    channels: int,
-    pictures: Callable[[], NDArray[np.uint8]],
+    lessons: Lessons,
+    out: Path,
     device: torch.device,
     report: Callable[[str], None] = lambda _: None,
 ) -> Network:
     """Return a network from its file, which is written first if it is not there.
 
     Args:
-        path: Of the weights; ``checkpoints`` beside it keeps what an interrupted
-            training has reached.
+        name: The start of the file's name; the rest stands for plan, lessons and code.
         make: Makes the network for so many channels.
         objective: What its training makes small.
         plan: How to train.
-        channels: 1 for grey pictures, 3 for colour.
-        pictures: Returns what it is trained on, ``(images, planes, rows, columns)``.
+        lessons: What on.
+        out: Where the file is; ``checkpoints`` in it keeps what an interrupted training
+            has reached.
         device: Where to train, and where the network is to be.
         report: Called with a line of progress now and then.
 
     Raises:
         WeightsError: What is there is not what was written there.
     """
+    told = digest((plan, lessons.digest, make.__name__, objective.__name__, CODE))
+    path = out / f"{name}-{told}.safetensors"
     if not path.exists():
         checkpoint = path.parent / "checkpoints" / f"{path.stem}.pt"
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(plan.seed)
-        network = make(channels).to(device)
-        report(path.stem)
-        train_denoiser(network, objective, pictures(), plan, checkpoint, report)
+        network = make(lessons.channels).to(device)
+        report(name)
+        train_denoiser(network, objective, lessons.pictures(), plan, checkpoint, report)
         _write(path, network)
     return _read(path, make).to(device)
 
 
 def purifier_of(name: str, network: Remover) -> Purifier:
     """Return the purifier that is one pass through a network."""
-    return Purifier(name, partial(one_by_one, partial(decoded, network)))
+    look = partial(one_by_one, partial(decoded, network))
+    return Purifier(name, look, _version(network))
 
 
-def split_pictures(folder: Path) -> NDArray[np.uint8]:
-    """Return an attacker's clean pictures: one channel where the set is grey.
-
-    Returns:
-        ``(images, channels, rows, columns)``.
-    """
-    pixels = read_split(folder, SPLIT).pixels
-    if not is_colour(folder.name, pixels):
-        grey: Pixels = np.rint(pixels.mean(axis=-1)).astype(np.uint8)
-        return grey[:, np.newaxis]
-    return pixels.transpose(0, 3, 1, 2)
-
-
-def is_colour(data_set: str, pixels: Pixels) -> bool:
-    """Return whether a set is of colour pictures; of an unknown one, whether most are."""
-    card = CARDS.get(data_set)
-    if card is not None:
-        return card.is_colour
-    return sum(map(is_grey, pixels)) * 2 <= len(pixels)
+def _version(network: Network) -> str:
+    """Return what stands for a network's weights and how it is asked."""
+    weights = save({k: v.contiguous().cpu() for k, v in network.state_dict().items()})
+    return f"{CODE} {hashlib.sha256(weights).hexdigest()}"
 
 
 def _digest_of(path: Path) -> Path:
@@ -266,8 +267,8 @@ def _write(path: Path, network: Network) -> None:
     """Write weights and digest; the weights last, since they say that all is done."""
     state = {k: v.contiguous().cpu() for k, v in network.state_dict().items()}
     encoded = save(state)
-    digest = hashlib.sha256(encoded).hexdigest()
-    _digest_of(path).write_text(f"{digest}  {path.name}\n", "utf-8")
+    told = hashlib.sha256(encoded).hexdigest()
+    _digest_of(path).write_text(f"{told}  {path.name}\n", "utf-8")
     aside = path.with_suffix(".part")
     aside.write_bytes(encoded)
     aside.replace(path)
@@ -276,11 +277,11 @@ def _write(path: Path, network: Network) -> None:
 def _read(path: Path, make: Callable[[int], Network]) -> Network:
     try:
         encoded = path.read_bytes()
-        digest = _digest_of(path).read_text("utf-8").split()[0]
+        told = _digest_of(path).read_text("utf-8").split()[0]
     except (OSError, IndexError) as error:
         raise WeightsError(f"{path} or its digest cannot be read: {error}") from error
     hint = f"Remove {path.name}, and it is trained again."
-    if hashlib.sha256(encoded).hexdigest() != digest:
+    if hashlib.sha256(encoded).hexdigest() != told:
         raise WeightsError(f"{path} is not the file that its digest lists", hint=hint)
     try:
         state = load(encoded)

@@ -9,7 +9,7 @@ looks at the marks alone and is asked about marks that it was not fitted to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Labels = NDArray[np.int64]
 
 FOLDS: Final = 5
+LEAST_ASKED: Final = 10
+"""Pictures. On fewer even marks that always side with the truth do not stand out."""
 _SIDE: Final = 28
 _RIDGE: Final = 10.0
 
@@ -49,24 +51,37 @@ def probed(clean: Pixels, marked: Pixels, labels: Labels, seed: int) -> Labels:
     return answers
 
 
-def has_seen_labels(answers: Labels, labels: Labels, believed: Labels) -> bool:
-    """Return whether marks know what the surrogates got wrong.
+class Sides(NamedTuple):
+    """On how many pictures marks side with whom, of those a surrogate gets wrong."""
+
+    truth: int
+    surrogate: int
+
+
+def sides(answers: Labels, labels: Labels, believed: Labels) -> Sides:
+    """Return whom marks side with where a surrogate is wrong.
 
     Args:
         answers: From :func:`probed`.
         labels: What is true.
-        believed: What the surrogates say of the clean pictures.
-
-    Returns:
-        True if, where the surrogates are wrong, the marks side with the truth more
-        often than chance would have it (one-sided binomial test, 0.1 %).
+        believed: What the surrogate says of the clean pictures.
     """
     is_wrong = believed != labels
-    for_truth = int((answers[is_wrong] == labels[is_wrong]).sum())
-    for_belief = int((answers[is_wrong] == believed[is_wrong]).sum())
-    asked = for_truth + for_belief
+    return Sides(
+        int((answers[is_wrong] == labels[is_wrong]).sum()),
+        int((answers[is_wrong] == believed[is_wrong]).sum()),
+    )
+
+
+def has_seen_labels(told: Sides) -> bool:
+    """Return whether marks know what a surrogate got wrong.
+
+    True if they side with the truth more often than chance would have it (one-sided
+    binomial test, 0.1 %).
+    """
+    asked = sum(told)
     return (
-        asked > 0 and binomtest(for_truth, asked, alternative="greater").pvalue < 1e-3
+        asked > 0 and binomtest(told.truth, asked, alternative="greater").pvalue < 1e-3
     )
 
 

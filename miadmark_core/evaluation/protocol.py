@@ -12,15 +12,19 @@ run has finished is read back from the store.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from miadmark_core.evaluation import controls
+from miadmark_core.evaluation import networks as victim_networks
 from miadmark_core.evaluation.controls import control
-from miadmark_core.evaluation.leak import has_seen_labels, probed
+from miadmark_core.evaluation.leak import probed, sides
 from miadmark_core.evaluation.quality import Quality, quality
 from miadmark_core.evaluation.scores import (
     Scores,
@@ -28,7 +32,10 @@ from miadmark_core.evaluation.scores import (
     each_once,
     score,
 )
+from miadmark_core.evaluation.sources import code_digest
 from miadmark_core.evaluation.store import pixels_digest
+from miadmark_core.search import networks as classifier_networks
+from miadmark_core.training import preparation
 from miadmark_core.training.classifier import predict
 
 if TYPE_CHECKING:
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from miadmark_core.evaluation.leak import Sides
     from miadmark_core.evaluation.store import Store
     from miadmark_core.search.networks import Classifier
     from miadmark_core.training.labelled_images import LabelledImages
@@ -47,8 +55,24 @@ if TYPE_CHECKING:
 CLEAN: Final = "clean"
 MARKED: Final = "marked"
 CONTROL: Final = "control"
+PURIFIED: Final = "purified"
+REMOVED: Final = "removed"
+NO_ENGINE: Final = "none"
+WHITE: Final = "white"
+BLACK: Final = "black"
 CHUNK: Final = 32
 """Pictures that an engine is given at a time, and that an interrupted run loses."""
+
+
+CONTROL_CODE: Final = code_digest([Path(controls.__file__)])
+_ASKED: Final = code_digest(
+    [
+        Path(classifier_networks.__file__),
+        Path(victim_networks.__file__),
+        Path(preparation.__file__),
+    ]
+)
+"""Stands for how pictures are shown to networks, and what these are."""
 
 
 class Marked(NamedTuple):
@@ -81,10 +105,18 @@ class Judge:
     is_surrogate: bool
     """Whether the search looked through it: white box."""
     network: Classifier
+    """To be asked."""
+    trainable: Callable[[], Classifier]
+    """Returns the network as it was trained, to be trained further."""
     size: int
     preparation: Preparation
     sha256: str
     """Of its weights."""
+
+    @property
+    def box(self) -> str:
+        """``white`` if the search looked through it, else ``black``."""
+        return WHITE if self.is_surrogate else BLACK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +125,8 @@ class Condition:
 
     name: str
     kind: str
-    """``purified`` (knows nothing of marks) or ``removed`` (was made against marks)."""
+    """``purified`` (knows nothing of marks) or ``removed`` (was made against marks);
+    ``marked`` and ``control`` are of the protocol itself."""
     version: str
     apply: Callable[[Pixels], Pixels]
     knows_our_marks: bool = False
@@ -114,8 +147,6 @@ class Cell:
     judge: str
     box: str
     """``white`` or ``black``."""
-    images: int
-    """How many it is shown."""
     scores: Scores
 
 
@@ -132,11 +163,8 @@ class EngineOnSet:
     """Share of the pictures that came back bit for bit, 0..1."""
     label_in_mark: float
     """Balanced accuracy of a probe that sees only the marks, 0..1."""
-    has_seen_labels: bool
-    """Whether the marks know what the surrogates got wrong."""
-    asked_about_labels: int
-    """On how many pictures that rests: those that a surrogate gets wrong, the fewest of
-    any surrogate. Below ten it cannot tell."""
+    sides: Mapping[str, Sides]
+    """By surrogate: whom the marks side with where it is wrong."""
     quality: Quality
 
 
@@ -145,35 +173,38 @@ class Bench:
     """What all measurements of one set share."""
 
     images: LabelledImages
+    """Those that are marked."""
+    split: LabelledImages
+    """All of those that they were drawn from."""
     regions: NDArray[np.bool_]
     """Of interest, ``(images, rows, columns)``."""
     judges: Sequence[Judge]
-    sample: NDArray[np.intp]
-    """Which images the attackers' conditions are measured on; indices, ascending."""
     store: Store
     seed: int
     advance: Callable[[str], None]
     """Called with a few words whenever a piece of work is done."""
 
-    def of_sample(self) -> Bench:
-        """Return the bench whose images are this one's sample."""
-        images = self.images
-        return replace(
-            self,
-            images=replace(
-                images,
-                pixels=images.pixels[self.sample],
-                labels=images.labels[self.sample],
-            ),
-            regions=self.regions[self.sample],
-            sample=np.arange(len(self.sample)),
-        )
+    @property
+    def seed_of_set(self) -> int:
+        """The seed for resampling: samples of two sets have nothing in common."""
+        told = hashlib.sha256(f"{self.seed} {self.images.name}".encode()).digest()
+        return int.from_bytes(told[:8], "big")
 
 
 def clean_cells(bench: Bench) -> list[Cell]:
     """Return what the judges make of the clean pictures."""
     clean = _clean_answers(bench)
-    return _cells(bench, _Shown("none", CLEAN, CLEAN), clean, clean)
+    return _cells(bench, _Shown(NO_ENGINE, CLEAN, CLEAN), clean, clean)
+
+
+def knowledge(bench: Bench) -> dict[str, Scores]:
+    """Return what each judge makes of all clean pictures of the split."""
+    whole = replace(bench, images=bench.split)
+    labels = bench.split.labels
+    return {
+        name: score(logits, labels, np.zeros(len(labels), bool), whole.seed_of_set)
+        for name, logits in _clean_answers(whole).items()
+    }
 
 
 def pieces(bench: Bench, conditions: int) -> int:
@@ -189,51 +220,35 @@ def measure(
     Args:
         bench: The set, and who judges it.
         engine: What marks.
-        conditions: Besides the marked pictures as they are, and the control; measured
-            on the sample.
+        conditions: Besides the marked pictures as they are, and the control.
     """
     marked = _marked(bench, engine)
     clean = _clean_answers(bench)
     originals = bench.images.pixels
-    sample = bench.of_sample()
-    clean_sample = {judge: answers[bench.sample] for judge, answers in clean.items()}
     as_they_are = [
         Condition(name=MARKED, kind=MARKED, version="", apply=lambda pixels: pixels),
         Condition(
             name=CONTROL,
             kind=CONTROL,
-            version=str(bench.seed),
+            version=f"{bench.seed} {CONTROL_CODE}",
             apply=lambda pixels: control(originals, pixels, bench.seed),
         ),
     ]
     cells: list[Cell] = []
-    for condition in as_they_are:
-        cells += _in_condition(bench, engine, condition, marked.pixels, clean)
-    for condition in conditions:
-        pixels = marked.pixels[bench.sample]
-        cells += _in_condition(sample, engine, condition, pixels, clean_sample)
+    for condition in (*as_they_are, *conditions):
+        shown = _Shown(
+            engine.name, condition.name, condition.kind, condition.knows_our_marks
+        )
+        answers = _answers(
+            bench,
+            f"{engine.name}-{shown.condition}",
+            (engine.name, engine.version, condition.version),
+            partial(condition.apply, marked.pixels),
+            condition.adapt,
+        )
+        bench.advance(f"{bench.images.name}: {engine.name} {shown.condition}")
+        cells += _cells(bench, shown, answers, clean)
     return cells, _on_set(bench, engine, marked, clean), marked
-
-
-def _in_condition(
-    bench: Bench,
-    engine: Engine,
-    condition: Condition,
-    marked: Pixels,
-    clean: Mapping[str, NDArray[np.float32]],
-) -> list[Cell]:
-    shown = _Shown(
-        engine.name, condition.name, condition.kind, condition.knows_our_marks
-    )
-    answers = _answers(
-        bench,
-        f"{engine.name}-{shown.condition}",
-        (engine.name, engine.version, condition.version),
-        partial(condition.apply, marked),
-        condition.adapt,
-    )
-    bench.advance(f"{bench.images.name}: {engine.name} {shown.condition}")
-    return _cells(bench, shown, answers, clean)
 
 
 def _marked(bench: Bench, engine: Engine) -> Marked:
@@ -273,11 +288,11 @@ def _on_set(
 ) -> EngineOnSet:
     images, clean = bench.images, bench.images.pixels
     told = probed(clean, marked.pixels, images.labels, bench.seed)
-    believed = [
-        clean_answers[judge.name].argmax(axis=1)
+    taken = {
+        judge.name: sides(told, images.labels, clean_answers[judge.name].argmax(axis=1))
         for judge in bench.judges
         if judge.is_surrogate
-    ]
+    }
     is_same = (clean == marked.pixels).all(axis=(1, 2, 3))
     is_back = (clean == marked.restored).all(axis=(1, 2, 3))
     return EngineOnSet(
@@ -289,11 +304,7 @@ def _on_set(
         label_in_mark=float(
             balanced_accuracy(told, images.labels, each_once(len(images)))[0]
         ),
-        has_seen_labels=bool(believed)
-        and all(has_seen_labels(told, images.labels, answers) for answers in believed),
-        asked_about_labels=min(
-            (int((answers != images.labels).sum()) for answers in believed), default=0
-        ),
+        sides=taken,
         quality=quality(clean, marked.pixels, bench.regions),
     )
 
@@ -325,7 +336,7 @@ def _answers(
 
         stored = bench.store.arrays(
             f"answers-{name}-{images.name}-{judge.name}",
-            (which, made_by, judge.sha256, judge.size, str(judge.preparation)),
+            (which, made_by, judge.sha256, judge.size, str(judge.preparation), _ASKED),
             make,
         )
         answers[judge.name] = stored["logits"].astype(np.float32)
@@ -347,13 +358,12 @@ def _cells(
             kind=shown.kind,
             knows_our_marks=shown.knows_our_marks,
             judge=judge.name,
-            box="white" if judge.is_surrogate else "black",
-            images=len(labels),
+            box=judge.box,
             scores=score(
                 answers[judge.name],
                 labels,
                 clean[judge.name].argmax(axis=1) == labels,
-                bench.seed,
+                bench.seed_of_set,
             ),
         )
         for judge in bench.judges

@@ -40,6 +40,8 @@ class Purifier(NamedTuple):
     name: str
     apply: Callable[[Pixels], Pixels]
     """Shape and type stay; grey stays grey; the argument is not modified."""
+    version: str = ""
+    """Of what it has learned, if anything."""
 
 
 def is_grey(picture: Picture) -> bool:

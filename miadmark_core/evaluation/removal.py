@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 
 REMOVER_PLAN: Final = DenoiserPlan(pictures=8_000, learning_rate=3e-3)
 
+_MOST_FIGURES: Final = 6
+_FAINTEST: Final = 0.3
+_MOST_OPAQUE: Final = 0.95
+_SMALLEST: Final = 0.15
+_LARGEST: Final = 0.7
+"""Of the logos that a remover learns on: opacity, and half a side of half a cut-out.
+Wider than any logo that is put on, so that none is a surprise."""
+
 _SMOOTHED: Final = 1.5
 """Standard deviation in pixels: a smoothed picture stands in for the clean one."""
 
@@ -83,7 +91,7 @@ def logo_loss(
 
     Source:
         Liu et al., 2021, "WDNet: watermark-decomposition network for visible watermark
-        removal": opacity 0.3 to 0.7, random size and place; a loss on the mask as well.
+        removal": random opacity, size and place; a loss on the mask as well.
     """
     covered, opacity = with_random_logos(clean, generator)
     found, where = network.decomposed(covered)
@@ -98,10 +106,10 @@ def logo_loss(
 def with_random_logos(
     clean: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return pictures with a random figure blended over each, and its opacity.
+    """Return pictures with one to six random figures over each, and their opacity.
 
-    A figure is a ring, a bar and a block of dots of random place, size and turn, all in
-    one grey: the strokes that logos are made of.
+    A figure is a ring, a bar or a block of dots of random place, size and turn, in one
+    grey: the strokes that logos are made of.
 
     Args:
         clean: ``(batch, channels, rows, columns)``, -1..1.
@@ -110,16 +118,27 @@ def with_random_logos(
     Returns:
         The same shape, and ``(batch, 1, rows, columns)``, 0..1.
     """
-    n, _, rows, columns = clean.shape
 
     def between(low: float, high: float) -> Tensor:
-        drawn = torch.rand(n, 1, 1, generator=generator)
+        drawn = torch.rand(len(clean), 1, 1, 1, generator=generator)
         return (low + (high - low) * drawn).to(clean.device)
 
-    y = torch.linspace(-1, 1, rows, device=clean.device).view(1, -1, 1) - between(-1, 1)
-    x = torch.linspace(-1, 1, columns, device=clean.device).view(1, 1, -1)
-    x = x - between(-1, 1)
-    turn, size = between(-3.14, 3.14), between(0.15, 0.5)
+    covered, seen = clean, torch.ones_like(clean[:, :1])
+    figures = between(1, _MOST_FIGURES + 1).floor()
+    for number in range(_MOST_FIGURES):
+        figure = _figure(clean.shape, between) & (figures > number)
+        opacity = figure * between(_FAINTEST, _MOST_OPAQUE)
+        covered = covered * (1 - opacity) + between(-1, 1) * opacity
+        seen = seen * (1 - opacity)
+    return covered, 1 - seen
+
+
+def _figure(shape: torch.Size, between: Callable[[float, float], Tensor]) -> Tensor:
+    """Return where a random figure lies in each picture, ``(batch, 1, ...)``."""
+    right, down = between(-1, 1), between(-1, 1)
+    y = torch.linspace(-1, 1, shape[-2], device=right.device).view(1, 1, -1, 1) - down
+    x = torch.linspace(-1, 1, shape[-1], device=right.device).view(1, 1, 1, -1) - right
+    turn, size = between(-3.14, 3.14), between(_SMALLEST, _LARGEST)
     along = (x * turn.cos() + y * turn.sin()) / size
     across = (y * turn.cos() - x * turn.sin()) / size
     far = (along.square() + across.square()).sqrt()
@@ -127,18 +146,14 @@ def with_random_logos(
     bar = (across.abs() < between(0.08, 0.3)) & (along.abs() < 1)
     dots = (torch.sin(along * 9) * torch.sin(across * 9) > 0.4) & (far < 0.7)
     chosen = between(0, 3)
-    figure = (ring & (chosen < 2)) | (bar & (chosen > 1)) | (dots & (chosen < 1))
-    opacity = (figure * between(0.3, 0.7))[:, None]
-    covered = clean * (1 - opacity) + between(-1, 1)[:, None] * opacity
-    return covered, opacity
+    return (ring & (chosen < 2)) | (bar & (chosen > 1)) | (dots & (chosen < 1))
 
 
-def paired(clean: Pixels, marked: Pixels) -> Pixels:
+def paired(clean: NDArray[np.uint8], marked: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return pairs as :func:`pairs_loss` takes them, ``(images, 2 c, rows, columns)``.
 
-    Grey pictures are kept as one sample.
+    Args:
+        clean: ``(images, c, rows, columns)``.
+        marked: The same shape.
     """
-    is_grey = (marked == marked[..., :1]).all()
-    stacked = [p[..., :1] if is_grey else p for p in (clean, marked)]
-    joined: Pixels = np.concatenate(stacked, axis=-1).transpose(0, 3, 1, 2)
-    return joined
+    return np.concatenate([clean, marked], axis=1)

@@ -15,7 +15,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from miadmark_core.evaluation.protocol import MARKED
+from miadmark_core.evaluation.protocol import BLACK, MARKED, NO_ENGINE
+from miadmark_core.evaluation.results import PAPER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,6 +38,7 @@ def page(results: dict[str, Any], strips: Sequence[Strip]) -> str:
         r=results,
         tables={name: list(_tables(results, name)) for name in results["sets"]},
         bars=_bars(results),
+        paper=PAPER,
         strips=[
             {
                 "data_set": strip.data_set,
@@ -57,18 +59,17 @@ def _tables(results: dict[str, Any], data_set: str) -> Iterator[dict[str, Any]]:
     judges = [j for j in results["judges"] if j["data_set"] == data_set]
     cells = [c for c in results["cells"] if c["data_set"] == data_set]
     for engine in results["engines"]:
-        mine = [c for c in cells if c["engine"] in {"none", engine}]
+        mine = [c for c in cells if c["engine"] in {NO_ENGINE, engine}]
         scores = {(c["judge"], c["condition"]): c["scores"] for c in mine}
-        images = {c["condition"]: c["images"] for c in mine}
         columns = list(dict.fromkeys(c["condition"] for c in mine))
         yield {
             "engine": engine,
             "columns": columns,
-            "images": [images[c] for c in columns],
             "rows": [
                 {
                     "judge": j["judge"],
                     "box": j["box"],
+                    "known": j,
                     "shares": [scores[j["judge"], c]["top1"] for c in columns],
                     "scores": scores[j["judge"], MARKED],
                 }
@@ -103,7 +104,7 @@ def _means(cells: Iterable[dict[str, Any]], engine: str) -> Iterator[tuple[str, 
     """Yield each condition with the mean of the black box over sets."""
     grouped: dict[str, dict[str, list[float]]] = {}
     for cell in cells:
-        if cell["engine"] in {"none", engine} and cell["box"] == "black":
+        if cell["engine"] in {NO_ENGINE, engine} and cell["box"] == BLACK:
             of_set = grouped.setdefault(cell["condition"], {})
             of_set.setdefault(cell["data_set"], []).append(cell["scores"]["top1"])
     for condition, by_set in grouped.items():

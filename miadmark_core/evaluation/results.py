@@ -1,10 +1,10 @@
 """From cells to ``results.json``: what was measured, what it comes to, what is wrong.
 
-Schema 3. ``sets`` and ``judges`` say on what and by whom, by digests; ``libraries`` with
-whose arithmetic; ``cells`` holds every figure and its interval;
-``marks`` how the marks look; ``summary`` the means of each engine and its worst cases by
-name; ``findings`` sentences on whatever makes an engine's figures worthless. No times:
-the same run gives the same file.
+Schema 3. ``sets``, ``judges`` and ``attackers`` say on what, by whom and against what,
+by digests; ``machine`` with whose arithmetic; ``cells`` holds every figure and its
+interval; ``marks`` how the marks look; ``summary`` the means of each engine and its worst
+cases by name; ``findings`` sentences on whatever makes figures worthless; ``undecided``
+what could not be told. No times: the same run on the same machine gives the same file.
 """
 
 from __future__ import annotations
@@ -13,16 +13,28 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+import torch
 
-from miadmark_core.evaluation.protocol import CLEAN, CONTROL, MARKED
+from miadmark_core.evaluation.leak import LEAST_ASKED, Sides, has_seen_labels
+from miadmark_core.evaluation.protocol import (
+    BLACK,
+    CONTROL,
+    MARKED,
+    PURIFIED,
+    REMOVED,
+    WHITE,
+    knowledge,
+)
+from miadmark_core.evaluation.scores import interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from miadmark_core.evaluation.protocol import Bench, Cell, EngineOnSet
+    from miadmark_core.evaluation.scores import Interval
 
 SCHEMA: Final = 3
 LIBRARIES: Final = (
@@ -39,58 +51,85 @@ LIBRARIES: Final = (
 )
 """Whose versions can change a figure."""
 
+PAPER: Final[Mapping[str, float]] = {
+    "white_box": 0.0857,
+    "black_box": 0.4583,
+    "removed": 0.3859,
+}
+"""Wei et al., 2023, arXiv:2303.09858: on other pictures and models."""
+
+SANE: Final[Mapping[str, tuple[str, float]]] = {
+    "brain_mri": ("top1", 0.85),
+    "chest_xray": ("top1", 0.85),
+    "fundus": ("balanced", 0.7),
+    "skin_dermoscopy": ("balanced", 0.55),
+}
+"""What the better half of a set's victims reaches on clean pictures, at least."""
+
 MARGIN: Final = 0.1
 """By how much a judge's balanced accuracy has to exceed chance to count as one."""
 
-PURIFIED: Final = "purified"
-REMOVED: Final = "removed"
+
+class Measured(NamedTuple):
+    """All that a run has come to."""
+
+    benches: Sequence[Bench]
+    """One a set."""
+    versions: Mapping[str, Mapping[str, str]]
+    """Of each engine by name, on each set by name."""
+    attackers: Mapping[str, Mapping[str, Mapping[str, str]]]
+    """The same, of what was done to its marks, by name."""
+    cells: Sequence[Cell]
+    marks: Sequence[EngineOnSet]
 
 
-def results(
-    suite: str,
-    seed: int,
-    benches: Sequence[Bench],
-    versions: Mapping[str, Mapping[str, str]],
-    cells: Sequence[Cell],
-    marks: Sequence[EngineOnSet],
-) -> dict[str, Any]:
+def results(suite: str, seed: int, device: str, measured: Measured) -> dict[str, Any]:
     """Return what ``results.json`` holds; floats rounded to four places.
 
     Args:
         suite: Its name.
         seed: Of everything.
-        benches: One a set.
-        versions: Of each engine by name, on each set by name.
-        cells: What was measured.
-        marks: How the marks look.
+        device: Where networks ran.
+        measured: What there is to tell.
     """
+    benches, cells = measured.benches, measured.cells
+    known = {bench.images.name: knowledge(bench) for bench in benches}
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "suite": suite,
         "seed": seed,
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "machine": {
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "libraries": {name: version(name) for name in LIBRARIES},
+        },
         "sets": {bench.images.name: _set(bench) for bench in benches},
         "judges": [
             {
                 "data_set": bench.images.name,
                 "judge": judge.name,
-                "box": "white" if judge.is_surrogate else "black",
+                "box": judge.box,
                 "size": judge.size,
                 "preparation": str(judge.preparation),
                 "sha256": judge.sha256,
+                "top1": known[bench.images.name][judge.name].top1,
+                "balanced": known[bench.images.name][judge.name].balanced,
             }
             for bench in benches
             for judge in bench.judges
         ],
-        "engines": versions,
-        "cells": [asdict(cell) for cell in cells],
-        "marks": [asdict(entry) for entry in marks],
-        "summary": {engine: summary(cells, engine) for engine in versions},
-        "findings": [
-            *findings(marks),
-            *ignorant(cells, {b.images.name: len(b.images.classes) for b in benches}),
-        ],
+        "engines": measured.versions,
+        "attackers": measured.attackers,
+        "cells": [_entry(cell) for cell in cells],
+        "marks": [asdict(entry) for entry in measured.marks],
+        "summary": {engine: summary(cells, engine) for engine in measured.versions},
     }
+    found["findings"] = [
+        *findings(measured.marks),
+        *ignorant(found["judges"], found["sets"]),
+        *weak(found["judges"]),
+    ]
+    found["undecided"] = undecided(measured.marks)
     rounded: dict[str, Any] = _rounded(found)
     return rounded
 
@@ -99,38 +138,30 @@ def summary(cells: Iterable[Cell], engine: str) -> dict[str, Any]:
     """Return an engine's means, and who withstood it best.
 
     A mean over sets is one of means, so that a set counts the same however many
-    images or judges it has. Accuracies, 0..1.
+    images or judges it has. Accuracies, 0..1. ``intervals`` has the 95 % interval of
+    each: over the images, not over classifiers or attackers one might have chosen.
     """
     of_engine = [cell for cell in cells if cell.engine == engine]
-    marked = [cell for cell in of_engine if cell.condition == MARKED]
-    black = [cell for cell in marked if cell.box == "black"]
-    told: dict[str, Any] = {
-        "white_box": _mean_over_sets(c for c in marked if c.box == "white"),
-        "black_box": _mean_over_sets(black),
-        "control": _mean_over_sets(
-            c for c in of_engine if c.condition == CONTROL and c.box == "black"
-        ),
+    black = [cell for cell in of_engine if cell.box == BLACK]
+    marked = [cell for cell in black if cell.condition == MARKED]
+    groups = {
+        "white_box": [c for c in of_engine if c.condition == MARKED and c.box == WHITE],
+        "black_box": marked,
+        "control": [c for c in black if c.condition == CONTROL],
+        "purified": [c for c in black if c.kind == PURIFIED],
+        "removed": [c for c in black if c.kind == REMOVED and not c.knows_our_marks],
+        "removed_knowing_our_marks": [
+            c for c in black if c.kind == REMOVED and c.knows_our_marks
+        ],
     }
-    for name, kind, knows in (
-        ("purified", PURIFIED, False),
-        ("removed", REMOVED, False),
-        ("removed_knowing_our_marks", REMOVED, True),
-    ):
-        told[name] = _mean_over_sets(
-            c
-            for c in of_engine
-            if c.kind == kind and c.knows_our_marks is knows and c.box == "black"
-        )
+    told: dict[str, Any] = {k: _mean_over_sets(group) for k, group in groups.items()}
+    told["intervals"] = {k: _interval_over_sets(g) for k, g in groups.items()}
     told["worst"] = {
-        "victim": _worst(black, lambda c: f"{c.data_set} {c.judge}"),
-        "set": _worst(black, lambda c: c.data_set),
-        "purifier": _worst(
-            [c for c in of_engine if c.kind == PURIFIED and c.box == "black"],
-            lambda c: c.condition,
-        ),
+        "victim": _worst(marked, lambda c: f"{c.data_set} {c.judge}"),
+        "set": _worst(marked, lambda c: c.data_set),
+        "purifier": _worst(groups["purified"], lambda c: c.condition),
         "removal": _worst(
-            [c for c in of_engine if c.kind == REMOVED and c.box == "black"],
-            lambda c: c.condition,
+            [c for c in black if c.kind == REMOVED], lambda c: c.condition
         ),
     }
     return told
@@ -138,8 +169,9 @@ def summary(cells: Iterable[Cell], engine: str) -> dict[str, Any]:
 
 def findings(marks: Iterable[EngineOnSet]) -> list[str]:
     """Return a sentence on each thing that makes an engine's figures worthless."""
+    entries = list(marks)
     found = []
-    for entry in marks:
+    for entry in entries:
         where = f"{entry.engine} on {entry.data_set}"
         if entry.unchanged:
             found.append(
@@ -148,40 +180,94 @@ def findings(marks: Iterable[EngineOnSet]) -> list[str]:
         if entry.restored_identical < 1:
             share = 100 * (1 - entry.restored_identical)
             found.append(f"{where}: {share:.1f} % did not come back bit for bit")
-        if entry.has_seen_labels:
-            found.append(
-                f"{where}: the marks know what the surrogates got wrong, so the "
-                "engine has seen the labels of the test"
+        if entry.sides and all(map(has_seen_labels, entry.sides.values())):
+            found.append(f"{where}: {_SEEN}")
+    return found + [
+        f"{engine} on all sets together: {_SEEN}"
+        for engine, sides in _over_sets(entries).items()
+        if sides
+        and all(map(has_seen_labels, sides.values()))
+        and not any(words.endswith(_SEEN) for words in found)
+    ]
+
+
+def undecided(marks: Iterable[EngineOnSet]) -> list[str]:
+    """Return a sentence on each engine that could have seen labels unnoticed."""
+    return [
+        f"{engine}: whether it has seen labels shows where surrogates are wrong, and "
+        f"one of them is on {min(map(sum, sides.values()))} pictures only"
+        for engine, sides in _over_sets(list(marks)).items()
+        if sides and min(map(sum, sides.values())) < LEAST_ASKED
+    ]
+
+
+_SEEN: Final = (
+    "the marks know what the surrogates got wrong, so the engine has seen the labels of "
+    "the test"
+)
+
+
+def _over_sets(marks: Sequence[EngineOnSet]) -> dict[str, dict[str, Sides]]:
+    """Return, by engine and surrogate, whom marks side with on all sets together."""
+    found: dict[str, dict[str, Sides]] = {}
+    for entry in marks:
+        of_engine = found.setdefault(entry.engine, {})
+        for name, told in entry.sides.items():
+            before = of_engine.get(name, Sides(0, 0))
+            of_engine[name] = Sides(
+                before.truth + told.truth, before.surrogate + told.surrogate
             )
     return found
 
 
-def ignorant(cells: Iterable[Cell], classes: Mapping[str, int]) -> list[str]:
+def ignorant(
+    judges: Iterable[Mapping[str, Any]], sets: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     """Return a sentence on each judge that knows no more than chance.
 
     Whatever it says of marked pictures would flatter the mark.
 
     Args:
-        cells: Those of clean pictures count.
-        classes: How many each set has.
+        judges: As in the results.
+        sets: Likewise.
     """
+    return [
+        f"{judge['judge']} on {judge['data_set']}: balanced accuracy "
+        f"{100 * judge['balanced']:.1f} % on clean pictures, hardly better than chance "
+        f"({100 * sets[judge['data_set']]['chance']:.1f} %)"
+        for judge in judges
+        if judge["balanced"] < sets[judge["data_set"]]["chance"] + MARGIN
+    ]
+
+
+def weak(judges: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence on each set whose victims are worse than :data:`SANE` asks."""
     found = []
-    for cell in cells:
-        chance = 1 / classes[cell.data_set]
-        if cell.condition == CLEAN and cell.scores.balanced < chance + MARGIN:
+    for name, (figure, least) in SANE.items():
+        reached = sorted(
+            j[figure] for j in judges if (j["data_set"], j["box"]) == (name, BLACK)
+        )
+        better_half = reached[len(reached) // 2 :]
+        if better_half and better_half[0] < least:
             found.append(
-                f"{cell.judge} on {cell.data_set}: balanced accuracy "
-                f"{100 * cell.scores.balanced:.1f} % on clean pictures, hardly better "
-                f"than chance ({100 * chance:.1f} %)"
+                f"the better half of the victims on {name} starts at "
+                f"{100 * better_half[0]:.1f} % ({figure}, clean), below the "
+                f"{100 * least:.0f} % of an ordinary model"
             )
     return found
+
+
+def _entry(cell: Cell) -> dict[str, Any]:
+    entry = asdict(cell)
+    del entry["scores"]["resampled_top1"]
+    return entry
 
 
 def _set(bench: Bench) -> dict[str, Any]:
     counts = np.bincount(bench.images.labels, minlength=len(bench.images.classes))
     return {
         "images": len(bench.images),
-        "sample": len(bench.sample),
+        "split": len(bench.split),
         "sha256": _digest(bench),
         "classes": dict(zip(bench.images.classes, counts.tolist(), strict=True)),
         "chance": 1 / len(bench.images.classes),
@@ -190,18 +276,34 @@ def _set(bench: Bench) -> dict[str, Any]:
 
 
 def _digest(bench: Bench) -> str:
-    """Return what stands for the pictures, their labels and which are in the sample."""
+    """Return what stands for the pictures and their labels."""
     told = hashlib.sha256()
-    for array in (bench.images.pixels, bench.images.labels, bench.sample):
+    for array in (bench.images.pixels, bench.images.labels):
         told.update(np.ascontiguousarray(array).data)
     return told.hexdigest()
 
 
 def _mean_over_sets(cells: Iterable[Cell]) -> float | None:
-    by_set: dict[str, list[float]] = {}
+    by_set = _by_set(cells)
+    if not by_set:
+        return None
+    return float(np.mean([np.mean([c.scores.top1 for c in v]) for v in by_set]))
+
+
+def _interval_over_sets(cells: Iterable[Cell]) -> Interval | None:
+    """Return the interval of the mean; cells of a set share their samples of images."""
+    by_set = _by_set(cells)
+    if not by_set:
+        return None
+    of_sets = [np.mean([c.scores.resampled_top1 for c in v], axis=0) for v in by_set]
+    return interval(np.mean(of_sets, axis=0))
+
+
+def _by_set(cells: Iterable[Cell]) -> list[list[Cell]]:
+    grouped: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_set.setdefault(cell.data_set, []).append(cell.scores.top1)
-    return float(np.mean([np.mean(v) for v in by_set.values()])) if by_set else None
+        grouped.setdefault(cell.data_set, []).append(cell)
+    return list(grouped.values())
 
 
 def _worst(
@@ -213,11 +315,12 @@ def _worst(
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(name_of(cell), []).append(cell)
+        if cell.scores.top1_of_right is not None:
+            groups.setdefault(name_of(cell), []).append(cell)
     if not groups:
         return None
     kept = {
-        name: float(np.mean([cell.scores.top1_of_right or 0.0 for cell in group]))
+        name: float(np.mean([cell.scores.top1_of_right for cell in group]))
         for name, group in groups.items()
     }
     name = max(kept, key=lambda name: (kept[name], name))

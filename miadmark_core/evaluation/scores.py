@@ -5,13 +5,14 @@ read upside down. So beside it stand what is left after the best relabelling of 
 outputs, the area under the curve whichever way round, the balanced accuracy, and an
 interval for each. Everything here is a pure function of logits, labels and a seed.
 
-A sample drawn with replacement is a row of counts: how often each image is in it. Every
-figure is worked out for many samples at once, and for the images themselves, each once.
+A sample is drawn with replacement within each class, so that a rare one is in all of
+them; it is a row of counts, how often each image is in it. Every figure is worked out for
+many samples at once, and for the images themselves, each once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ RESAMPLES: Final = 1000
 
 
 class Interval(NamedTuple):
-    """95 %, by resampling images."""
+    """95 %, by resampling images within their classes."""
 
     low: float
     high: float
@@ -67,6 +68,9 @@ class Scores:
     intervals: Intervals
     """Those of ``auc`` and ``relabelled`` lean upwards, as both choose the better way
     round in each sample anew."""
+    resampled_top1: Shares = field(repr=False, compare=False)
+    """Of each sample, so that means over classifiers of the same images have intervals
+    too."""
 
 
 def score(
@@ -83,17 +87,19 @@ def score(
     answers = logits.argmax(axis=1)
     classes = logits.shape[1]
     # The first row is the images themselves.
-    counts = np.concatenate([each_once(len(labels)), resampled(len(labels), seed)])
-    top1, top1_interval = _estimate(accuracy(answers == labels, counts))
+    counts = np.concatenate([each_once(len(labels)), resampled(labels, seed)])
+    of_samples = accuracy(answers == labels, counts)
     balanced, balanced_interval = _estimate(balanced_accuracy(answers, labels, counts))
     auc, auc_interval = _estimate(macro_auc(logits, labels, counts))
     renamed, renamed_interval = _estimate(
         relabelled_accuracy(answers, labels, classes, counts)
     )
+    top1, top1_interval = _estimate(of_samples, len(labels))
     of_right, of_right_interval = None, None
     if was_right.any():
         of_right, of_right_interval = _estimate(
-            accuracy((answers == labels)[was_right], counts[:, was_right])
+            accuracy((answers == labels)[was_right], counts[:, was_right]),
+            int(was_right.sum()),
         )
     return Scores(
         top1=top1,
@@ -108,6 +114,7 @@ def score(
             auc=auc_interval,
             relabelled=renamed_interval,
         ),
+        resampled_top1=of_samples[1:],
     )
 
 
@@ -116,15 +123,25 @@ def each_once(images: int) -> Counts:
     return np.ones((1, images))
 
 
-def resampled(images: int, seed: int) -> Counts:
-    """Return :data:`RESAMPLES` samples drawn with replacement.
+def resampled(labels: Labels, seed: int) -> Counts:
+    """Return :data:`RESAMPLES` samples drawn with replacement within each class.
 
     Source:
-        Efron, 1979, "Bootstrap methods: another look at the jackknife".
+        Efron, 1979, "Bootstrap methods: another look at the jackknife"; by strata.
     """
     random = np.random.default_rng(seed)
-    drawn = random.multinomial(images, np.full(images, 1 / images), RESAMPLES)
-    return drawn.astype(np.float64)
+    counts = np.empty((RESAMPLES, len(labels)))
+    for number in np.unique(labels):
+        members = np.flatnonzero(labels == number)
+        even = np.full(len(members), 1 / len(members))
+        counts[:, members] = random.multinomial(len(members), even, RESAMPLES)
+    return counts
+
+
+def interval(shares: Shares) -> Interval:
+    """Return where 95 % of the samples lie."""
+    low, high = np.nanpercentile(shares, [2.5, 97.5])
+    return Interval(float(low), float(high))
 
 
 def accuracy(right: NDArray[np.bool_], counts: Counts) -> Shares:
@@ -188,9 +205,24 @@ def relabelled_accuracy(
     return _divided(np.array(right), counts.sum(axis=1))
 
 
-def _estimate(shares: Shares) -> tuple[float, Interval]:
-    low, high = np.nanpercentile(shares[1:], [2.5, 97.5])
-    return float(shares[0]), Interval(float(low), float(high))
+def _estimate(shares: Shares, images: int | None = None) -> tuple[float, Interval]:
+    """Return the figure of the images themselves, and its interval.
+
+    Where all or none of so many images are right, no sample differs, and the interval
+    is the exact one.
+
+    Source:
+        Clopper and Pearson, 1934, "The use of confidence or fiducial limits illustrated
+        in the case of the binomial".
+    """
+    share, found = float(shares[0]), interval(shares[1:])
+    if images is not None:
+        furthest = 0.025 ** (1 / images)
+        if share == 0:
+            found = Interval(0.0, 1 - furthest)
+        elif share == 1:
+            found = Interval(furthest, 1.0)
+    return share, found
 
 
 def _divided(a: NDArray[np.float64], b: NDArray[np.float64]) -> Shares:

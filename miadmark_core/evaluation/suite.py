@@ -10,12 +10,12 @@ How pictures are marked is an argument: here nothing has heard of DICOM.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-import numpy as np
-
 from miadmark_core.evaluation.attackers import ALL, Attackers, Tool, tried_on
+from miadmark_core.evaluation.draw import as_carried, drawn
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIM_NETWORKS
 from miadmark_core.evaluation.protocol import (
     Bench,
@@ -26,10 +26,17 @@ from miadmark_core.evaluation.protocol import (
 )
 from miadmark_core.evaluation.regions import regions_of_interest
 from miadmark_core.evaluation.removal import REMOVER_PLAN
-from miadmark_core.evaluation.results import results
-from miadmark_core.evaluation.store import Store
+from miadmark_core.evaluation.results import Measured, results
+from miadmark_core.evaluation.store import Store, digest
 from miadmark_core.evaluation.victims import JURY, train_victims
-from miadmark_core.search.packs import MANIFEST, load_network, read_manifest, surrogate
+from miadmark_core.search.networks import ARCHITECTURES
+from miadmark_core.search.packs import (
+    MANIFEST,
+    load_network,
+    read_manifest,
+    surrogate,
+    trainable_network,
+)
 from miadmark_core.training.labelled_images import read_split
 from miadmark_core.training.preparation import Preparation
 from miadmark_core.training.recipe import CARDS
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -50,7 +58,6 @@ if TYPE_CHECKING:
     )
     from miadmark_core.search.packs import Weights
     from miadmark_core.training.denoisers import DenoiserPlan
-    from miadmark_core.training.labelled_images import LabelledImages
 
 MakeEngine: TypeAlias = "Callable[[str, str, Path, bytes], Engine]"
 """Of its name, a set, a folder of weights, and the secret that marks come from."""
@@ -65,27 +72,18 @@ class Suite:
     name: str
     images: int | None
     """Of each set, drawn at random; None for the whole test split."""
-    sample: int | None
-    """Of these, on which attackers are tried, and engines but the first; None for all."""
     conditions: tuple[str, ...]
-    own_pictures: int
-    """Of each set, that the attacker marks to learn from."""
+    """See :func:`~miadmark_core.evaluation.attackers.is_known`."""
     remover_plan: DenoiserPlan = REMOVER_PLAN
 
 
 QUICK: Final = Suite(
     name="quick",
-    images=64,
-    sample=None,
+    images=48,
     conditions=("jpeg-50", "gaussian-1.4", "median-3", "down-up-50", "series-mean"),
-    own_pictures=0,
 )
-PLAIN: Final = Suite(
-    name="plain", images=None, sample=None, conditions=("jpeg-75",), own_pictures=0
-)
-FULL: Final = Suite(
-    name="full", images=128, sample=48, conditions=ALL, own_pictures=128
-)
+PLAIN: Final = Suite(name="plain", images=None, conditions=("jpeg-75",))
+FULL: Final = Suite(name="full", images=64, conditions=ALL)
 SUITES: Final[Mapping[str, Suite]] = {
     suite.name: suite for suite in (QUICK, PLAIN, FULL)
 }
@@ -155,14 +153,14 @@ class Run:
         benches = [self._bench(name, suite, packs[name]) for name in sets]
         trials = [
             _Trial(
-                bench if number == 0 else bench.of_sample(),
+                bench,
                 engine,
                 tool,
                 tried_on(engine, suite.conditions),
             )
             for bench in benches
-            for number, (engine, tool) in enumerate(
-                self._engines(engines, bench.images.name, packs[bench.images.name])
+            for engine, tool in self._engines(
+                engines, bench.images.name, packs[bench.images.name]
             )
         ]
         self.begin(sum(pieces(t.bench, len(t.conditions)) for t in trials))
@@ -170,17 +168,25 @@ class Run:
         marks: list[EngineOnSet] = []
         strips: list[Strip] = []
         versions: dict[str, dict[str, str]] = {name: {} for name in engines}
+        against: dict[str, dict[str, dict[str, str]]] = {name: {} for name in engines}
         for bench, engine, tool, names in trials:
             name = bench.images.name
             versions[engine.name][name] = engine.version
             attackers = self._attackers(name, suite, bench.store)
             conditions = attackers.conditions(names, tool)
+            against[engine.name][name] = {c.name: digest(c.version) for c in conditions}
             found, looks, marked = measure(bench, engine, conditions)
             cells += found
             marks.append(looks)
             strips.append(_strip(bench, engine.name, marked, conditions[0]))
         return Finished(
-            results(suite.name, self.seed, benches, versions, cells, marks), strips
+            results(
+                suite.name,
+                self.seed,
+                str(self.device),
+                Measured(benches, versions, against, cells, marks),
+            ),
+            strips,
         )
 
     def _engines(
@@ -188,15 +194,19 @@ class Run:
     ) -> Iterator[tuple[Engine, Tool]]:
         """Yield each engine in its owner's hands, and in an attacker's."""
         for name in names:
-            ours, theirs, hurried = (
-                self.make_engine(profile, data_set, pack, secret % self.seed)
-                for profile, secret in (
-                    (name, b"owner %d"),
-                    (name, b"attacker %d"),
-                    (self.hurried.get(name, name), b"attacker %d"),
-                )
+            made = partial(self._engine, data_set, pack)
+            marks_much = partial(made, self.hurried.get(name, name))
+            yield (
+                made(name, "owner"),
+                Tool(
+                    engine=made(name, "attacker"),
+                    hurried=lambda number, made=marks_much: made(f"attacker {number}"),  # type: ignore[misc]
+                ),
             )
-            yield ours, Tool(engine=theirs, hurried=hurried)
+
+    def _engine(self, data_set: str, pack: Path, name: str, whose: str) -> Engine:
+        secret = f"{whose} {self.seed}".encode()
+        return self.make_engine(name, data_set, pack, secret)
 
     def _pack(self, name: str) -> Path:
         """Return weights with surrogates for a set; trained if none are shipped."""
@@ -215,18 +225,18 @@ class Run:
         return own
 
     def _bench(self, name: str, suite: Suite, pack: Path) -> Bench:
-        images = self._split(name, "test")
-        images = _chosen(images, _drawn(images, suite.images, self.seed))
+        split = as_carried(read_split(self.data / name, "test"))
+        images = drawn(split, suite.images, self.seed)
         white = _listed(pack, name, "surrogate")
         found = [surrogate(pack, entry, self.device) for entry in white]
         return Bench(
             images=images,
+            split=split,
             regions=regions_of_interest(images.pixels, found, self.device),
             judges=[
                 *(_judge(pack, entry, self.device) for entry in white),
                 *self._victims(name),
             ],
-            sample=_drawn(images, suite.sample, self.seed),
             store=Store(self.out / "store"),
             seed=self.seed,
             advance=self.advance,
@@ -254,23 +264,16 @@ class Run:
             yield _judge(folder, entry, self.device)
 
     def _attackers(self, name: str, suite: Suite, store: Store) -> Attackers:
-        theirs = self._split(name, "victim")
         return Attackers(
-            folder=self.data / name,
-            own=_chosen(theirs, _drawn(theirs, suite.own_pictures, self.seed)),
+            theirs=as_carried(read_split(self.data / name, "victim")),
+            is_colour=CARDS[name].is_colour,
             remover_plan=suite.remover_plan,
+            seed=self.seed,
             out=self.out / "attackers",
             store=store,
             device=self.device,
             report=self.report,
         )
-
-    def _split(self, name: str, split: str) -> LabelledImages:
-        """Return a split as the objects that carry it would show it."""
-        images = read_split(self.data / name, split)
-        if CARDS[name].is_colour:
-            return images
-        return replace(images, pixels=grey(images.pixels))
 
 
 def _strip(bench: Bench, engine: str, marked: Marked, condition: Condition) -> Strip:
@@ -282,39 +285,6 @@ def _strip(bench: Bench, engine: str, marked: Marked, condition: Condition) -> S
         purified=condition.apply(marked.pixels[:1])[0],
         purifier=condition.name,
     )
-
-
-def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return pictures with three equal samples, ``(images, rows, columns, 3)``.
-
-    Source:
-        ITU-R BT.601 luma, as grey JPEG files are decoded.
-    """
-    luma: NDArray[np.float64] = pixels @ np.array([0.299, 0.587, 0.114])
-    whole = np.rint(luma).astype(np.uint8)[..., np.newaxis]
-    return np.repeat(whole, 3, axis=-1)
-
-
-def _drawn(images: LabelledImages, count: int | None, seed: int) -> NDArray[np.intp]:
-    """Return which images are in a sample: each class in its share, and at least once."""
-    if count is None or count >= len(images):
-        return np.arange(len(images))
-    classes, counts = np.unique(images.labels, return_counts=True)
-    exact = counts * count / len(images)
-    taken = np.maximum(np.floor(exact).astype(int), 1)
-    for number in np.argsort(taken - exact, kind="stable")[
-        : max(count - taken.sum(), 0)
-    ]:
-        taken[number] += 1
-    order = np.random.default_rng(seed).permutation(len(images))
-    of_class = [order[images.labels[order] == label] for label in classes]
-    return np.sort(
-        np.concatenate([of[:n] for of, n in zip(of_class, taken, strict=True)])
-    )
-
-
-def _chosen(images: LabelledImages, which: NDArray[np.intp]) -> LabelledImages:
-    return replace(images, pixels=images.pixels[which], labels=images.labels[which])
 
 
 def _listed(folder: Path, data_set: str, role: str) -> list[Weights]:
@@ -329,15 +299,12 @@ def _listed(folder: Path, data_set: str, role: str) -> list[Weights]:
 
 def _judge(folder: Path, entry: Weights, device: torch.device) -> Judge:
     is_surrogate = entry.role == "surrogate"
-    network = (
-        load_network(folder, entry, device)
-        if is_surrogate
-        else load_network(folder, entry, device, VICTIM_NETWORKS)
-    )
+    known = ARCHITECTURES if is_surrogate else VICTIM_NETWORKS
     return Judge(
         name=entry.name.removeprefix(f"{_set_of(entry)}-"),
         is_surrogate=is_surrogate,
-        network=network,
+        network=load_network(folder, entry, device, known),
+        trainable=partial(trainable_network, folder, entry, device, known),
         size=entry.size,
         preparation=Preparation(entry.preparation),
         sha256=entry.sha256,

@@ -82,7 +82,21 @@ def load_network(
 ) -> Classifier:
     """Return the network of one entry, to be asked, not to be trained.
 
-    It is in evaluation mode, without gradients, and folded.
+    It is in evaluation mode, without gradients, and folded; see
+    :func:`trainable_network` for errors.
+    """
+    network = trainable_network(folder, weights, device, architectures)
+    network = folded(network).requires_grad_(requires_grad=False)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def trainable_network(
+    folder: Path,
+    weights: Weights,
+    device: torch.device,
+    architectures: Mapping[str, Callable[[int], Classifier]] = ARCHITECTURES,
+) -> Classifier:
+    """Return the network of one entry as it was trained, in evaluation mode.
 
     Raises:
         WeightsError: The file is missing, is another one, or does not fit its network.
@@ -106,8 +120,7 @@ def load_network(
     left = {k for k in missing if not k.endswith("num_batches_tracked")}
     if extra or (left and not (weights.role == ENCODER and left <= _HEAD)):
         raise WeightsError(f"{path} does not fit a {weights.network}")
-    network = folded(network.eval()).requires_grad_(requires_grad=False)
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.eval().to(device)
 
 
 def surrogate(folder: Path, weights: Weights, device: torch.device) -> Surrogate:

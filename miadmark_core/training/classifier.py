@@ -88,7 +88,14 @@ def train(
     )
     generator = torch.Generator().manual_seed(plan.seed)
     first = 0
-    made_for = f"{plan!r} {pictures_digest(images.pixels)}"
+    answers = images.labels.tobytes() + repr(images.classes).encode()
+    made_for = " ".join(
+        [
+            repr(plan),
+            pictures_digest(images.pixels),
+            hashlib.sha256(answers).hexdigest(),
+        ]
+    )
     state = load_checkpoint(checkpoint, made_for, device)
     if state is not None:
         network.load_state_dict(state["network"])

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,20 +27,13 @@ from miadmark_core.training.denoisers import DenoiserPlan
 from miadmark_core.training.recipe import write_weights
 
 CPU = torch.device("cpu")
+ANYWAY = ("jpeg-50", "crop-90", "series-mean")
+ADAPTIVE = ("marked-again", "own-pairs-3", "fine-tuned-2")
 TINY = Suite(
     name="tiny",
-    images=5,
-    sample=4,
-    conditions=(
-        "jpeg-50",
-        "crop-90",
-        "series-mean",
-        "marked-again",
-        "own-pairs",
-        "fine-tuned",
-    ),
-    own_pictures=4,
-    remover_plan=DenoiserPlan(pictures=8, learning_rate=1e-3),
+    images=3,
+    conditions=(*ANYWAY, *ADAPTIVE),
+    remover_plan=DenoiserPlan(pictures=4, learning_rate=1e-3),
 )
 
 
@@ -106,22 +101,34 @@ def make_engine(tmp_path_factory: pytest.TempPathFactory) -> MakeEngine:
                 search=partial(attacked, MI_FGSM._replace(steps=2)),
             ).find,
         }
-        return engine_through_dicom(
+        engine = engine_through_dicom(
             name,
             repr(secret),
             find=finders[name],
             keys=SeededKeys(keys, (), secret),
             clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         )
+        return replace(engine, is_published=name == "mi-fgsm")
 
     return make
 
 
-def test_an_evaluation_fills_every_cell_and_is_repeated_from_what_it_kept(
-    data: Path, out: Path, make_engine: MakeEngine
+class StoppedError(Exception):
+    """Somebody pulled the plug."""
+
+
+def test_an_evaluation_fills_every_cell_stopped_or_not(
+    data: Path, out: Path, tmp_path: Path, make_engine: MakeEngine
 ) -> None:
+    shutil.copytree(out / "victims", tmp_path / "victims")
     totals: list[int] = []
     done: list[str] = []
+
+    def stop(words: str) -> None:
+        done.append(words)
+        if len(done) == 4:
+            raise StoppedError
+
     run = Run(
         data=data,
         out=out,
@@ -130,28 +137,39 @@ def test_an_evaluation_fills_every_cell_and_is_repeated_from_what_it_kept(
         make_engine=make_engine,
         report=lambda _: None,
         begin=totals.append,
-        advance=done.append,
+        advance=stop,
         hurried={},
         victims=("mobilenet",),
     )
     engines = ["hurried", "mi-fgsm"]
+    with pytest.raises(StoppedError):
+        evaluate(run, TINY, sets=["chest_xray"], engines=engines)
+    done.clear()
+    run = replace(run, advance=done.append)
     found = evaluate(run, TINY, sets=["chest_xray"], engines=engines)
     # The victim has learned nothing, and noise tells surrogates nothing.
-    assert all("hardly better than chance" in words for words in found["findings"])
     assert any(words.startswith("mobilenet") for words in found["findings"])
-    assert totals == [len(done)]
+    assert not any(words.startswith(tuple(engines)) for words in found["findings"])
+    assert totals == [len(done)] * 2
     assert {m["restored_identical"] for m in found["marks"]} == {1.0}
     assert all(m["quality"]["lowest_psnr_db"] >= 35 for m in found["marks"])
     judges = {"efficientnet-lite0", "resnet14", "mobilenet"}
-    conditions = {"marked", "control", *TINY.conditions}
-    assert {
+    cells = [
         (c["engine"], c["judge"], c["condition"])
         for c in found["cells"]
         if c["engine"] != "none"
-    } == {(e, j, c) for e in engines for j in judges for c in conditions}
+    ]
+    assert sorted(cells) == sorted(
+        (engine, judge, condition)
+        for engine, own in (("hurried", ADAPTIVE), ("mi-fgsm", ()))
+        for judge in judges
+        for condition in ("marked", "control", *ANYWAY, *own)
+    )
     written = (out / "results.json").read_text()
     assert json.loads(written) == found
-    evaluate(run, TINY, sets=["chest_xray"], engines=engines)
-    assert (out / "results.json").read_text() == written
     html = (out / "report.html").read_text()
     assert html.count("<figure>") == 8
+
+    # And the same again from nothing but the same weights, never stopped.
+    evaluate(replace(run, out=tmp_path), TINY, sets=["chest_xray"], engines=engines)
+    assert (tmp_path / "results.json").read_text() == written

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from miadmark_core.errors import WeightsError
 from miadmark_core.evaluation.denoisers import (
@@ -226,58 +225,44 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert torch.equal(value, in_two[name]), name
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of which only the split ``victim`` can be read."""
-    folder = tmp_path_factory.mktemp("data") / "smooth"
-    (folder / "images").mkdir(parents=True)
-    Image.fromarray(smooth(224, 224)[0]).save(folder / "images" / "a.png")
-    Image.fromarray(smooth(224, 224)[0, ::-1]).save(folder / "images" / "b.png")
-    (folder / "labels.csv").write_text(
-        "file,label,split\n"
-        "a.png,one,victim\n"
-        "b.png,two,victim\n"
-        "not there.png,one,surrogate\n"
-        "not there.png,one,test\n"
-    )
-    return folder
-
-
-def test_what_was_learned_is_kept(folder: Path, tmp_path: Path) -> None:
+def test_what_was_learned_is_kept(tmp_path: Path) -> None:
     plan = DenoiserPlan(pictures=2, learning_rate=1e-3)
+    planes = np.ascontiguousarray(smooth(224, 224)[..., :1].transpose(0, 3, 1, 2))
     said: list[str] = []
-    first = [
-        trained_denoiser(folder, tmp_path, CPU, said.append, plan),
-        *trained_diffusion(folder, tmp_path, CPU, said.append, plan),
-    ]
-    again = [
-        trained_denoiser(folder, tmp_path, CPU, said.append, plan),
-        *trained_diffusion(folder, tmp_path, CPU, said.append, plan),
-    ]
-    assert [line.partition(" loss")[0] for line in said] == [
-        *("smooth-autoencoder", "epoch 1/1", "smooth-diffusion", "epoch 1/1")
-    ]
+    first, again, others = (
+        [
+            trained_denoiser("smooth", lessons, tmp_path, CPU, said.append, plan),
+            *trained_diffusion("smooth", lessons, tmp_path, CPU, said.append, plan),
+        ]
+        for lessons in (planes, planes, planes[..., ::-1].copy())
+    )
+    one = ["smooth-autoencoder", "epoch 1/1", "smooth-diffusion", "epoch 1/1"]
+    assert [line.partition(" loss")[0] for line in said] == [*one, *one]
     pixels = noisy(smooth())
-    for one, other in zip(first, again, strict=True):
-        assert one.name == other.name
-        purified = one.apply(pixels)
+    for made, read, other in zip(first, again, others, strict=True):
+        assert (made.name, made.version) == (read.name, read.version)
+        assert made.version != other.version
+        purified = made.apply(pixels)
         assert (purified.shape, purified.dtype) == (pixels.shape, pixels.dtype)
         assert np.ptp(purified[0], axis=-1).max() == 0
-        np.testing.assert_array_equal(purified, other.apply(pixels))
+        np.testing.assert_array_equal(purified, read.apply(pixels))
 
-    weights = tmp_path / "smooth-autoencoder.safetensors"
-    encoded = bytearray(weights.read_bytes())
-    encoded[-1] ^= 1
-    weights.write_bytes(encoded)
+    for weights in tmp_path.glob("smooth-autoencoder*.safetensors"):
+        encoded = bytearray(weights.read_bytes())
+        encoded[-1] ^= 1
+        weights.write_bytes(encoded)
     with pytest.raises(WeightsError, match="is not the file"):
-        trained_denoiser(folder, tmp_path, CPU)
+        trained_denoiser("smooth", planes, tmp_path, CPU, plan=plan)
 
 
-def test_weights_of_another_network_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     plan = DenoiserPlan(pictures=2, learning_rate=1e-3)
-    trained_denoiser(folder, tmp_path, CPU, plan=plan)
+    planes = np.ascontiguousarray(smooth(224, 224)[..., :1].transpose(0, 3, 1, 2))
+    trained_denoiser("smooth", planes, tmp_path, CPU, plan=plan)
+    trained_diffusion("smooth", planes, tmp_path, CPU, plan=plan)
     for end in ("safetensors", "sha256"):
-        written = tmp_path / f"smooth-autoencoder.{end}"
-        written.rename(tmp_path / f"smooth-diffusion.{end}")
+        (written,) = tmp_path.glob(f"smooth-autoencoder*.{end}")
+        (place,) = tmp_path.glob(f"smooth-diffusion*.{end}")
+        written.rename(place)
     with pytest.raises(WeightsError, match="does not fit"):
-        trained_diffusion(folder, tmp_path, CPU, plan=plan)
+        trained_diffusion("smooth", planes, tmp_path, CPU, plan=plan)

@@ -12,6 +12,7 @@ from miadmark_core.evaluation.scores import (
     each_once,
     macro_auc,
     relabelled_accuracy,
+    resampled,
     score,
 )
 
@@ -104,3 +105,26 @@ def test_a_resampled_figure_is_the_figure_of_the_sample() -> None:
     assert relabelled_accuracy(answers, labels, 3, counts) == pytest.approx(
         relabelled_accuracy(answers[drawn], labels[drawn], 3, once)
     )
+
+
+def test_an_interval_covers_what_it_is_of_and_is_never_empty() -> None:
+    random = np.random.default_rng(6)
+    covered = 0
+    for number in range(200):
+        labels = np.repeat([0, 1], 40)
+        answers = np.where(random.random(80) < 0.7, labels, 1 - labels)
+        found = score(logits_for(answers, 2), labels, answers == labels, seed=number)
+        covered += found.intervals.top1.low <= 0.7 <= found.intervals.top1.high
+        # All that was right still is.
+        assert found.top1_of_right == 1
+        assert found.intervals.top1_of_right is not None
+        assert 0.9 < found.intervals.top1_of_right.low < 0.96
+    assert 180 <= covered < 200
+
+
+def test_a_class_of_one_image_is_in_every_sample() -> None:
+    labels = np.array([0] * 20 + [1])
+    counts = resampled(labels, seed=3)
+    assert (counts[:, -1] == 1).all()
+    assert (counts.sum(axis=1) == 21).all()
+    assert counts[:, 0].std() > 0.5
