@@ -146,6 +146,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     folder = options.out / "keys"
     keys = KeyFolder(folder) if KeyFolder.exists(folder) else KeyFolder.make(folder)
     started = terminal.now()
+    report = partial(print, file=sys.stderr, flush=True)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("preparing", total=None)
@@ -161,8 +162,8 @@ def _evaluate(options: argparse.Namespace) -> int:
                 out=options.out,
                 weights=options.weights or SHIPPED_WEIGHTS,
                 device=best_device(),
-                make_engine=engine_maker(keys, terminal.now, best_device()),
-                report=partial(print, file=sys.stderr, flush=True),
+                make_engine=engine_maker(keys, terminal.now, best_device(), report),
+                report=report,
                 begin=lambda pieces: bar.update(task, total=pieces),
                 advance=advance,
                 hurried=HURRIED,

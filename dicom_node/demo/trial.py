@@ -168,7 +168,10 @@ def print_table(found: dict[str, Any], console: Console) -> None:
 
 
 def engine_maker(
-    keys: KeyProvider, clock: Callable[[], datetime], device: torch.device
+    keys: KeyProvider,
+    clock: Callable[[], datetime],
+    device: torch.device,
+    report: Callable[[str], None],
 ) -> MakeEngine:
     """Return what makes the engines that :data:`ENGINES` names.
 
@@ -176,6 +179,7 @@ def engine_maker(
         keys: Of any site; the seeds of the marks do not come from them.
         clock: Returns the time, aware.
         device: Where to search.
+        report: Called with the reason why a picture was not marked.
     """
 
     def make(name: str, data_set: str, weights: Path, secret: bytes) -> Engine:
@@ -193,7 +197,7 @@ def engine_maker(
         if attack is not None:
             version += f" {_ATTACKS} {attack.name}-{attack.steps}-{attack.copies}"
         engine = engine_through_dicom(
-            name, version, find=finder.find, keys=seeded, clock=clock
+            name, version, find=finder.find, keys=seeded, clock=clock, report=report
         )
         return replace(engine, is_published=attack is not None)
 
@@ -207,6 +211,7 @@ def engine_through_dicom(
     find: Find,
     keys: KeyProvider,
     clock: Callable[[], datetime],
+    report: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """Return an engine that marks and strips as the node does.
 
@@ -216,6 +221,7 @@ def engine_through_dicom(
         find: How it finds its marks.
         keys: Of the site that marks; its seeds are derived from them.
         clock: Returns the time, aware.
+        report: Called with the reason why a picture was not marked.
     """
 
     def marked(data_set: str, pixels: Pixels) -> Marked:
@@ -232,6 +238,7 @@ def engine_through_dicom(
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, Exception):
                 # It would be held, not sent. Counted with those left unmarked.
+                report(f"{name} on {data_set}: {outcome}")
                 shown[index] = restored[index] = stored[index]
                 continue
             sent = OpenInstance.of(outcome.file.to_bytes(), Limits())

@@ -1,8 +1,9 @@
 """Published attacks at the same budget, to lay beside the engines that ship.
 
-Both look through the same surrogates, at the same views, and stay inside the same limits
-as a mark that ships: 8/255 of the display window in every pixel, and the same least PSNR.
-They differ in how they look. Neither is a profile of the product. What differs from the
+Both look through the same surrogates, at the same views, and keep two limits of a mark
+that ships: 8/255 of the display window in every pixel, and the same least PSNR. Unlike
+such a mark they spare no background and follow no texture, which favours them. They
+differ in how they look. Neither is a profile of the product. What differs from the
 papers: the class to leave is the surrogates' own answer, since no label is at hand, and
 after each signed step the budget's PSNR takes a part of it back.
 """

@@ -31,6 +31,13 @@ LOCAL_SIDE: Final = 16
 _SAMPLE: Final = 32
 """MS-SSIM and VIF are slow, and taken over so many images, evenly spread."""
 
+_SCALES: Final = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""The weights of MS-SSIM's scales, from the finest."""
+
+_FEW: Final = 3
+_LEAST_SIDE: Final = 64
+"""For so many scales, and for VIF, a picture must have 41 rows and columns."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
@@ -48,8 +55,13 @@ class Quality:
     image: what would bias a densitometry."""
     region_psnr_db: float
     """Inside the region of interest."""
-    region_ssim: float
     lowest_region_psnr_db: float
+    region_ssim: float
+    region_ms_ssim: float
+    """Of the box around the region, at the finest three of the five scales."""
+    region_vif: float
+    """Of the box."""
+    region_largest_local_change: float
 
 
 def quality(clean: Pixels, marked: Pixels, regions: NDArray[np.bool_]) -> Quality:
@@ -72,36 +84,74 @@ def quality(clean: Pixels, marked: Pixels, regions: NDArray[np.bool_]) -> Qualit
         a, b = image.astype(np.float32) / 255, other.astype(np.float32) / 255
         similar.append(float(ssim(a, b)))
         similar_inside.append(float(similarity(a, b)[region].mean()))
-    multiscale, fidelity = [], []
-    for index in np.unique(np.linspace(0, len(clean) - 1, _SAMPLE).astype(int)):
-        x, y = (
-            torch.from_numpy(v[index].mean(axis=-1, dtype=np.float32))[None, None]
-            for v in (clean, marked)
-        )
-        multiscale.append(
-            float(
-                multiscale_structural_similarity_index_measure(y, x, data_range=255.0)
-            )
-        )
-        fidelity.append(float(visual_information_fidelity(y, x)))
+    slow = [
+        (clean[i], marked[i], _box(regions[i]))
+        for i in np.unique(np.linspace(0, len(clean) - 1, _SAMPLE).astype(int))
+    ]
+    whole = [_structure(x, y, _SCALES) for x, y, _ in slow]
+    boxed = [_structure(x[box], y[box], _SCALES[:_FEW]) for x, y, box in slow]
+    (multiscale, fidelity), (multiscale_inside, fidelity_inside) = (
+        np.median(found, axis=0).tolist() for found in (whole, boxed)
+    )
+    local = local_changes(clean, marked)
     return Quality(
         psnr_db=float(np.median(psnr)),
         lowest_psnr_db=min(psnr),
         ssim=float(np.median(similar)),
-        ms_ssim=float(np.median(multiscale)),
-        vif=float(np.median(fidelity)),
-        largest_local_change=largest_local_change(clean, marked),
+        ms_ssim=multiscale,
+        vif=fidelity,
+        largest_local_change=float(local.max()),
         region_psnr_db=float(np.median(inside)),
-        region_ssim=float(np.median(similar_inside)),
         lowest_region_psnr_db=min(inside),
+        region_ssim=float(np.median(similar_inside)),
+        region_ms_ssim=multiscale_inside,
+        region_vif=fidelity_inside,
+        region_largest_local_change=float(local[regions].max()),
     )
 
 
-def largest_local_change(clean: Pixels, marked: Pixels) -> float:
-    """Return by how much a local mean changed at most, in grey levels."""
+def _structure(
+    clean: NDArray[np.uint8], marked: NDArray[np.uint8], scales: tuple[float, ...]
+) -> tuple[float, float]:
+    """Return MS-SSIM and VIF of one picture's mean over its samples."""
+    x, y = (
+        torch.from_numpy(v.mean(axis=-1, dtype=np.float32))[None, None]
+        for v in (clean, marked)
+    )
+    betas = tuple(weight / sum(scales) for weight in scales)
+    return (
+        float(
+            multiscale_structural_similarity_index_measure(
+                y, x, data_range=255.0, betas=betas
+            )
+        ),
+        float(visual_information_fidelity(y, x)),
+    )
+
+
+def _box(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns around a region, enough for what looks at them."""
+    rows, columns = (
+        _span(np.flatnonzero(region.any(axis=axis)), region.shape[1 - axis])
+        for axis in (1, 0)
+    )
+    return rows, columns
+
+
+def _span(inside: NDArray[np.intp], side: int) -> slice:
+    first, last = int(inside[0]), int(inside[-1]) + 1
+    middle, size = (first + last) // 2, max(last - first, _LEAST_SIDE)
+    start = min(max(middle - size // 2, 0), max(side - size, 0))
+    return slice(start, start + size)
+
+
+def local_changes(clean: Pixels, marked: Pixels) -> NDArray[np.float64]:
+    """Return by how many grey levels local means changed, ``(images, rows, columns)``."""
     change = marked.astype(np.float64) - clean
     size = (1, LOCAL_SIDE, LOCAL_SIDE, 1)
-    return float(np.abs(uniform_filter(change, size, mode="nearest")).max())
+    means = uniform_filter(change, size, mode="nearest")
+    highest: NDArray[np.float64] = np.abs(means).max(axis=-1)
+    return highest
 
 
 def _decibels(mean_square: float) -> float:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import torch
 
-from miadmark_core.evaluation.leak import LEAST_ASKED, Sides, has_seen_labels
+from miadmark_core.evaluation.findings import findings, ignorant, undecided, weak
 from miadmark_core.evaluation.protocol import (
     BLACK,
     CONTROL,
@@ -57,17 +57,6 @@ PAPER: Final[Mapping[str, float]] = {
     "removed": 0.3859,
 }
 """Wei et al., 2023, arXiv:2303.09858: on other pictures and models."""
-
-SANE: Final[Mapping[str, tuple[str, float]]] = {
-    "brain_mri": ("top1", 0.85),
-    "chest_xray": ("top1", 0.85),
-    "fundus": ("balanced", 0.7),
-    "skin_dermoscopy": ("balanced", 0.55),
-}
-"""What the better half of a set's victims reaches on clean pictures, at least."""
-
-MARGIN: Final = 0.1
-"""By how much a judge's balanced accuracy has to exceed chance to count as one."""
 
 
 class Measured(NamedTuple):
@@ -165,96 +154,6 @@ def summary(cells: Iterable[Cell], engine: str) -> dict[str, Any]:
         ),
     }
     return told
-
-
-def findings(marks: Iterable[EngineOnSet]) -> list[str]:
-    """Return a sentence on each thing that makes an engine's figures worthless."""
-    entries = list(marks)
-    found = []
-    for entry in entries:
-        where = f"{entry.engine} on {entry.data_set}"
-        if entry.unchanged:
-            found.append(
-                f"{where}: {entry.unchanged} of {entry.images} pictures left unmarked"
-            )
-        if entry.restored_identical < 1:
-            share = 100 * (1 - entry.restored_identical)
-            found.append(f"{where}: {share:.1f} % did not come back bit for bit")
-        if entry.sides and all(map(has_seen_labels, entry.sides.values())):
-            found.append(f"{where}: {_SEEN}")
-    return found + [
-        f"{engine} on all sets together: {_SEEN}"
-        for engine, sides in _over_sets(entries).items()
-        if sides
-        and all(map(has_seen_labels, sides.values()))
-        and not any(words.endswith(_SEEN) for words in found)
-    ]
-
-
-def undecided(marks: Iterable[EngineOnSet]) -> list[str]:
-    """Return a sentence on each engine that could have seen labels unnoticed."""
-    return [
-        f"{engine}: whether it has seen labels shows where surrogates are wrong, and "
-        f"one of them is on {min(map(sum, sides.values()))} pictures only"
-        for engine, sides in _over_sets(list(marks)).items()
-        if sides and min(map(sum, sides.values())) < LEAST_ASKED
-    ]
-
-
-_SEEN: Final = (
-    "the marks know what the surrogates got wrong, so the engine has seen the labels of "
-    "the test"
-)
-
-
-def _over_sets(marks: Sequence[EngineOnSet]) -> dict[str, dict[str, Sides]]:
-    """Return, by engine and surrogate, whom marks side with on all sets together."""
-    found: dict[str, dict[str, Sides]] = {}
-    for entry in marks:
-        of_engine = found.setdefault(entry.engine, {})
-        for name, told in entry.sides.items():
-            before = of_engine.get(name, Sides(0, 0))
-            of_engine[name] = Sides(
-                before.truth + told.truth, before.surrogate + told.surrogate
-            )
-    return found
-
-
-def ignorant(
-    judges: Iterable[Mapping[str, Any]], sets: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
-    """Return a sentence on each judge that knows no more than chance.
-
-    Whatever it says of marked pictures would flatter the mark.
-
-    Args:
-        judges: As in the results.
-        sets: Likewise.
-    """
-    return [
-        f"{judge['judge']} on {judge['data_set']}: balanced accuracy "
-        f"{100 * judge['balanced']:.1f} % on clean pictures, hardly better than chance "
-        f"({100 * sets[judge['data_set']]['chance']:.1f} %)"
-        for judge in judges
-        if judge["balanced"] < sets[judge["data_set"]]["chance"] + MARGIN
-    ]
-
-
-def weak(judges: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence on each set whose victims are worse than :data:`SANE` asks."""
-    found = []
-    for name, (figure, least) in SANE.items():
-        reached = sorted(
-            j[figure] for j in judges if (j["data_set"], j["box"]) == (name, BLACK)
-        )
-        better_half = reached[len(reached) // 2 :]
-        if better_half and better_half[0] < least:
-            found.append(
-                f"the better half of the victims on {name} starts at "
-                f"{100 * better_half[0]:.1f} % ({figure}, clean), below the "
-                f"{100 * least:.0f} % of an ordinary model"
-            )
-    return found
 
 
 def _entry(cell: Cell) -> dict[str, Any]:

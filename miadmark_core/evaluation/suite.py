@@ -18,6 +18,7 @@ from miadmark_core.evaluation.attackers import ALL, Attackers, Tool, tried_on
 from miadmark_core.evaluation.draw import as_carried, drawn
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIM_NETWORKS
 from miadmark_core.evaluation.protocol import (
+    BLACK,
     Bench,
     Judge,
     clean_cells,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from miadmark_core.evaluation.protocol import (
+        Cell,
         Condition,
         Engine,
         EngineOnSet,
@@ -73,7 +75,8 @@ class Suite:
     images: int | None
     """Of each set, drawn at random; None for the whole test split."""
     conditions: tuple[str, ...]
-    """See :func:`~miadmark_core.evaluation.attackers.is_known`."""
+    """What is done to marked pictures: names that
+    :func:`~miadmark_core.evaluation.attackers.is_known`, one of a purifier or more."""
     remover_plan: DenoiserPlan = REMOVER_PLAN
 
 
@@ -94,15 +97,6 @@ class Finished(NamedTuple):
 
     results: dict[str, Any]
     strips: list[Strip]
-
-
-class _Trial(NamedTuple):
-    """One engine on one set."""
-
-    bench: Bench
-    engine: Engine
-    tool: Tool
-    conditions: tuple[str, ...]
 
 
 class Strip(NamedTuple):
@@ -152,33 +146,37 @@ class Run:
         packs = {name: self._pack(name) for name in sets}
         benches = [self._bench(name, suite, packs[name]) for name in sets]
         trials = [
-            _Trial(
-                bench,
-                engine,
-                tool,
-                tried_on(engine, suite.conditions),
-            )
+            (bench, list(self._engines(engines, name, packs[name])))
             for bench in benches
-            for engine, tool in self._engines(
-                engines, bench.images.name, packs[bench.images.name]
-            )
+            for name in (bench.images.name,)
         ]
-        self.begin(sum(pieces(t.bench, len(t.conditions)) for t in trials))
+        self.begin(
+            sum(
+                pieces(bench, len(tried_on(engine, suite.conditions)))
+                for bench, of_set in trials
+                for engine, _ in of_set
+            )
+        )
         cells = [cell for bench in benches for cell in clean_cells(bench)]
         marks: list[EngineOnSet] = []
         strips: list[Strip] = []
         versions: dict[str, dict[str, str]] = {name: {} for name in engines}
         against: dict[str, dict[str, dict[str, str]]] = {name: {} for name in engines}
-        for bench, engine, tool, names in trials:
+        for bench, of_set in trials:
             name = bench.images.name
-            versions[engine.name][name] = engine.version
             attackers = self._attackers(name, suite, bench.store)
-            conditions = attackers.conditions(names, tool)
-            against[engine.name][name] = {c.name: digest(c.version) for c in conditions}
-            found, looks, marked = measure(bench, engine, conditions)
-            cells += found
-            marks.append(looks)
-            strips.append(_strip(bench, engine.name, marked, conditions[0]))
+            for engine, tool in of_set:
+                conditions = attackers.conditions(
+                    tried_on(engine, suite.conditions), tool
+                )
+                found, looks, marked = measure(bench, engine, conditions)
+                cells += found
+                marks.append(looks)
+                versions[engine.name][name] = engine.version
+                against[engine.name][name] = {
+                    c.name: digest(c.version) for c in conditions
+                }
+                strips.append(_strip(bench, engine.name, marked, conditions, found))
         return Finished(
             results(
                 suite.name,
@@ -276,14 +274,27 @@ class Run:
         )
 
 
-def _strip(bench: Bench, engine: str, marked: Marked, condition: Condition) -> Strip:
+def _strip(
+    bench: Bench,
+    engine: str,
+    marked: Marked,
+    conditions: Sequence[Condition],
+    cells: Sequence[Cell],
+) -> Strip:
+    """Return a strip with the attack on pictures that leaves victims the most."""
+    left: dict[str, list[float]] = {c.name: [] for c in conditions if c.adapt is None}
+    for cell in cells:
+        if cell.condition in left and cell.box == BLACK:
+            left[cell.condition].append(cell.scores.top1)
+    worst = max(left, key=lambda name: sum(left[name]))
+    (condition,) = (c for c in conditions if c.name == worst)
     return Strip(
         data_set=bench.images.name,
         engine=engine,
         original=bench.images.pixels[0],
         marked=marked.pixels[0],
         purified=condition.apply(marked.pixels[:1])[0],
-        purifier=condition.name,
+        purifier=worst,
     )
 
 

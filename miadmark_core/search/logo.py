@@ -45,8 +45,8 @@ class LogoEffort:
     step_size: float = 0.06
     """Of the width of what a pose may be; later steps shrink evenly to a tenth."""
     threshold: float = 190 / 255
-    """The saliency, 0..1, above which a place is out of bounds: the highest of those
-    that the paper's code names, and thus the smallest region."""
+    """The saliency, 0..1, above which a place is out of bounds. The paper's code sweeps
+    110 to 170 of 255, once up to 190: the higher, the more room for logos."""
     least_free: float = 0.3
     """The share of the image that is never out of bounds, its least salient part."""
 

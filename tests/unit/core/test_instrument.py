@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from miadmark_core.evaluation.controls import control, root_mean_square
+from miadmark_core.evaluation.findings import findings, undecided, weak
 from miadmark_core.evaluation.leak import Sides
 from miadmark_core.evaluation.protocol import (
     CONTROL,
@@ -33,13 +34,7 @@ from miadmark_core.evaluation.protocol import (
 )
 from miadmark_core.evaluation.readme import readme_table, with_table
 from miadmark_core.evaluation.report import page
-from miadmark_core.evaluation.results import (
-    Measured,
-    findings,
-    results,
-    undecided,
-    weak,
-)
+from miadmark_core.evaluation.results import Measured, results
 from miadmark_core.evaluation.store import Store
 from miadmark_core.search.networks import Classifier
 from miadmark_core.training.labelled_images import LabelledImages
