@@ -121,13 +121,18 @@ def trained_diffusion(
     report: Callable[[str], None] = lambda _: None,
     plan: DenoiserPlan = DIFFUSION_PLAN,
 ) -> list[Purifier]:
-    """Return diffusion purifiers of each strength; see :func:`trained_denoiser`."""
+    """Return diffusion purifiers of each strength; see :func:`trained_denoiser`.
+
+    Each sample of a coloured picture is a picture of its own to them: the noise in three
+    at once is more numbers than the network is wide, and it would learn nothing.
+    """
+    flat = pictures.reshape(-1, 1, *pictures.shape[-2:])
     network = trained_network(
         f"{name}-diffusion",
         NoisePredictor,
         diffusion_loss,
         plan,
-        Lessons(pictures.shape[1], pictures_digest(pictures), lambda: pictures),
+        Lessons(1, pictures_digest(flat), lambda: flat),
         out,
         device,
         report,
