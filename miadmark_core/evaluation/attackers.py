@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from miadmark_core.evaluation.denoisers import Remover
-    from miadmark_core.evaluation.protocol import Engine, Judge
+    from miadmark_core.evaluation.judges import Judge
+    from miadmark_core.evaluation.protocol import Engine
     from miadmark_core.evaluation.purify import Purifier
     from miadmark_core.evaluation.store import Store
     from miadmark_core.training.denoisers import DenoiserPlan, Objective

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from miadmark_core.evaluation.judges import BLACK
 from miadmark_core.evaluation.leak import LEAST_ASKED, Sides, has_seen_labels
-from miadmark_core.evaluation.protocol import BLACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

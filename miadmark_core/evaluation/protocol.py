@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from miadmark_core.evaluation import controls
-from miadmark_core.evaluation import networks as victim_networks
 from miadmark_core.evaluation.controls import control
+from miadmark_core.evaluation.judges import answers
 from miadmark_core.evaluation.leak import probed, sides
 from miadmark_core.evaluation.quality import Quality, quality
 from miadmark_core.evaluation.scores import (
@@ -34,20 +34,16 @@ from miadmark_core.evaluation.scores import (
 )
 from miadmark_core.evaluation.sources import code_digest
 from miadmark_core.evaluation.store import pixels_digest
-from miadmark_core.search import networks as classifier_networks
-from miadmark_core.training import preparation
-from miadmark_core.training.classifier import predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from miadmark_core.evaluation.judges import Judge
     from miadmark_core.evaluation.leak import Sides
     from miadmark_core.evaluation.store import Store
-    from miadmark_core.search.networks import Classifier
     from miadmark_core.training.labelled_images import LabelledImages
-    from miadmark_core.training.preparation import Preparation
 
     Pixels = NDArray[np.uint8]
     """``(images, rows, columns, 3)``; of a grey picture three times the same."""
@@ -58,21 +54,11 @@ CONTROL: Final = "control"
 PURIFIED: Final = "purified"
 REMOVED: Final = "removed"
 NO_ENGINE: Final = "none"
-WHITE: Final = "white"
-BLACK: Final = "black"
 CHUNK: Final = 32
 """Pictures that an engine is given at a time, and that an interrupted run loses."""
 
 
 CONTROL_CODE: Final = code_digest([Path(controls.__file__)])
-_ASKED: Final = code_digest(
-    [
-        Path(classifier_networks.__file__),
-        Path(victim_networks.__file__),
-        Path(preparation.__file__),
-    ]
-)
-"""Stands for how pictures are shown to networks, and what these are."""
 
 
 class Marked(NamedTuple):
@@ -95,28 +81,6 @@ class Engine:
     is_published: bool = False
     """Whether it is a published attack, laid beside: there is no tool and there are no
     keys that an attacker could have of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Judge:
-    """One classifier that pictures are shown to."""
-
-    name: str
-    is_surrogate: bool
-    """Whether the search looked through it: white box."""
-    network: Classifier
-    """To be asked."""
-    trainable: Callable[[], Classifier]
-    """Returns the network as it was trained, to be trained further."""
-    size: int
-    preparation: Preparation
-    sha256: str
-    """Of its weights."""
-
-    @property
-    def box(self) -> str:
-        """``white`` if the search looked through it, else ``black``."""
-        return WHITE if self.is_surrogate else BLACK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +189,7 @@ def measure(
     marked = _marked(bench, engine)
     clean = _clean_answers(bench)
     originals = bench.images.pixels
+    which = pixels_digest(originals)
     as_they_are = [
         Condition(name=MARKED, kind=MARKED, version="", apply=lambda pixels: pixels),
         Condition(
@@ -239,15 +204,16 @@ def measure(
         shown = _Shown(
             engine.name, condition.name, condition.kind, condition.knows_our_marks
         )
-        answers = _answers(
-            bench,
-            f"{engine.name}-{shown.condition}",
-            (engine.name, engine.version, condition.version),
+        said = answers(
+            bench.judges,
+            bench.store,
+            f"{engine.name}-{condition.name}-{bench.images.name}",
+            (which, (engine.name, engine.version, condition.version)),
             partial(condition.apply, marked.pixels),
             condition.adapt,
         )
         bench.advance(f"{bench.images.name}: {engine.name} {shown.condition}")
-        cells += _cells(bench, shown, answers, clean)
+        cells += _cells(bench, shown, said, clean)
     return cells, _on_set(bench, engine, marked, clean), marked
 
 
@@ -310,37 +276,14 @@ def _on_set(
 
 
 def _clean_answers(bench: Bench) -> dict[str, NDArray[np.float32]]:
-    return _answers(bench, CLEAN, (), lambda: bench.images.pixels)
-
-
-def _answers(
-    bench: Bench,
-    name: str,
-    made_by: tuple[str, ...],
-    pixels: Callable[[], Pixels],
-    adapt: Callable[[Judge], Judge] | None = None,
-) -> dict[str, NDArray[np.float32]]:
-    """Return each judge's logits, from the store where it has them."""
     images = bench.images
-    which = pixels_digest(images.pixels)
-    made: list[Pixels] = []  # only if some judge's answers are not there yet
-    answers: dict[str, NDArray[np.float32]] = {}
-    for judge in bench.judges:
-
-        def make(judge: Judge = judge) -> Mapping[str, NDArray[np.generic]]:
-            if not made:
-                made.append(pixels())
-            asked = judge if adapt is None else adapt(judge)
-            logits = predict(asked.network, made[0], asked.size, asked.preparation)
-            return {"logits": logits.numpy()}
-
-        stored = bench.store.arrays(
-            f"answers-{name}-{images.name}-{judge.name}",
-            (which, made_by, judge.sha256, judge.size, str(judge.preparation), _ASKED),
-            make,
-        )
-        answers[judge.name] = stored["logits"].astype(np.float32)
-    return answers
+    return answers(
+        bench.judges,
+        bench.store,
+        f"{CLEAN}-{images.name}",
+        (pixels_digest(images.pixels), ()),
+        lambda: images.pixels,
+    )
 
 
 def _cells(

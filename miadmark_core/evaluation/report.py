@@ -15,7 +15,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from miadmark_core.evaluation.protocol import BLACK, MARKED, NO_ENGINE
+from miadmark_core.evaluation.judges import BLACK
+from miadmark_core.evaluation.protocol import MARKED, NO_ENGINE
 from miadmark_core.evaluation.results import PAPER
 
 if TYPE_CHECKING:

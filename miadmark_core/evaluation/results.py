@@ -19,13 +19,12 @@ import numpy as np
 import torch
 
 from miadmark_core.evaluation.findings import findings, ignorant, undecided, weak
+from miadmark_core.evaluation.judges import BLACK, WHITE
 from miadmark_core.evaluation.protocol import (
-    BLACK,
     CONTROL,
     MARKED,
     PURIFIED,
     REMOVED,
-    WHITE,
     knowledge,
 )
 from miadmark_core.evaluation.scores import interval

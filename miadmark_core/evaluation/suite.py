@@ -16,15 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from miadmark_core.evaluation.attackers import ALL, Attackers, Tool, tried_on
 from miadmark_core.evaluation.draw import as_carried, drawn
+from miadmark_core.evaluation.judges import BLACK, Judge
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIM_NETWORKS
-from miadmark_core.evaluation.protocol import (
-    BLACK,
-    Bench,
-    Judge,
-    clean_cells,
-    measure,
-    pieces,
-)
+from miadmark_core.evaluation.protocol import Bench, clean_cells, measure, pieces
 from miadmark_core.evaluation.regions import regions_of_interest
 from miadmark_core.evaluation.removal import REMOVER_PLAN
 from miadmark_core.evaluation.results import Measured, results

@@ -18,6 +18,7 @@ from torch import nn
 
 from miadmark_core.evaluation.controls import control, root_mean_square
 from miadmark_core.evaluation.findings import findings, undecided, weak
+from miadmark_core.evaluation.judges import Judge
 from miadmark_core.evaluation.leak import Sides
 from miadmark_core.evaluation.protocol import (
     CONTROL,
@@ -27,7 +28,6 @@ from miadmark_core.evaluation.protocol import (
     Condition,
     Engine,
     EngineOnSet,
-    Judge,
     Marked,
     clean_cells,
     measure,
