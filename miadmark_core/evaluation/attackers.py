@@ -82,11 +82,7 @@ def is_known(name: str) -> bool:
 
 
 def tried_on(engine: Engine, names: Sequence[str]) -> tuple[str, ...]:
-    """Return which of the named conditions an engine is put through.
-
-    Published attacks are laid beside ours, and what is done to the tool that marks is
-    not done to them.
-    """
+    """Return which of the named conditions an engine is put through."""
     return tuple(
         name
         for name in names

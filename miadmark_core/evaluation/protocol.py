@@ -79,8 +79,8 @@ class Engine:
     mark: Callable[[str, Pixels], Marked]
     """Takes the name of a set, which stands for a modality, and pictures."""
     is_published: bool = False
-    """Whether it is a published attack, laid beside: there is no tool and there are no
-    keys that an attacker could have of it."""
+    """Whether somebody else's attack is laid beside ours: attackers who hold the tool
+    are tried on ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
     """``(images, rows, columns, 3)``."""
 
-REMOVER_PLAN: Final = DenoiserPlan(pictures=8_000, learning_rate=3e-3)
+REMOVER_PLAN: Final = DenoiserPlan(pictures=4_000, learning_rate=3e-3)
 
 _MOST_FIGURES: Final = 6
 _FAINTEST: Final = 0.3

@@ -80,7 +80,7 @@ QUICK: Final = Suite(
     conditions=("jpeg-50", "gaussian-1.4", "median-3", "down-up-50", "series-mean"),
 )
 PLAIN: Final = Suite(name="plain", images=None, conditions=("jpeg-75",))
-FULL: Final = Suite(name="full", images=48, conditions=ALL)
+FULL: Final = Suite(name="full", images=32, conditions=ALL)
 SUITES: Final[Mapping[str, Suite]] = {
     suite.name: suite for suite in (QUICK, PLAIN, FULL)
 }
