@@ -121,7 +121,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from dicom_node.node import SHIPPED_WEIGHTS
     from miadmark_core.evaluation.attackers import ALL, is_known
     from miadmark_core.evaluation.suite import SUITES, Run
-    from miadmark_core.evaluation.victims import JURY
+    from miadmark_core.evaluation.victims import JURY, VICTIMS
     from miadmark_core.search.finder import best_device
     from miadmark_core.training.recipe import CARDS
 
@@ -136,9 +136,18 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"no set {min(foreign)!r} can be evaluated",
             hint=f"Known, with their modalities: {', '.join(CARDS)}.",
         )
+    strangers = set(options.victim or []) - {recipe.name for recipe in VICTIMS}
+    if strangers:
+        raise NodeError(
+            f"no victim {min(strangers)!r}",
+            hint=f"Known: {', '.join(recipe.name for recipe in VICTIMS)}.",
+        )
     suite = SUITES[options.suite]
     if options.attacker:
-        suite = replace(suite, conditions=tuple(options.attacker))
+        chosen = tuple(dict.fromkeys(options.attacker))
+        suite = replace(
+            suite, name=f"{suite.name}, {', '.join(chosen)}", conditions=chosen
+        )
     strange = [name for name in suite.conditions if not is_known(name)]
     if strange:
         raise NodeError(f"no attacker {strange[0]!r}", hint=f"Known: {', '.join(ALL)}.")
@@ -167,16 +176,18 @@ def _evaluate(options: argparse.Namespace) -> int:
                 begin=lambda pieces: bar.update(task, total=pieces),
                 advance=advance,
                 hurried=HURRIED,
-                victims=tuple(options.victim or JURY),
+                victims=tuple(dict.fromkeys(options.victim or JURY)),
             ),
             suite,
-            sets=options.sets or list(CARDS),
-            engines=options.engine or ["standard"],
+            sets=list(dict.fromkeys(options.sets or CARDS)),
+            engines=list(dict.fromkeys(options.engine or ["standard"])),
             checkout=options.publish,
         )
     print_table(found, Console())
     for sentence in found["findings"]:
         terminal.complain(sentence, "")
+    for sentence in found["undecided"]:
+        print(f"{sentence}.")
     took = terminal.now() - started
     print(f"wrote {options.out / 'results.json'} and report.html in {took}")
     return 1 if found["findings"] else 0

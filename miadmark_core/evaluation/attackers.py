@@ -248,7 +248,7 @@ class Attackers:
         kept.parent.mkdir(parents=True, exist_ok=True)
         self.report(f"{self.theirs.name}: fine-tuning {judge.name}")
         network = judge.trainable()
-        train(network, lessons, plan, kept.with_suffix(".pt"))
+        train(network, lessons, plan, kept.with_suffix(".pt"), self.report)
         return replace(judge, network=network)
 
     def _all_marked(

@@ -1,8 +1,8 @@
 """Which pictures of a split are looked at, and as what an object would carry them.
 
-A draw keeps every class about its share, and a rare one at least a few pictures. The same
-seed draws the same pictures, and a smaller draw is part of a larger one. Nothing here
-knows what the pictures are for.
+A draw has a few pictures of every class, and beyond that keeps each near its share: the
+fewer are drawn, the more a rare class counts. The same seed draws the same pictures.
+Nothing here knows what the pictures are for.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Source:
         ITU-R BT.601 luma, as grey JPEG files are decoded.
     """
-    luma: NDArray[np.float64] = pixels @ np.array([0.299, 0.587, 0.114])
-    whole = np.rint(luma).astype(np.uint8)[..., np.newaxis]
-    return np.repeat(whole, 3, axis=-1)
+    luma = np.empty(pixels.shape[:-1], np.uint8)
+    for picture, row in zip(pixels, luma, strict=True):
+        row[:] = np.rint(picture @ np.array([0.299, 0.587, 0.114]))
+    return np.repeat(luma[..., np.newaxis], 3, axis=-1)
 
 
 def planes(pixels: NDArray[np.uint8], *, is_colour: bool) -> NDArray[np.uint8]:

@@ -58,14 +58,32 @@ def findings(marks: Iterable[EngineOnSet]) -> list[str]:
     return found
 
 
-def undecided(marks: Iterable[EngineOnSet]) -> list[str]:
-    """Return a sentence on each engine that could have seen labels unnoticed."""
-    return [
-        f"{engine}: whether it has seen labels shows where surrogates are wrong, and "
-        f"one of them is on {min(map(sum, sides.values()))} pictures only"
-        for engine, sides in _over_sets(list(marks)).items()
-        if sides and min(map(sum, sides.values())) < LEAST_ASKED
-    ]
+def undecided(
+    marks: Sequence[EngineOnSet], sets: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return a sentence on each engine that could have seen labels unnoticed.
+
+    Args:
+        marks: How marks look.
+        sets: As in the results.
+    """
+    found = []
+    for engine, sides in _over_sets(marks).items():
+        if sides and min(map(sum, sides.values())) < LEAST_ASKED:
+            found.append(
+                f"{engine}: whether it has seen labels shows where surrogates are wrong, "
+                f"and one of them is on {min(map(sum, sides.values()))} pictures only"
+            )
+        elif not any(
+            entry.label_in_mark >= sets[entry.data_set]["chance"] + MARGIN
+            for entry in marks
+            if entry.engine == engine
+        ):
+            found.append(
+                f"{engine}: whether it has seen labels cannot be told, since its marks "
+                "could not be told from each other"
+            )
+    return found
 
 
 def ignorant(

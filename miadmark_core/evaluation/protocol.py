@@ -1,7 +1,8 @@
 """Measure marks: the same pictures in many conditions, shown to many classifiers.
 
 An *engine* makes marked pictures and takes the marks off again. A *condition* is what
-happens to a picture before it is looked at: nothing, a purifier, a removal network. A
+happens to a picture before it is looked at, or to who looks: nothing, a purifier, a
+removal network, fine-tuning. A
 *judge* is a classifier; *white box* if the search looked through it, *black box* if the
 search has never seen it. Every cell of the result is a judge's answers in a condition.
 
@@ -111,6 +112,7 @@ class Cell:
     judge: str
     box: str
     """``white`` or ``black``."""
+    images: int
     scores: Scores
 
 
@@ -302,6 +304,7 @@ def _cells(
             knows_our_marks=shown.knows_our_marks,
             judge=judge.name,
             box=judge.box,
+            images=len(labels),
             scores=score(
                 answers[judge.name],
                 labels,

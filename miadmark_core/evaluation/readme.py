@@ -32,6 +32,7 @@ _NAMES: Final = {
 
 
 _COLUMNS: Final = (
+    ("clean", "clean"),
     ("white_box", "white box"),
     ("black_box", "black box"),
     ("purified", "purified"),
@@ -81,7 +82,7 @@ def readme_table(results: dict[str, Any]) -> str:
             _looks(results),
         ),
         "",
-        *results["undecided"],
+        *(f"- {sentence}." for sentence in results["undecided"]),
         END,
     ]
     return "\n".join(lines)

@@ -123,7 +123,7 @@ def _pictures(strip: Strip) -> Iterator[tuple[str, str]]:
         ("original", strip.original),
         ("marked", strip.marked),
         (f"difference x{AMPLIFIED}", amplified),
-        (f"marked, {strip.purifier}", strip.purified),
+        *((f"marked, {name}", pixels) for name, pixels in strip.attacked.items()),
     ):
         yield caption, _source(pixels)
 

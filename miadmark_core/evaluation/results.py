@@ -23,6 +23,7 @@ from miadmark_core.evaluation.judges import BLACK, WHITE
 from miadmark_core.evaluation.protocol import (
     CONTROL,
     MARKED,
+    NO_ENGINE,
     PURIFIED,
     REMOVED,
     knowledge,
@@ -117,12 +118,12 @@ def results(suite: str, seed: int, device: str, measured: Measured) -> dict[str,
         *ignorant(found["judges"], found["sets"]),
         *weak(found["judges"]),
     ]
-    found["undecided"] = undecided(measured.marks)
+    found["undecided"] = undecided(measured.marks, found["sets"])
     rounded: dict[str, Any] = _rounded(found)
     return rounded
 
 
-def summary(cells: Iterable[Cell], engine: str) -> dict[str, Any]:
+def summary(cells: Sequence[Cell], engine: str) -> dict[str, Any]:
     """Return an engine's means, and who withstood it best.
 
     A mean over sets is one of means, so that a set counts the same however many
@@ -133,6 +134,7 @@ def summary(cells: Iterable[Cell], engine: str) -> dict[str, Any]:
     black = [cell for cell in of_engine if cell.box == BLACK]
     marked = [cell for cell in black if cell.condition == MARKED]
     groups = {
+        "clean": [c for c in cells if c.engine == NO_ENGINE and c.box == BLACK],
         "white_box": [c for c in of_engine if c.condition == MARKED and c.box == WHITE],
         "black_box": marked,
         "control": [c for c in black if c.condition == CONTROL],
@@ -193,8 +195,11 @@ def _interval_over_sets(cells: Iterable[Cell]) -> Interval | None:
     by_set = _by_set(cells)
     if not by_set:
         return None
-    of_sets = [np.mean([c.scores.resampled_top1 for c in v], axis=0) for v in by_set]
-    return interval(np.mean(of_sets, axis=0))
+    share = float(np.mean([np.mean([c.scores.top1 for c in v]) for v in by_set]))
+    samples = np.mean(
+        [np.mean([c.scores.resampled_top1 for c in v], axis=0) for v in by_set], axis=0
+    )
+    return interval(share, samples, sum(v[0].images for v in by_set))
 
 
 def _by_set(cells: Iterable[Cell]) -> list[list[Cell]]:

@@ -88,13 +88,16 @@ def score(
     classes = logits.shape[1]
     # The first row is the images themselves.
     counts = np.concatenate([each_once(len(labels)), resampled(labels, seed)])
+    n = len(labels)
     of_samples = accuracy(answers == labels, counts)
-    balanced, balanced_interval = _estimate(balanced_accuracy(answers, labels, counts))
-    auc, auc_interval = _estimate(macro_auc(logits, labels, counts))
-    renamed, renamed_interval = _estimate(
-        relabelled_accuracy(answers, labels, classes, counts)
+    top1, top1_interval = _estimate(of_samples, n)
+    balanced, balanced_interval = _estimate(
+        balanced_accuracy(answers, labels, counts), n
     )
-    top1, top1_interval = _estimate(of_samples, len(labels))
+    auc, auc_interval = _estimate(macro_auc(logits, labels, counts), n)
+    renamed, renamed_interval = _estimate(
+        relabelled_accuracy(answers, labels, classes, counts), n
+    )
     of_right, of_right_interval = None, None
     if was_right.any():
         of_right, of_right_interval = _estimate(
@@ -126,22 +129,40 @@ def each_once(images: int) -> Counts:
 def resampled(labels: Labels, seed: int) -> Counts:
     """Return :data:`RESAMPLES` samples drawn with replacement within each class.
 
+    One image less than a class has is drawn, and counts for as many more: drawing all
+    would make a class of four a quarter too sure of itself.
+
     Source:
-        Efron, 1979, "Bootstrap methods: another look at the jackknife"; by strata.
+        Rao and Wu, 1988, "Resampling inference with complex survey data".
     """
     random = np.random.default_rng(seed)
-    counts = np.empty((RESAMPLES, len(labels)))
+    counts = np.ones((RESAMPLES, len(labels)))
     for number in np.unique(labels):
         members = np.flatnonzero(labels == number)
-        even = np.full(len(members), 1 / len(members))
-        counts[:, members] = random.multinomial(len(members), even, RESAMPLES)
+        n = len(members)
+        if n > 1:
+            drawn = random.multinomial(n - 1, np.full(n, 1 / n), RESAMPLES)
+            counts[:, members] = drawn * (n / (n - 1))
     return counts
 
 
-def interval(shares: Shares) -> Interval:
-    """Return where 95 % of the samples lie."""
-    low, high = np.nanpercentile(shares, [2.5, 97.5])
-    return Interval(float(low), float(high))
+def interval(share: float, samples: Shares, images: int) -> Interval:
+    """Return where 95 % of the samples of a share lie.
+
+    Where all or none of so many images are right, no sample differs, and the interval
+    is the exact one.
+
+    Source:
+        Clopper and Pearson, 1934, "The use of confidence or fiducial limits illustrated
+        in the case of the binomial".
+    """
+    furthest = 0.025 ** (1 / images)
+    if share == 0:
+        return Interval(0.0, 1 - furthest)
+    if share == 1:
+        return Interval(furthest, 1.0)
+    low, high = np.nanpercentile(samples, [2.5, 97.5])
+    return Interval(float(low), min(float(high), 1.0))  # fractions do not add up to 1
 
 
 def accuracy(right: NDArray[np.bool_], counts: Counts) -> Shares:
@@ -205,24 +226,10 @@ def relabelled_accuracy(
     return _divided(np.array(right), counts.sum(axis=1))
 
 
-def _estimate(shares: Shares, images: int | None = None) -> tuple[float, Interval]:
-    """Return the figure of the images themselves, and its interval.
-
-    Where all or none of so many images are right, no sample differs, and the interval
-    is the exact one.
-
-    Source:
-        Clopper and Pearson, 1934, "The use of confidence or fiducial limits illustrated
-        in the case of the binomial".
-    """
-    share, found = float(shares[0]), interval(shares[1:])
-    if images is not None:
-        furthest = 0.025 ** (1 / images)
-        if share == 0:
-            found = Interval(0.0, 1 - furthest)
-        elif share == 1:
-            found = Interval(furthest, 1.0)
-    return share, found
+def _estimate(shares: Shares, images: int) -> tuple[float, Interval]:
+    """Return the figure of so many images themselves, and its interval."""
+    share = float(shares[0])
+    return share, interval(share, shares[1:], images)
 
 
 def _divided(a: NDArray[np.float64], b: NDArray[np.float64]) -> Shares:

@@ -70,7 +70,7 @@ class Suite:
     """Of each set, drawn at random; None for the whole test split."""
     conditions: tuple[str, ...]
     """What is done to marked pictures: names that
-    :func:`~miadmark_core.evaluation.attackers.is_known`, one of a purifier or more."""
+    :func:`~miadmark_core.evaluation.attackers.is_known`."""
     remover_plan: DenoiserPlan = REMOVER_PLAN
 
 
@@ -100,8 +100,8 @@ class Strip(NamedTuple):
     engine: str
     original: NDArray[np.uint8]
     marked: NDArray[np.uint8]
-    purified: NDArray[np.uint8]
-    purifier: str
+    attacked: Mapping[str, NDArray[np.uint8]]
+    """By an attacker's name: one, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -275,20 +275,20 @@ def _strip(
     conditions: Sequence[Condition],
     cells: Sequence[Cell],
 ) -> Strip:
-    """Return a strip with the attack on pictures that leaves victims the most."""
+    """Return a strip; with the attack on pictures that leaves victims most, if any."""
     left: dict[str, list[float]] = {c.name: [] for c in conditions if c.adapt is None}
     for cell in cells:
         if cell.condition in left and cell.box == BLACK:
             left[cell.condition].append(cell.scores.top1)
-    worst = max(left, key=lambda name: sum(left[name]))
-    (condition,) = (c for c in conditions if c.name == worst)
+    worst = max(left, key=lambda name: sum(left[name]), default=None)
     return Strip(
         data_set=bench.images.name,
         engine=engine,
         original=bench.images.pixels[0],
         marked=marked.pixels[0],
-        purified=condition.apply(marked.pixels[:1])[0],
-        purifier=worst,
+        attacked={
+            c.name: c.apply(marked.pixels)[0] for c in conditions if c.name == worst
+        },
     )
 
 

@@ -82,7 +82,8 @@ VICTIMS: Final = (
         least_shown=3_000,
     ),
 )
-"""Each can be trained on every set: eight a set, six families, two starts."""
+"""Each can be trained on every set: eight a set, six families, two starts. For how long
+was settled with their accuracy on clean test pictures in view, and no mark."""
 
 JURY: Final = (
     "efficientnet-lite1",

@@ -175,3 +175,25 @@ def test_a_grant_is_given_listed_and_revoked(tmp_path: Path) -> None:
 
 def test_misuse_ends_with_two() -> None:
     assert miadmark("protect").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--engine", "strongest"),
+        ("--set", "knees"),
+        ("--attacker", "own-pairs"),
+        ("--victim", "resnet152"),
+    ],
+)
+def test_an_evaluation_of_what_there_is_not_says_what_there_is(
+    option: str, name: str, tmp_path: Path
+) -> None:
+    done = miadmark(
+        *("evaluate", "--data", tmp_path, "--out", tmp_path / "out", option, name)
+    )
+    assert done.returncode == 1
+    assert name in done.stderr
+    assert "Known" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

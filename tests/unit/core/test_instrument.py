@@ -209,11 +209,14 @@ def test_few_errors_on_each_of_several_sets_tell_together(bench: Bench) -> None:
         return replace(looks, data_set=name, sides={"seen": Sides(truth, belief)})
 
     assert findings([on("a", 7, 0)]) == []
-    assert "on 7 pictures only" in undecided([on("a", 7, 0)])[0]
+    sets = {name: {"chance": 0.5} for name in "ab"}
+    assert "on 7 pictures only" in undecided([on("a", 7, 0)], sets)[0]
     together = [on("a", 7, 0), on("b", 6, 0)]
     (finding,) = findings(together)
     assert "on all sets together" in finding
-    assert undecided(together) == []
+    assert undecided(together, sets) == []
+    blind = [replace(entry, label_in_mark=0.55) for entry in together]
+    assert "could not be told from each other" in undecided(blind, sets)[0]
     assert findings([on("a", 7, 0), on("b", 0, 6)]) == []
 
 

@@ -110,7 +110,7 @@ def test_a_mark_outside_the_region_leaves_the_region_alone(looks: Looks) -> None
 
 
 def test_a_local_mean_is_that_of_sixteen_pixels() -> None:
-    clean = np.zeros((1, 64, 64, 3), np.uint8)
+    clean = np.zeros((64, 64, 3), np.uint8)
     marked = clean.copy()
-    marked[0, 30, 30] = 255
+    marked[30, 30] = 255
     assert local_changes(clean, marked).max() == pytest.approx(255 / 16**2)
