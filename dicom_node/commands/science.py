@@ -186,7 +186,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     print_table(found, Console())
     for sentence in found["findings"]:
         terminal.complain(sentence, "")
-    for sentence in found["undecided"]:
+    for sentence in found["cautions"]:
         print(f"{sentence}.")
     took = terminal.now() - started
     print(f"wrote {options.out / 'results.json'} and report.html in {took}")

@@ -1,7 +1,8 @@
-"""What makes an evaluation's figures worthless, said in sentences.
+"""What makes an evaluation's figures worthless, or less than they seem, in sentences.
 
-Pictures left unmarked, marks that do not come off, marks that know the test's labels,
-judges that know too little to be misled. None of them changes a figure; each has to be
+Worthless: pictures left unmarked, marks that do not come off, marks that know the test's
+labels, judges that know nothing. Less: where labels could have been seen unnoticed, and
+victims that an ordinary model would beat. None of them changes a figure; each has to be
 read before the figures are.
 """
 

@@ -82,7 +82,7 @@ def readme_table(results: dict[str, Any]) -> str:
             _looks(results),
         ),
         "",
-        *(f"- {sentence}." for sentence in results["undecided"]),
+        *(f"- {sentence}." for sentence in results["cautions"]),
         END,
     ]
     return "\n".join(lines)

@@ -3,8 +3,8 @@
 Schema 3. ``sets``, ``judges`` and ``attackers`` say on what, by whom and against what,
 by digests; ``machine`` with whose arithmetic; ``cells`` holds every figure and its
 interval; ``marks`` how the marks look; ``summary`` the means of each engine and its worst
-cases by name; ``findings`` sentences on whatever makes figures worthless; ``undecided``
-what could not be told. No times: the same run on the same machine gives the same file.
+cases by name; ``findings`` sentences on whatever makes figures worthless; ``cautions``
+on what makes them less than they seem. No times: the same run on the same machine gives the same file.
 """
 
 from __future__ import annotations
@@ -116,9 +116,11 @@ def results(suite: str, seed: int, device: str, measured: Measured) -> dict[str,
     found["findings"] = [
         *findings(measured.marks),
         *ignorant(found["judges"], found["sets"]),
+    ]
+    found["cautions"] = [
+        *undecided(measured.marks, found["sets"]),
         *weak(found["judges"]),
     ]
-    found["undecided"] = undecided(measured.marks, found["sets"])
     rounded: dict[str, Any] = _rounded(found)
     return rounded
 
