@@ -4,7 +4,8 @@ Schema 3. ``sets``, ``judges`` and ``attackers`` say on what, by whom and agains
 by digests; ``machine`` with whose arithmetic; ``cells`` holds every figure and its
 interval; ``marks`` how the marks look; ``summary`` the means of each engine and its worst
 cases by name; ``findings`` sentences on whatever makes figures worthless; ``cautions``
-on what makes them less than they seem. No times: the same run on the same machine gives the same file.
+on what makes them less than they seem. No times: the same run on the same machine gives
+the same file.
 """
 
 from __future__ import annotations
