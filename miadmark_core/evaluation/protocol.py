@@ -141,7 +141,7 @@ class Bench:
     images: LabelledImages
     """Those that are marked."""
     split: LabelledImages
-    """All of those that they were drawn from."""
+    """Those that clean accuracy is of: all that they were drawn from, or the same."""
     regions: NDArray[np.bool_]
     """Of interest, ``(images, rows, columns)``."""
     judges: Sequence[Judge]
@@ -164,7 +164,7 @@ def clean_cells(bench: Bench) -> list[Cell]:
 
 
 def knowledge(bench: Bench) -> dict[str, Scores]:
-    """Return what each judge makes of all clean pictures of the split."""
+    """Return what each judge makes of the clean pictures of ``bench.split``."""
     whole = replace(bench, images=bench.split)
     labels = bench.split.labels
     return {

@@ -72,12 +72,15 @@ class Suite:
     """What is done to marked pictures: names that
     :func:`~miadmark_core.evaluation.attackers.is_known`."""
     remover_plan: DenoiserPlan = REMOVER_PLAN
+    knows_split: bool = True
+    """Whether clean accuracy is that of the whole test split; else of the same images."""
 
 
 QUICK: Final = Suite(
     name="quick",
     images=32,
     conditions=("jpeg-50", "gaussian-1.4", "median-3", "down-up-50", "series-mean"),
+    knows_split=False,
 )
 PLAIN: Final = Suite(name="plain", images=None, conditions=("jpeg-75",))
 FULL: Final = Suite(name="full", images=32, conditions=ALL)
@@ -223,7 +226,7 @@ class Run:
         found = [surrogate(pack, entry, self.device) for entry in white]
         return Bench(
             images=images,
-            split=split,
+            split=split if suite.knows_split else images,
             regions=regions_of_interest(images.pixels, found, self.device),
             judges=[
                 *(_judge(pack, entry, self.device) for entry in white),
