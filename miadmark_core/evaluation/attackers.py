@@ -200,7 +200,8 @@ class Attackers:
             make,
             objective,
             self.remover_plan,
-            lessons,
+            # What makes its training's loss is among the attackers' code.
+            lessons._replace(digest=f"{CODE} {lessons.digest}"),
             self.out,
             self.device,
             self.report,

@@ -107,8 +107,15 @@ def ignorant(
     ]
 
 
-def weak(judges: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence on each set whose victims are worse than :data:`SANE` asks."""
+def weak(
+    judges: Sequence[Mapping[str, Any]], sets: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return a sentence on each set whose victims are worse than :data:`SANE` asks.
+
+    Args:
+        judges: As in the results.
+        sets: Likewise.
+    """
     found = []
     for name, (figure, least) in SANE.items():
         reached = sorted(
@@ -118,8 +125,8 @@ def weak(judges: Sequence[Mapping[str, Any]]) -> list[str]:
         if better_half and better_half[0] < least:
             found.append(
                 f"the better half of the victims on {name} starts at "
-                f"{100 * better_half[0]:.1f} % ({figure}, clean), below the "
-                f"{100 * least:.0f} % of an ordinary model"
+                f"{100 * better_half[0]:.1f} % ({figure}, {sets[name]['split']} clean "
+                f"images), below the {100 * least:.0f} % of an ordinary model"
             )
     return found
 

@@ -120,7 +120,7 @@ def results(suite: str, seed: int, device: str, measured: Measured) -> dict[str,
     ]
     found["cautions"] = [
         *undecided(measured.marks, found["sets"]),
-        *weak(found["judges"]),
+        *weak(found["judges"], found["sets"]),
     ]
     rounded: dict[str, Any] = _rounded(found)
     return rounded
