@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from miadmark_core.search.loss import capped_margin, feature_similarity
+from miadmark_core.search.loss import capped_margin, feature_similarity, held_possible
 
 if TYPE_CHECKING:
     from miadmark_core.search.networks import Classifier
@@ -72,7 +72,12 @@ class Surrogate(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassifierSurrogate:
-    """A classifier for the task at hand; misled when its answer changes."""
+    """A classifier for the task at hand.
+
+    It is misled when its answer is none that it held possible before. The truth often
+    is among these where it is wrong: pushed off its answer alone, an image would land
+    there.
+    """
 
     name: str
     network: Classifier
@@ -81,22 +86,26 @@ class ClassifierSurrogate:
     """Rows and columns of what it is shown."""
 
     def anchor(self, views: Tensor) -> Tensor:
-        """Return the class it gives each image. ``(batch,)``, int64."""
+        """Return what it thinks of each image: logits, ``(batch, classes)``."""
         with torch.no_grad():
-            return self._logits(views).argmax(dim=1)
+            return self._logits(views)
 
     def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
-        """Return the capped margin of the class it gave, divided by the cap."""
-        return capped_margin(self._logits(views), anchor, cap=MARGIN_CAP) / MARGIN_CAP
+        """Return the capped margin of what it held possible, divided by the cap."""
+        held = held_possible(anchor, POSSIBLE)
+        return capped_margin(self._logits(views), held, cap=MARGIN_CAP) / MARGIN_CAP
 
     def log_likelihood(self, views: Tensor, anchor: Tensor) -> Tensor:
         """Return the logarithm of the probability of the class it gave."""
-        return -functional.cross_entropy(self._logits(views), anchor, reduction="none")
+        given = anchor.argmax(dim=1)
+        return -functional.cross_entropy(self._logits(views), given, reduction="none")
 
     def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
-        """Return which images it gives another class."""
+        """Return which images it gives a class that it did not hold possible."""
+        held = held_possible(anchor, POSSIBLE)
         with torch.no_grad():
-            return self._logits(views).argmax(dim=1) != anchor
+            given = self._logits(views).argmax(dim=1, keepdim=True)
+        return ~held.gather(1, given).squeeze(1)
 
     def saliency(self, views: Tensor) -> Tensor:
         """Return what spoke for the class it gives each image."""
@@ -150,6 +159,9 @@ class EncoderSurrogate:
     def _features(self, views: Tensor) -> Tensor:
         return self.network.features(resized(views, self.size))
 
+
+POSSIBLE = 0.1
+"""A class is held possible if it is so likely, as a share of the likeliest."""
 
 MARGIN_CAP = 2.0
 """In logits: where a surrogate counts as thoroughly misled and stops pulling."""
