@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 class LogoEffort:
     """How hard to look, and how much of the image is out of bounds."""
 
-    copies: int = 4
+    copies: int = 6
     """Logos that are added at a time."""
-    rounds: int = 2
+    rounds: int = 5
     """How often logos are added, to the images that are still recognised."""
     population: int = 6
     """Candidates an image in each round of the evolution."""
     generations: int = 2
-    steps: int = 16
+    steps: int = 32
     """Of the refinement, in each round."""
     step_size: float = 0.06
     """Of the width of what a pose may be; later steps shrink evenly to a tenth."""
