@@ -59,9 +59,14 @@ if TYPE_CHECKING:
 
 
 _ROOT: Final = Path(dicom_node.__file__).parent.parent
+_SEARCH: Final = _ROOT / "miadmark_core" / "search"
+_LOGO_ALONE: Final = frozenset(
+    _SEARCH / name for name in ("logo.py", "pose.py", "artwork.py")
+)
+"""Code that marks nothing but logos."""
 _CODE: Final = code_digest(
     [
-        _ROOT / "miadmark_core" / "search",
+        *(set(_SEARCH.glob("*.py")) - _LOGO_ALONE),
         *(
             _ROOT / "miadmark_core" / f"{name}.py"
             for name in (
@@ -78,10 +83,12 @@ _CODE: Final = code_digest(
         Path(synthetic.__file__),
     ]
 )
+"""Whatever changes this changes every mark."""
+_LOGOS: Final = code_digest(_LOGO_ALONE)
 _ATTACKS: Final = code_digest([Path(baselines.__file__)])
-"""Whatever changes these changes marks."""
 
-PUBLISHED_ATTACKS: Final = ("logo", "mi-fgsm", "bsr")
+LOGO: Final = "logo"
+PUBLISHED_ATTACKS: Final = (LOGO, "mi-fgsm", "bsr")
 """The first is the paper's own mark, and ships too."""
 
 ENGINES: Final = ("standard", "fast", *PUBLISHED_ATTACKS)
@@ -196,6 +203,8 @@ def engine_maker(
         )
         weighed = finder.version(card.modalities[0], card.body_parts[-1])
         version = f"{weighed} {_CODE} {secret.decode()}"
+        if name == LOGO:
+            version += f" {_LOGOS}"
         if attack is not None:
             version += f" {_ATTACKS} {attack.name}-{attack.steps}-{attack.copies}"
         engine = engine_through_dicom(
