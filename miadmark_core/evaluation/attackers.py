@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 FINE_TUNING: Final = Plan(size=0, epochs=6, learning_rate=5e-4, is_balanced=True)
 """Of a classifier on marked pictures; size and preparation are the classifier's."""
 
+SHOWN_A_PAIR: Final = 6
+"""How often a network that learns from pairs sees each, at least."""
+
 CODE: Final = code_digest(
     [Path(purify.__file__), Path(removal.__file__), Path(classifier.__file__)]
 )
@@ -66,7 +69,12 @@ REMOVERS: Final = ("logo-remover", "series-mean")
 MARKED_AGAIN: Final = "marked-again"
 OWN_PAIRS: Final = "own-pairs"
 FINE_TUNED: Final = "fine-tuned"
-ADAPTIVE: Final = (MARKED_AGAIN, f"{OWN_PAIRS}-128", f"{FINE_TUNED}-128")
+ADAPTIVE: Final = (
+    MARKED_AGAIN,
+    f"{OWN_PAIRS}-128",
+    f"{OWN_PAIRS}-1000",
+    f"{FINE_TUNED}-128",
+)
 """For these an attacker needs the tool that marks. The number is that of pictures that
 were marked to be learned from; any other can take its place."""
 ALL: Final = (*(p.name for p in CLASSICAL), *LEARNED, *REMOVERS, *ADAPTIVE)
@@ -175,7 +183,14 @@ class Attackers:
         if kind == OWN_PAIRS:
             own = list(self._own(tool, int(count)))
             lessons = Lessons(3 if self.is_colour else 1, _told(own), self._pairs(own))
-            return self._learned(name, Autoencoder, pairs_loss, lessons, knows=True)
+            return self._learned(
+                name,
+                Autoencoder,
+                pairs_loss,
+                lessons,
+                knows=True,
+                least_shown=SHOWN_A_PAIR * int(count),
+            )
         own = list(self._own(tool, int(count)))
         return Condition(
             name=name,
@@ -194,12 +209,14 @@ class Attackers:
         lessons: Lessons,
         *,
         knows: bool,
+        least_shown: int = 0,
     ) -> Condition:
+        plan = self.remover_plan
         network = trained_network(
             f"{self.theirs.name}-{name}",
             make,
             objective,
-            self.remover_plan,
+            replace(plan, pictures=max(plan.pictures, least_shown)),
             # What makes its training's loss is among the attackers' code.
             lessons._replace(digest=f"{CODE} {lessons.digest}"),
             self.out,
