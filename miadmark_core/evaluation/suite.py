@@ -23,7 +23,7 @@ from miadmark_core.evaluation.regions import regions_of_interest
 from miadmark_core.evaluation.removal import REMOVER_PLAN
 from miadmark_core.evaluation.results import Measured, results
 from miadmark_core.evaluation.store import Store, digest
-from miadmark_core.evaluation.victims import JURY, train_victims
+from miadmark_core.evaluation.victims import JURY, VICTIMS, train_victims
 from miadmark_core.search.networks import ARCHITECTURES
 from miadmark_core.search.packs import (
     MANIFEST,
@@ -34,7 +34,7 @@ from miadmark_core.search.packs import (
 )
 from miadmark_core.training.labelled_images import read_split
 from miadmark_core.training.preparation import Preparation
-from miadmark_core.training.recipe import CARDS
+from miadmark_core.training.recipe import CARDS, followed
 from miadmark_core.training.surrogates import SURROGATES, train_surrogates
 
 if TYPE_CHECKING:
@@ -208,12 +208,14 @@ class Run:
         if _listed(self.weights, name, "surrogate"):
             return self.weights
         own = self.out / "surrogates"
-        if len(_listed(own, name, "surrogate")) < len(SURROGATES):
+        there = followed(SURROGATES, own, name)
+        missing = [r.name for r in SURROGATES if r.name not in there]
+        if missing:
             train_surrogates(
                 self.data,
                 own,
                 sets=[name],
-                names=[recipe.name for recipe in SURROGATES],
+                names=missing,
                 device=self.device,
                 report=self.report,
             )
@@ -242,8 +244,9 @@ class Run:
         own = self.out / "victims"
         there: dict[str, tuple[Path, Weights]] = {}
         for folder in (self.weights, own):
-            there |= {e.name: (folder, e) for e in _listed(folder, name, "victim")}
-        missing = [v for v in self.victims if f"{name}-{v}" not in there]
+            made = followed(VICTIMS, folder, name)
+            there |= {victim: (folder, e) for victim, e in made.items()}
+        missing = [victim for victim in self.victims if victim not in there]
         if missing:
             trained = train_victims(
                 self.data,
@@ -253,10 +256,12 @@ class Run:
                 device=self.device,
                 report=self.report,
             )
-            there |= {entry.name: (own, entry) for entry in trained}
+            there |= {
+                victim: (own, entry)
+                for victim, entry in zip(missing, trained, strict=True)
+            }
         for victim in self.victims:
-            folder, entry = there[f"{name}-{victim}"]
-            yield _judge(folder, entry, self.device)
+            yield _judge(*there[victim], self.device)
 
     def _attackers(self, name: str, suite: Suite, store: Store) -> Attackers:
         return Attackers(

@@ -31,6 +31,7 @@ def _from_nothing(
     epochs: int = 10,
     learning_rate: float = 3e-3,
     hardening: float = 0.0,
+    least_shown_a_class: int = 7_000,
 ) -> Recipe:
     return Recipe(
         name=f"{network}-hardened" if hardening else network,
@@ -45,6 +46,7 @@ def _from_nothing(
             hardening=hardening,
         ),
         least_shown=14_000,
+        least_shown_a_class=least_shown_a_class,
     )
 
 
@@ -63,11 +65,23 @@ VICTIMS: Final = (
         plan=Plan(size=128, epochs=25, learning_rate=3e-3),
         least_shown=8_000,
     ),
-    _from_nothing("mobilenet", 112, Preparation.CROPPED, epochs=25),
+    _from_nothing(
+        "mobilenet",
+        112,
+        Preparation.CROPPED,
+        epochs=25,
+        least_shown_a_class=10_000,
+    ),
     _from_nothing("inception", 112, Preparation.STANDARDISED, epochs=15),
     _from_nothing("vit", 128, Preparation.WHOLE, learning_rate=1e-3),
     _from_nothing("convnext", 128, Preparation.CROPPED, learning_rate=2e-3),
-    _from_nothing("mobilenet", 112, Preparation.WHOLE, hardening=4 / 255),
+    _from_nothing(
+        "mobilenet",
+        112,
+        Preparation.WHOLE,
+        hardening=4 / 255,
+        least_shown_a_class=0,
+    ),
     Recipe(
         name="efficientnet-lite1",
         network="efficientnet-lite1",

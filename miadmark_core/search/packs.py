@@ -56,6 +56,8 @@ class Weights:
     """On the test split, 0..1; of an encoder 0."""
     preparation: str = "whole"
     """How a victim's user brings an image to ``size``; surrogates see all of it."""
+    recipe: str = ""
+    """What stands for how it was trained; empty where nobody says."""
 
 
 def read_manifest(folder: Path) -> list[Weights]:

@@ -88,10 +88,19 @@ class Recipe:
     least_shown: int = 0
     """How many pictures it is shown in all, at least: a small set is gone through more
     often than ``plan.epochs``."""
+    least_shown_a_class: int = 0
+    """The same for each class: telling more of them apart takes longer."""
 
-    def plan_for(self, images: int) -> Plan:
-        """Return the plan for a split of so many images."""
-        epochs = max(self.plan.epochs, math.ceil(self.least_shown / images))
+    @property
+    def digest(self) -> str:
+        """Return what tells its weights from those of other recipes, in 16 digits."""
+        told = repr(replace(self, name=""))
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    def plan_for(self, images: int, classes: int) -> Plan:
+        """Return the plan for a split of so many images of so many classes."""
+        least = max(self.least_shown, self.least_shown_a_class * classes)
+        epochs = max(self.plan.epochs, math.ceil(least / images))
         return replace(self.plan, epochs=epochs)
 
 
@@ -167,7 +176,7 @@ def follow(
         DataSetError: The set cannot be read.
     """
     images = read_split(folder, recipe.role)
-    plan = recipe.plan_for(len(images))
+    plan = recipe.plan_for(len(images), len(images.classes))
     torch.manual_seed(plan.start_seed)
     network = architectures[recipe.network](len(images.classes))
     if isinstance(network, EfficientNetLite):
@@ -195,8 +204,26 @@ def follow(
         data=card.data,
         licence=card.licence,
         clean_accuracy=round(share, 4),
+        recipe=recipe.digest,
     )
     return write_weights(out, entry, network)
+
+
+def followed(
+    recipes: Sequence[Recipe], folder: Path, set_name: str
+) -> dict[str, Weights]:
+    """Return what one of ``recipes`` made of a set, by the name of the recipe.
+
+    Args:
+        recipes: Weights of the same name that another recipe made do not count.
+        folder: Has a manifest; if not, nothing was made.
+        set_name: Of the folder of images.
+    """
+    if not (folder / MANIFEST).exists():
+        return {}
+    made = {(e.name, e.recipe): e for e in read_manifest(folder)}
+    wanted = {r.name: (f"{set_name}-{r.name}", r.digest) for r in recipes}
+    return {name: made[key] for name, key in wanted.items() if key in made}
 
 
 def write_weights(out: Path, entry: Weights, network: Classifier) -> Weights:

@@ -20,6 +20,7 @@ from miadmark_core.evaluation.baselines import MI_FGSM, attacked
 from miadmark_core.evaluation.networks import ARCHITECTURES
 from miadmark_core.evaluation.protocol import Engine
 from miadmark_core.evaluation.suite import MakeEngine, Run, Suite
+from miadmark_core.evaluation.victims import VICTIMS
 from miadmark_core.search.finder import Finder
 from miadmark_core.search.optimise import Effort
 from miadmark_core.search.packs import Weights
@@ -81,6 +82,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
             data="none",
             licence="none",
             clean_accuracy=0.5,
+            recipe=next(v for v in VICTIMS if v.name == "mobilenet").digest,
         ),
         ARCHITECTURES["mobilenet"](2),
     )

@@ -1,6 +1,7 @@
 """Weights come from a recipe, and the same recipe gives the same weights."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from miadmark_core.evaluation.networks import ARCHITECTURES
 from miadmark_core.search.packs import Weights, load_network, read_manifest
 from miadmark_core.training.classifier import Plan
 from miadmark_core.training.preparation import Preparation
-from miadmark_core.training.recipe import Recipe, follow_all
+from miadmark_core.training.recipe import Recipe, follow_all, followed
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
@@ -81,6 +82,23 @@ def test_a_finished_network_is_not_trained_again(data: Path, tmp_path: Path) -> 
     lines: list[str] = []
     trained(data, tmp_path, lines)
     assert not any(line.startswith("epoch") for line in lines)
+
+
+def test_more_classes_take_longer() -> None:
+    recipe = replace(RECIPE, least_shown=16, least_shown_a_class=10)
+    assert recipe.plan_for(images=8, classes=1).epochs == 2
+    assert recipe.plan_for(images=8, classes=4).epochs == 5
+
+
+def test_weights_say_which_recipe_made_them(data: Path, tmp_path: Path) -> None:
+    (entry,) = trained(data, tmp_path, [])
+    assert entry.recipe == RECIPE.digest == replace(RECIPE, name="other").digest
+    longer = replace(RECIPE, plan=replace(RECIPE.plan, epochs=2))
+    assert longer.digest != RECIPE.digest
+    assert followed([RECIPE], tmp_path, "set") == {RECIPE.name: entry}
+    assert followed([longer], tmp_path, "set") == {}
+    assert followed([RECIPE], tmp_path, "other") == {}
+    assert followed([RECIPE], tmp_path / "empty", "set") == {}
 
 
 def test_an_unknown_recipe_names_those_there_are(tmp_path: Path) -> None:
