@@ -51,7 +51,11 @@ class Covered(NamedTuple):
 
 
 def opacity_grid(steps: NDArray[np.int8]) -> MarkGrid:
-    """Return the grid that grows to opacities; ``steps`` of 127 either way are opaque."""
+    """Return the grid that grows to opacities.
+
+    Args:
+        steps: ``(height, width, 1)``; 127 either way are opaque.
+    """
     return MarkGrid(steps, OPACITY_AMPLITUDE)
 
 
@@ -66,15 +70,16 @@ def cover(
 
     Args:
         host: ``(rows, columns, samples)``, within ``values``. Not modified.
-        opacity: ``(rows, columns)``, from ``-OPAQUE`` to ``OPAQUE``.
+        opacity: ``(rows, columns, 1)``, from ``-OPAQUE`` to ``OPAQUE``.
         ends: What is blended in; cut to ``values``.
         values: The range of stored values.
         padding: Values that stand for no image; a host pixel among them stays.
     """
     black, white = (np.int32(min(max(end, values.lower), values.upper)) for end in ends)
-    share = opacity[..., np.newaxis]
     # 17 bits of difference and 12 of opacity leave room in 32.
-    change = (np.where(share < 0, black, white) - host.astype(np.int32)) * abs(share)
+    change = (np.where(opacity < 0, black, white) - host.astype(np.int32)) * abs(
+        opacity
+    )
     blended = host + ((change + OPAQUE // 2) >> (OPAQUE.bit_length() - 1))
     if padding is not None:
         is_padding = (host >= padding.lower) & (host <= padding.upper)

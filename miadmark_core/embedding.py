@@ -43,11 +43,11 @@ def embed(
 
     Args:
         host: ``(rows, columns, samples)``, within ``values``. Not modified.
-        mark: What to add to every sample, ``(rows, columns)``.
+        mark: What to add, ``(rows, columns, planes)``; planes are 1 or ``samples``.
         values: The range of stored values.
         padding: Values that stand for no image; a host pixel among them stays.
     """
-    added = np.clip(host + mark[..., np.newaxis], *values)
+    added = np.clip(host + mark, *values)
     if padding is not None:
         is_padding = _within(host, padding)
         lands_on_padding = _within(added, padding) & ~is_padding
@@ -76,7 +76,7 @@ def remove(
         raise AlteredImageError(
             "the image does not have the saturated pixels that its removal key lists"
         )
-    host = (marked.frame - mark[..., np.newaxis]).astype(marked.frame.dtype)
+    host = (marked.frame - mark).astype(marked.frame.dtype)
     host[stops] = marked.stopped
     if padding is not None:
         is_padding = _within(marked.frame, padding)
@@ -95,8 +95,8 @@ def _on_a_stop(
     values: ValueRange,
     padding: ValueRange | None,
 ) -> NDArray[np.bool_]:
-    up: NDArray[Any] = (mark > 0)[..., np.newaxis]
-    down: NDArray[Any] = (mark < 0)[..., np.newaxis]
+    up: NDArray[Any] = mark > 0
+    down: NDArray[Any] = mark < 0
     stops: NDArray[np.bool_] = ((frame == values.upper) & up) | (
         (frame == values.lower) & down
     )

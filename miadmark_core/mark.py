@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     MarkValues = NDArray[np.int32]
-    """What is added to each stored value, ``(rows, columns)``."""
+    """What is added to each stored value, ``(rows, columns, planes)``: with one plane the
+    same to every sample."""
 
 FULL_STEP: Final = 127
 """The largest step either way; -128 is left out, so that a mark can be negated."""
@@ -35,6 +36,9 @@ MAX_AMPLITUDE: Final = (1 << 18) - 1
 MAX_SIDE: Final = 256
 """The most cells a grid may have along one side."""
 
+PLANES: Final = (1, 3)
+"""How many planes a grid may have."""
+
 _WEIGHT_BITS: Final = 7
 _KEPT_BITS: Final = (
     6  # fractional bits of a step between the two passes and the product
@@ -46,15 +50,17 @@ class MarkGrid:
     """A mark before it has a size."""
 
     steps: NDArray[np.int8]
-    """``(height, width)``, each from -127 to 127; at most 256 a side."""
+    """``(height, width, planes)``, each from -127 to 127; at most 256 a side. One plane
+    for all samples, or three, one for each of a coloured image."""
     amplitude: int
     """Stored values a step, in units of 1/4096; 1 to ``MAX_AMPLITUDE``."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be expanded without overflow."""
-        if self.steps.dtype != np.int8 or self.steps.ndim != 2:
-            raise ValueError("steps are a two-dimensional array of int8")
-        if not 1 <= min(self.steps.shape) <= max(self.steps.shape) <= MAX_SIDE:
+        if self.steps.dtype != np.int8 or self.steps.ndim != 3:
+            raise ValueError("steps are a three-dimensional array of int8")
+        *sides, planes = self.steps.shape
+        if not 1 <= min(sides) <= max(sides) <= MAX_SIDE or planes not in PLANES:
             raise ValueError(f"a grid of shape {self.steps.shape}")
         if self.steps.min() < -FULL_STEP:
             raise ValueError("a step of -128")
@@ -62,18 +68,19 @@ class MarkGrid:
             raise ValueError(f"an amplitude of {self.amplitude}")
 
     def values(self, rows: int, columns: int) -> MarkValues:
-        """Return what to add to each pixel of an image, ``(rows, columns)``, int32.
+        """Return what to add to each pixel of an image, ``(rows, columns, planes)``.
 
         Bilinear, cell centres spread evenly over the image (as a resize without
         aligned corners does), rounded to the nearest integer at the very end.
         """
-        height, width = self.steps.shape
+        height, width, _ = self.steps.shape
         left, right, weight = _neighbours(columns, width)
         grid = self.steps.astype(np.int32)
         one = np.int32(1 << _WEIGHT_BITS)
+        weight = weight[:, np.newaxis]
         wide = grid[:, left] * (one - weight) + grid[:, right] * weight
         above, below, weight = _neighbours(rows, height)
-        weight = weight[:, np.newaxis]
+        weight = weight[:, np.newaxis, np.newaxis]
         tall = wide[above] * (one - weight) + wide[below] * weight
         tall = _rounded_shift(tall, 2 * _WEIGHT_BITS - _KEPT_BITS)
         tall *= np.int32(self.amplitude)

@@ -43,12 +43,15 @@ def mark_image(
 
     Args:
         host: The image to be marked. Not modified.
-        grids: One for each ``frames_per_grid`` frames, in order.
+        grids: One for each ``frames_per_grid`` frames, in order, with one plane or one
+            for each sample.
         frames_per_grid: How many neighbouring frames share a grid; at least 1.
 
     Raises:
         MarkingError: The mark changes nothing, or would not come off exactly.
     """
+    if misfit := _misfit(host, grids):
+        raise MarkingError(misfit)
     frames = [
         embed(frame, mark, host.values, host.padding)
         for frame, mark in _grown(host, grids, frames_per_grid)
@@ -124,6 +127,8 @@ def restore_image(marked: HostImage, key: RemovalKey | CoverKey) -> HostImage:
     if isinstance(key, CoverKey):
         frames = _uncovered(marked, key)
     else:
+        if misfit := _misfit(marked, key.grids):
+            raise WrongKeyError(misfit)
         frames = _removed(marked, key)
     host = _like(marked, frames)
     if host.digest() != key.host_digest:
@@ -153,6 +158,13 @@ def _grown(
         if number % frames_per_grid == 0:
             mark = grids[number // frames_per_grid].values(rows, columns)
         yield frame, mark
+
+
+def _misfit(image: HostImage, grids: Sequence[MarkGrid]) -> str:
+    """Return what is wrong where a grid has neither one plane nor one a sample."""
+    samples = image.pixels.shape[3]
+    odd = {grid.steps.shape[2] for grid in grids} - {1, samples}
+    return f"a mark of {max(odd)} planes, an image of {samples} samples" if odd else ""
 
 
 def _like(image: HostImage, frames: Iterable[StoredValues]) -> HostImage:

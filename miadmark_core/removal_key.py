@@ -9,8 +9,9 @@ Layout, version 1, all integers little-endian::
     | deflated: steps of each grid, then stopped values of each frame
 
 ``expansion`` names the arithmetic of :mod:`miadmark_core.mark`; 1 is bilinear with 7-bit
-weights. Whoever changes that arithmetic takes the next number and keeps the old code;
-16 is taken by :mod:`miadmark_core.cover_key`.
+weights and one plane for all samples, 2 the same with a plane for each of three. Whoever
+changes that arithmetic takes the next number and keeps the old code; 16 is taken by
+:mod:`miadmark_core.cover_key`.
 
 A removal key is secret as long as the mark is to stay: it says nothing about the person
 in the image, but it is all that is needed to take the mark off.
@@ -18,6 +19,7 @@ in the image, but it is all that is needed to take the mark off.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from miadmark_core.image import StoredValues
 
 VERSION: Final = 1
-EXPANSION: Final = 1
+EXPANSIONS: Final = {1: 1, 2: 3}
+"""How many planes the grids have, by the number that names the arithmetic."""
 
 _HEAD: Final = struct.Struct("<BBIIIHHB32s32s")
 _MAX_BODY: Final = 1 << 31
@@ -67,17 +70,23 @@ class RemovalKey:
         """Return how many frames it is for."""
         return len(self.stopped)
 
+    @property
+    def planes(self) -> int:
+        """Return how many planes its grids have: 1, or as many as the image samples."""
+        planes: int = self.grids[0].steps.shape[2]
+        return planes
+
     def grid_of(self, frame: int) -> MarkGrid:
         """Return the grid that marks frame number ``frame``, counted from 0."""
         return self.grids[frame // self.frames_per_grid]
 
     def to_bytes(self) -> bytes:
         """Return the key as bytes; the inverse of :meth:`from_bytes`."""
-        height, width = self.grids[0].steps.shape
+        height, width, _ = self.grids[0].steps.shape
         dtype = self.stopped[0].dtype
         head = _HEAD.pack(
             VERSION,
-            EXPANSION,
+            next(e for e, planes in EXPANSIONS.items() if planes == self.planes),
             len(self.stopped),
             self.frames_per_grid,
             len(self.grids),
@@ -132,7 +141,7 @@ class RemovalKey:
             host_digest,
             marked_digest,
         ) = _HEAD.unpack_from(encoded)
-        if expansion != EXPANSION:
+        if expansion not in EXPANSIONS:
             raise UnknownFormatError(
                 f"a mark of expansion {expansion}",
                 hint="A newer version of this software marked the image: upgrade.",
@@ -143,20 +152,21 @@ class RemovalKey:
         numbers = struct.unpack_from(f"<{grids + frames}I", encoded, _HEAD.size)
         amplitudes, counts = numbers[:grids], numbers[grids:]
         dtype = np.dtype(_TYPES[value_type & 0x7F][value_type >> 7])
-        size = grids * height * width + sum(counts) * dtype.itemsize
+        shape = (height, width, EXPANSIONS[expansion])
+        cells = math.prod(shape)
+        size = grids * cells + sum(counts) * dtype.itemsize
         if size > _MAX_BODY:
             raise ValueError("too large")
         inflater = zlib.decompressobj()
         body = inflater.decompress(encoded[end_of_lists:], size + 1)
         if len(body) != size or not inflater.eof or inflater.unused_data:
             raise ValueError("not as long as it says")
-        cells = height * width
         steps = np.frombuffer(body, np.int8, grids * cells)
         values = np.frombuffer(body, dtype, offset=grids * cells)
         values = values.astype(dtype.newbyteorder("="))
         return cls(
             grids=tuple(
-                MarkGrid(cell_steps.reshape(height, width), amplitude)
+                MarkGrid(cell_steps.reshape(shape), amplitude)
                 for cell_steps, amplitude in zip(
                     np.split(steps, grids), amplitudes, strict=True
                 )

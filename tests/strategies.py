@@ -32,8 +32,8 @@ def host_images(draw: st.DrawFn) -> HostImage:
 
 
 @st.composite
-def grids(draw: st.DrawFn) -> MarkGrid:
-    shape = (draw(st.integers(1, 6)), draw(st.integers(1, 6)))
+def grids(draw: st.DrawFn, planes: int = 1) -> MarkGrid:
+    shape = (draw(st.integers(1, 6)), draw(st.integers(1, 6)), planes)
     steps = draw(arrays(np.int8, shape, elements=st.integers(-127, 127)))
     return MarkGrid(steps, draw(st.integers(1, MAX_AMPLITUDE)))
 
@@ -44,7 +44,7 @@ def marked_cases(draw: st.DrawFn) -> tuple[HostImage, list[MarkGrid], int]:
     host = draw(host_images())
     frames_per_grid = draw(st.integers(1, 3))
     count = -(-len(host.pixels) // frames_per_grid)
-    first = draw(grids())
+    first = draw(grids(draw(st.sampled_from([1, host.pixels.shape[3]]))))
     rest = [
         MarkGrid(
             draw(arrays(np.int8, first.steps.shape, elements=st.integers(-127, 127))),
@@ -59,7 +59,7 @@ def marked_cases(draw: st.DrawFn) -> tuple[HostImage, list[MarkGrid], int]:
 def covered_cases(draw: st.DrawFn) -> tuple[HostImage, list[MarkGrid], int, Ends]:
     """An image, opacities for its frames, how many share some, and black and white."""
     host, grids, frames_per_grid = draw(marked_cases())
-    opacities = [opacity_grid(grid.steps) for grid in grids]
+    opacities = [opacity_grid(grid.steps[..., :1]) for grid in grids]
     # Windows reach beyond what can be stored, and may be inverted.
     end = st.integers(-(1 << 17), 1 << 17) | st.sampled_from([*host.values, 1 << 70])
     return host, opacities, frames_per_grid, Ends(draw(end), draw(end))

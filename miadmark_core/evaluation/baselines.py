@@ -81,7 +81,7 @@ def attacked(
 
     Args:
         attack: How to look.
-        views: What to mark. Not modified.
+        views: What to mark, all of as many planes. Not modified.
         surrogates: Whom to mislead, all of them.
         generator: The only source of chance, on the CPU.
         device: Where the surrogates are.
@@ -89,7 +89,7 @@ def attacked(
     pixels = torch.stack([v.pixels for v in views]).to(device)
     peak = torch.tensor([v.peak for v in views], device=device).view(-1, 1, 1, 1)
     anchors = [s.anchor(pixels) for s in surrogates]
-    mark = torch.zeros(len(pixels), 1, SIDE, SIDE, device=device)
+    mark = torch.zeros(len(pixels), views[0].planes, SIDE, SIDE, device=device)
     momentum = torch.zeros_like(mark)
     for _ in range(attack.steps):
         gradient = torch.zeros_like(mark)
@@ -110,7 +110,8 @@ def attacked(
     steps = (mark * FULL_STEP).round()
     marked = (pixels + peak * steps / FULL_STEP).clamp(0, 1)
     misled = [s.is_misled(marked, a) for s, a in zip(surrogates, anchors, strict=True)]
-    return Found(steps[:, 0].to("cpu", torch.int8), torch.stack(misled, 1).cpu())
+    steps = steps.permute(0, 2, 3, 1)
+    return Found(steps.to("cpu", torch.int8), torch.stack(misled, 1).cpu())
 
 
 def _projected(mark: Tensor, peak: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ _HALVINGS: Final = 10
 def control(clean: Pixels, marked: Pixels, seed: int) -> Pixels:
     """Return each clean image with a random mark of its real mark's PSNR and spectrum.
 
-    The real mark keeps the size of each of its frequencies and loses their phases, the
-    same way in all three samples, so that a grey mark stays grey. The gain is then set,
+    The real mark keeps the size of each of its frequencies while their phases are moved
+    at random, the same way in all three samples, so that a grey mark stays grey and a
+    coloured one keeps its colours. The gain is then set,
     image by image, so that rounding and saturation leave the same PSNR.
 
     Args:
@@ -30,10 +31,10 @@ def control(clean: Pixels, marked: Pixels, seed: int) -> Pixels:
     random = np.random.default_rng(seed)
     results = np.empty_like(clean)
     for index, (image, other) in enumerate(zip(clean, marked, strict=True)):
-        phases = np.fft.rfft2(random.normal(size=image.shape[:2]))
-        phases /= np.maximum(np.abs(phases), 1e-12)
+        moves = np.fft.rfft2(random.normal(size=image.shape[:2]))
+        moves /= np.maximum(np.abs(moves), 1e-12)
         mark = np.moveaxis(other.astype(np.float64) - image, -1, 0)
-        shuffled = np.fft.irfft2(np.abs(np.fft.rfft2(mark)) * phases, s=image.shape[:2])
+        shuffled = np.fft.irfft2(np.fft.rfft2(mark) * moves, s=image.shape[:2])
         results[index] = _as_strong(image, np.moveaxis(shuffled, 0, -1), other)
     return results
 

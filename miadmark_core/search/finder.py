@@ -64,6 +64,8 @@ class FoundMark(NamedTuple):
     """The grid for one frame, and whom it misleads."""
 
     steps: NDArray[np.int8]
+    """``(height, width, planes)``; as many planes as the frame has samples, of a logo
+    one."""
     misled: dict[str, bool]
     """By the surrogate's name."""
     is_logo: bool = False
@@ -117,11 +119,12 @@ class Finder:
             WeightsError: The weights that are needed cannot be loaded.
         """
         found: dict[int, FoundMark] = {}
-        kinds: dict[tuple[str, ...], list[int]] = {}
+        kinds: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         for index, frame in enumerate(wanted):
             listed = suited(self._listed, frame.modality, frame.body_part)
-            kinds.setdefault(tuple(w.name for w in listed), []).append(index)
-        for names, indices in kinds.items():
+            kind = (frame.shown.shape[2], tuple(w.name for w in listed))
+            kinds.setdefault(kind, []).append(index)
+        for (_, names), indices in kinds.items():
             surrogates = [self._surrogate(name) for name in names]
             for start in range(0, len(indices), BATCH):
                 chosen = indices[start : start + BATCH]

@@ -133,7 +133,7 @@ def place_logos(
         left, poses = left[is_left], poses[is_left]
         if not len(left):
             break
-    return Found(steps[:, 0].to("cpu", torch.int8), misled.cpu())
+    return Found(steps.permute(0, 2, 3, 1).to("cpu", torch.int8), misled.cpu())
 
 
 def free_places(

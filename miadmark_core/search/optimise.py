@@ -48,12 +48,13 @@ class Found(NamedTuple):
     """What the search came to."""
 
     steps: Tensor
-    """``(batch, height, width)``, int8, on the CPU."""
+    """``(batch, height, width, planes)``, int8, on the CPU."""
     misled: Tensor
     """``(batch, surrogates)``, bool: who gives another answer now."""
 
 
 class _Batch(NamedTuple):
+    planes: int
     pixels: Tensor  # (batch, 3, SIDE, SIDE)
     limit: Tensor  # (batch, 1, height, width)
     peak: Tensor  # (batch, 1, 1, 1)
@@ -69,7 +70,7 @@ def optimise(
     """Return a grid for each view that misleads the surrogates, within the budget.
 
     Args:
-        views: What to mark. Not modified.
+        views: What to mark, all of as many planes. Not modified.
         surrogates: Whom to mislead; all of them at every step.
         effort: How hard to look.
         generator: The only source of chance, on the CPU: same seed and device, same
@@ -83,12 +84,14 @@ def optimise(
         and draws patterns there that could be taken for anatomy.
     """
     batch = _Batch(
+        planes=views[0].planes,
         pixels=torch.stack([v.pixels for v in views]).to(device),
         limit=torch.stack([v.limit for v in views])[:, None].to(device),
         peak=torch.tensor([v.peak for v in views], device=device).view(-1, 1, 1, 1),
     )
     anchors = [surrogate.anchor(batch.pixels) for surrogate in surrogates]
-    start = torch.randn(batch.limit.shape, generator=generator).to(device)
+    shape = (len(views), batch.planes, *batch.limit.shape[2:])
+    start = torch.randn(shape, generator=generator).to(device)
     grid = _projected(start * START_SIZE, batch, effort)
     transformed_steps = round(effort.steps * (1 - effort.plain_share))
     grid = _climbed(
@@ -98,12 +101,14 @@ def optimise(
     left = ~misled.all(dim=1)
     if left.any() and effort.steps:
         # Who still gives the old answer is worked on once more, without transforms.
-        part = _Batch(batch.pixels[left], batch.limit[left], batch.peak[left])
+        part = _Batch(
+            batch.planes, batch.pixels[left], batch.limit[left], batch.peak[left]
+        )
         kept = [anchor[left] for anchor in anchors]
         grid[left] = _climbed(grid[left], part, surrogates, kept, effort, generator, 0)
         misled = _misled(grid, batch, surrogates, anchors)
     steps = (grid * FULL_STEP).round()
-    return Found(steps[:, 0].to("cpu", torch.int8), misled.cpu())
+    return Found(steps.permute(0, 2, 3, 1).to("cpu", torch.int8), misled.cpu())
 
 
 def _climbed(
@@ -122,7 +127,7 @@ def _climbed(
         grid.requires_grad_()
         marked = _marked(batch, grid)
         if step < transformed_steps:
-            marked = transformed(marked, generator)
+            marked = transformed(marked, generator, is_coloured=batch.planes > 1)
         loss = grid.sum() * 0
         for index, (surrogate, anchor) in enumerate(
             zip(surrogates, anchors, strict=True)

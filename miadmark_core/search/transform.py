@@ -8,19 +8,26 @@ holds on average over what users' software does, rather than for one network at 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+GREY_SHARE: Final = 0.25
+"""How often coloured views are shown in grey."""
 
-def transformed(views: Tensor, generator: torch.Generator) -> Tensor:
+
+def transformed(
+    views: Tensor, generator: torch.Generator, *, is_coloured: bool = False
+) -> Tensor:
     """Return each view moved, turned, scaled, rescaled, relit and noisy at random.
 
     Args:
         views: ``(batch, 3, rows, columns)``, 0..1. Differentiable.
         generator: The only source of chance; on the CPU, so that every device draws
             the same.
+        is_coloured: Whether to take the colour away now and then.
 
     Returns:
         The same shape, 0..1.
@@ -31,6 +38,8 @@ def transformed(views: Tensor, generator: torch.Generator) -> Tensor:
         drawn = torch.rand(n, generator=generator)
         return (low + (high - low) * drawn).to(device)
 
+    if is_coloured and torch.rand((), generator=generator) < GREY_SHARE:
+        views = views.mean(dim=1, keepdim=True).expand_as(views)
     x = _turned(
         views,
         angle=between(-math.radians(8), math.radians(8)),

@@ -38,6 +38,8 @@ class View(NamedTuple):
     """``(SIDE, SIDE)``, 0..1: the share of a place that is padding, and stays."""
     aspect: float
     """Columns a row of the image."""
+    planes: int
+    """Of the mark's grid: 1, or 3 of a coloured image."""
 
 
 def view(
@@ -66,6 +68,7 @@ def view(
         peak,
         fixed,
         columns / rows,
+        shown.shape[2],
     )
 
 

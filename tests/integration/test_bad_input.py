@@ -160,7 +160,7 @@ def test_frames_that_a_search_leaves_as_they_are_hold_the_object(
     original = with_dataset(opened(images / "chest-xray-normal.dcm"), encoded)
 
     def find(wanted: Sequence[Wanted]) -> list[FoundMark]:
-        first, second = (np.full((8, 8), step, np.int8) for step in (20, 0))
+        first, second = (np.full((8, 8, 1), step, np.int8) for step in (20, 0))
         assert len(wanted) == 2
         return [FoundMark(steps, {}, is_logo=is_logo) for steps in (first, second)]
 

@@ -82,7 +82,7 @@ def test_every_file_that_can_be_marked_takes_a_logo_and_gives_it_back(
     shared: Path, keys: KeyFolder
 ) -> None:
     def by_hand(wanted: Sequence[Wanted]) -> list[FoundMark]:
-        steps = np.zeros((224, 224), np.int8)
+        steps = np.zeros((224, 224, 1), np.int8)
         steps[20:90, 30:100], steps[120:200, 100:210] = 100, -90
         return [FoundMark(steps, {}, is_logo=True) for _ in wanted]
 

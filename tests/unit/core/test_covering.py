@@ -70,7 +70,7 @@ def test_padding_is_neither_made_nor_unmade(case: Case) -> None:
 @given(covered_cases())
 def test_a_covered_image_lies_between_host_and_end(case: Case) -> None:
     host, _, _, (black, white) = case
-    opacity = opacities(case)[..., np.newaxis]
+    opacity = opacities(case)
     frame = cover(host.pixels[0], opacities(case), Ends(black, white), host.values)
     before, after = host.pixels[0].astype(int), frame.frame.astype(int)
     ends = [min(max(end, host.values.lower), host.values.upper) for end in case[3]]
@@ -84,7 +84,7 @@ def test_thirty_two_bits_are_enough_and_an_opaque_logo_is_opaque() -> None:
         values = ValueRange(lower, upper)
         host = np.array([[[lower], [upper]]], values.dtype)
         for sign, end in ((1, upper), (-1, lower)):
-            steps = np.full((1, 1), sign * FULL_STEP, np.int8)
+            steps = np.full((1, 1, 1), sign * FULL_STEP, np.int8)
             opacity = opacity_grid(steps).values(1, 2)
             assert np.unique(opacity).tolist() == [sign * OPAQUE]
             frame = cover(host, opacity, Ends(lower, upper), values).frame
@@ -96,7 +96,7 @@ def marked() -> MarkedImage:
     random = np.random.default_rng(1)
     pixels = random.integers(0, 4096, (3, 20, 30, 1)).astype(np.uint16)
     host = HostImage(pixels=pixels, values=ValueRange(0, 4095))
-    steps = random.integers(-127, 128, (2, 8, 8)).astype(np.int8)
+    steps = random.integers(-127, 128, (2, 8, 8, 1)).astype(np.int8)
     steps[:, :4] = 0
     return cover_image(host, [opacity_grid(s) for s in steps], 2, Ends(100, 3000))
 
@@ -202,6 +202,6 @@ def test_a_logo_on_padding_only_is_no_mark() -> None:
         values=ValueRange(0, 255),
         padding=ValueRange(0, 0),
     )
-    grid = opacity_grid(np.full((2, 2), 100, np.int8))
+    grid = opacity_grid(np.full((2, 2, 1), 100, np.int8))
     with pytest.raises(MarkingError):
         cover_image(host, [grid], 1, Ends(0, 255))

@@ -16,7 +16,9 @@ from tests.strategies import host_images
 def cases(draw: st.DrawFn) -> tuple[HostImage, np.ndarray]:
     host = draw(host_images())
     rows, columns = host.pixels.shape[1:3]
-    mark = draw(arrays(np.int32, (rows, columns), elements=st.integers(-8127, 8127)))
+    planes = draw(st.sampled_from([1, host.pixels.shape[3]]))
+    shape = (rows, columns, planes)
+    mark = draw(arrays(np.int32, shape, elements=st.integers(-8127, 8127)))
     return host, mark
 
 
@@ -50,7 +52,7 @@ def test_padding_is_neither_made_nor_unmade(case: tuple[HostImage, np.ndarray]) 
 
 @given(host_images())
 def test_no_mark_changes_nothing(host: HostImage) -> None:
-    mark = np.zeros(host.pixels.shape[1:3], np.int32)
+    mark = np.zeros((*host.pixels.shape[1:3], 1), np.int32)
     marked = embed(host.pixels[0], mark, host.values, host.padding)
     np.testing.assert_array_equal(marked.frame, host.pixels[0])
     assert marked.stopped.size == 0
@@ -58,7 +60,7 @@ def test_no_mark_changes_nothing(host: HostImage) -> None:
 
 def test_black_and_white_images_come_back() -> None:
     values = ValueRange(0, 255)
-    mark = np.full((4, 4), -8, np.int32)
+    mark = np.full((4, 4, 1), -8, np.int32)
     mark[::2] = 8
     for level in (0, 255):
         host = np.full((4, 4, 1), level, np.uint8)

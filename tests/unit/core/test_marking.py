@@ -43,7 +43,7 @@ def marked() -> MarkedImage:
     pixels = random.integers(0, 4096, (3, 20, 30, 1)).astype(np.uint16)
     host = HostImage(pixels=pixels, values=ValueRange(0, 4095))
     grids = [
-        MarkGrid(random.integers(-127, 128, (8, 8)).astype(np.int8), 9000)
+        MarkGrid(random.integers(-127, 128, (8, 8, 1)).astype(np.int8), 9000)
         for _ in range(2)
     ]
     return mark_image(host, grids, 2)
@@ -72,7 +72,7 @@ def test_a_key_with_another_grid_never_gives_nearly_the_original(
 ) -> None:
     assert isinstance(marked.key, RemovalKey)
     steps = marked.key.grids[0].steps.copy()
-    steps[3, 3] ^= 1
+    steps[3, 3, 0] ^= 1
     grids = (MarkGrid(steps, 9000), *marked.key.grids[1:])
     with pytest.raises(RemovalError):
         restore_image(marked.image, replace(marked.key, grids=grids))
@@ -81,7 +81,16 @@ def test_a_key_with_another_grid_never_gives_nearly_the_original(
 def test_a_constant_mark_of_zero_is_no_mark() -> None:
     host = HostImage(pixels=np.zeros((1, 4, 4, 1), np.uint8), values=ValueRange(0, 255))
     with pytest.raises(MarkingError):
-        mark_image(host, [MarkGrid(np.zeros((2, 2), np.int8), 9000)], 1)
+        mark_image(host, [MarkGrid(np.zeros((2, 2, 1), np.int8), 9000)], 1)
+
+
+def test_a_coloured_mark_is_for_a_coloured_image(marked: MarkedImage) -> None:
+    grid = MarkGrid(np.ones((2, 2, 3), np.int8), 9000)
+    with pytest.raises(MarkingError, match="3 planes"):
+        mark_image(marked.image, [grid], 3)
+    assert isinstance(marked.key, RemovalKey)
+    with pytest.raises(WrongKeyError, match="3 planes"):
+        restore_image(marked.image, replace(marked.key, grids=(grid, grid)))
 
 
 def test_every_cut_of_a_key_is_refused(marked: MarkedImage) -> None:
@@ -101,7 +110,7 @@ def test_a_key_that_counts_nothing_is_refused_by_name(marked: MarkedImage) -> No
 
 def test_a_key_of_a_later_version_says_upgrade(marked: MarkedImage) -> None:
     encoded = marked.key.to_bytes()
-    for later in (b"\x02" + encoded[1:], encoded[:1] + b"\x02" + encoded[2:]):
+    for later in (b"\x02" + encoded[1:], encoded[:1] + b"\x03" + encoded[2:]):
         with pytest.raises(UnknownFormatError) as caught:
             RemovalKey.from_bytes(later)
         assert "upgrade" in caught.value.hint
