@@ -80,6 +80,7 @@ _CODE: Final = code_digest(
         ),
         _ROOT / "dicom_node" / "windowing.py",
         _ROOT / "dicom_node" / "filters" / "mark.py",
+        _ROOT / "dicom_node" / "filters" / "picture.py",
         Path(synthetic.__file__),
     ]
 )

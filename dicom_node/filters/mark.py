@@ -33,40 +33,26 @@ from dicom_node.errors import (
     NotAnImageError,
     UnsupportedPixelDataError,
 )
+from dicom_node.filters.picture import Picture
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.original import Original, changed
-from miadmark_core.covering import Ends, opacity_grid
 from miadmark_core.errors import MarkingError, MiadMarkError
-from miadmark_core.mark import MarkGrid, amplitude_for
-from miadmark_core.marking import cover_image, mark_image
-from miadmark_core.metrics import psnr_db, ssim
 from miadmark_core.sealing.record import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
     from dicom_node.keys.provider import KeyProvider
     from dicom_node.part10 import Part10
     from dicom_node.pixel_data import PixelLayout
-    from dicom_node.windowing import Presentation
-    from miadmark_core.image import HostImage
-    from miadmark_core.marking import MarkedImage
     from miadmark_core.sealing.record import SealedRecord
     from miadmark_core.search.finder import FoundMark, Wanted
 
     Find = Callable[[Sequence[Wanted]], list[FoundMark]]
-
-FRAMES_PER_GRID: Final = 8
-"""Neighbouring frames that share a grid: work saved, and nothing gained by averaging
-them."""
-
-LEAST_PSNR_DB: Final = 35.0
-"""Of every frame, as the display window shows it; logos are there to be seen."""
 
 LABELS: Final = frozenset(
     {
@@ -108,9 +94,8 @@ class _Prepared:
     attributes: Dataset
     layout: PixelLayout
     native: bytes
-    image: HostImage
+    picture: Picture
     has_foreign_bits: bool
-    presentation: Presentation
     host_digest: bytes
     seed: int
 
@@ -135,7 +120,14 @@ def mark(
             prepared[index] = _prepare(original, keys)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
-    wanted = {index: _wanted(p) for index, p in prepared.items()}
+    wanted = {
+        index: p.picture.wanted(
+            modality=str(p.attributes.get("Modality") or ""),
+            body_part=str(p.attributes.get("BodyPartExamined") or ""),
+            seed=p.seed,
+        )
+        for index, p in prepared.items()
+    }
     found = iter(find([frame for frames in wanted.values() for frame in frames]))
     for index, p in prepared.items():
         marks = [next(found) for _ in wanted[index]]
@@ -196,58 +188,17 @@ def _prepare(original: OpenInstance, keys: KeyProvider) -> _Prepared:
         attributes=attributes,
         layout=layout,
         native=native,
-        image=decoded.image,
+        picture=Picture(image=decoded.image, presentation=shown),
         has_foreign_bits=decoded.has_foreign_bits,
-        presentation=shown,
         host_digest=host_digest,
         seed=int.from_bytes(seed[:8]) >> 1,
     )
 
 
-def _wanted(prepared: _Prepared) -> list[Wanted]:
-    """Return one frame for each grid: of those that share it, the one with most in it."""
-    from miadmark_core.search.finder import Wanted
-
-    window, peak = prepared.presentation
-    pixels = prepared.image.pixels
-    fullest = [
-        max(
-            range(start, min(start + FRAMES_PER_GRID, len(pixels))),
-            key=lambda number: float(window.shown(pixels[number]).std()),
-        )
-        for start in range(0, len(pixels), FRAMES_PER_GRID)
-    ]
-    return [
-        Wanted(
-            shown=window.shown(pixels[number]),
-            peak=peak / window.width * (-1 if window.is_inverted else 1),
-            modality=str(prepared.attributes.get("Modality") or ""),
-            body_part=str(prepared.attributes.get("BodyPartExamined") or ""),
-            seed=prepared.seed,
-            padding=_padding(prepared.image, number),
-        )
-        for number in fullest
-    ]
-
-
-def _padding(image: HostImage, number: int) -> NDArray[np.bool_] | None:
-    """Return which pixels of a frame no logo shows on: those with a padded sample."""
-    if image.padding is None:
-        return None
-    lower, upper = image.padding
-    frame = image.pixels[number]
-    padded: NDArray[np.bool_] = ((frame >= lower) & (frame <= upper)).any(axis=-1)
-    return padded
-
-
 def _finish(
     prepared: _Prepared, found: Sequence[FoundMark], keys: KeyProvider, now: datetime
 ) -> MarkedInstance:
-    is_logo = found[0].is_logo
-    steps = [mark.steps for mark in found]
-    make = _covered if is_logo else _within_budget
-    marked, psnr = make(prepared, steps)
-    _require_a_mark_in_every_frame(prepared.image, marked.image)
+    marked, psnr, similarity = prepared.picture.marked(found)
     original, attributes = prepared.original, prepared.attributes
     encoding = original.file.encoding
     derived = derivation.derive(
@@ -255,7 +206,7 @@ def _finish(
         original.elements,
         marked.image,
         digest=prepared.host_digest + marked.key.marked_digest,
-        method=derivation.LOGO if is_logo else derivation.MARK,
+        method=derivation.LOGO if found[0].is_logo else derivation.MARK,
         keyed=keys.derive,
         now=now,
     )
@@ -304,85 +255,11 @@ def _finish(
         record,
         marked.key.marked_digest,
         derived.sop_instance_uid,
-        _report(prepared, marked, found, psnr),
-    )
-
-
-def _within_budget(
-    prepared: _Prepared, steps: Sequence[NDArray[np.int8]]
-) -> tuple[MarkedImage, float]:
-    """Return the marked image and its PSNR, weaker than found if it has to be."""
-    peak = prepared.presentation.peak
-    share = 1.0
-    while share > 0.2:
-        grids = [
-            MarkGrid(np.rint(s * share).astype(np.int8), amplitude_for(peak))
-            for s in steps
-        ]
-        marked = mark_image(prepared.image, grids, FRAMES_PER_GRID)
-        psnr = _psnr_db(prepared, marked)
-        if psnr >= LEAST_PSNR_DB:
-            return marked, psnr
-        share *= min(0.95, 10 ** ((psnr - LEAST_PSNR_DB) / 20))
-    raise MarkingError(
-        f"no mark stays above {LEAST_PSNR_DB} dB in every frame",
-        hint="The frames are shown with windows too different for one mark.",
-    )
-
-
-def _covered(
-    prepared: _Prepared, steps: Sequence[NDArray[np.int8]]
-) -> tuple[MarkedImage, float]:
-    """Return the image with logos on it, and its PSNR."""
-    window = prepared.presentation.window
-    ends = Ends(round(window.lower), round(window.upper))
-    if window.is_inverted:
-        ends = Ends(*reversed(ends))
-    grids = [opacity_grid(s) for s in steps]
-    marked = cover_image(prepared.image, grids, FRAMES_PER_GRID, ends)
-    return marked, _psnr_db(prepared, marked)
-
-
-def _psnr_db(prepared: _Prepared, marked: MarkedImage) -> float:
-    """Return the PSNR of the worst frame."""
-    window = prepared.presentation.window
-    return min(
-        psnr_db(window.shown(a), window.shown(b))
-        for a, b in zip(prepared.image.pixels, marked.image.pixels, strict=True)
-    )
-
-
-def _require_a_mark_in_every_frame(host: HostImage, marked: HostImage) -> None:
-    """Return if no frame with something in it is as it was.
-
-    Raises:
-        MarkingError: One is: it would leave unmarked.
-    """
-    for number, frame in enumerate(host.pixels):
-        is_constant = frame.min() == frame.max()
-        if not is_constant and np.array_equal(frame, marked.pixels[number]):
-            raise MarkingError(
-                f"frame {number + 1} would leave unmarked",
-                hint="What it shows is too flat, or too dark, for a mark.",
-            )
-
-
-def _report(
-    prepared: _Prepared, marked: MarkedImage, found: Sequence[FoundMark], psnr: float
-) -> Report:
-    window = prepared.presentation.window
-    frames = range(0, len(prepared.image.pixels), FRAMES_PER_GRID)
-    similarity = min(
-        ssim(
-            window.shown(prepared.image.pixels[i]), window.shown(marked.image.pixels[i])
-        )
-        for i in frames
-    )
-    names = found[0].misled
-    return Report(
-        psnr,
-        similarity,
-        {name: all(f.misled[name] for f in found) for name in names},
+        Report(
+            psnr,
+            similarity,
+            {name: all(f.misled[name] for f in found) for name in found[0].misled},
+        ),
     )
 
 
@@ -395,7 +272,7 @@ def _prove(file: Part10, prepared: _Prepared, keys: KeyProvider) -> None:
     sent = OpenInstance.of(file.to_bytes(), Limits())
     restored = strip(sent, identities=keys.identities(), trusted=keys.trusted())
     original = prepared.original
-    is_same = np.array_equal(restored.image.pixels, prepared.image.pixels)
+    is_same = np.array_equal(restored.image.pixels, prepared.picture.image.pixels)
     if original.file.transfer_syntax in pixel_data.NATIVE:
         is_same = is_same and restored.file.dataset == original.file.dataset
     else:

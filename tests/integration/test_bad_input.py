@@ -25,7 +25,8 @@ from dicom_node.errors import (
     NotMarkedError,
     UnsupportedPixelDataError,
 )
-from dicom_node.filters.mark import FRAMES_PER_GRID, MarkedInstance, mark
+from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.filters.picture import FRAMES_PER_GRID
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.file import KeyFolder

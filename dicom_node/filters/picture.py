@@ -1,0 +1,166 @@
+"""A picture: pixels and how they are shown, and what a mark may do to it.
+
+The budget is kept here: how strong a mark is in stored values, how much of it may show,
+and that no frame goes out as it came. Nothing here knows objects, keys or records, or
+how marks are found; the search's types are named and not imported, so that this module
+needs no torch before something is searched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from miadmark_core.covering import Ends, opacity_grid
+from miadmark_core.errors import MarkingError
+from miadmark_core.mark import MarkGrid, amplitude_for
+from miadmark_core.marking import cover_image, mark_image
+from miadmark_core.metrics import psnr_db, ssim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from dicom_node.windowing import Presentation
+    from miadmark_core.image import HostImage
+    from miadmark_core.marking import MarkedImage
+    from miadmark_core.search.finder import FoundMark, Wanted
+
+FRAMES_PER_GRID: Final = 8
+"""Neighbouring frames that share a grid: work saved, and nothing gained by averaging
+them."""
+
+LEAST_PSNR_DB: Final = 35.0
+"""Of every frame, as the display window shows it; logos are there to be seen."""
+
+
+class MarkedPicture(NamedTuple):
+    """A marked image, and how much of the mark shows."""
+
+    marked: MarkedImage
+    psnr_db: float
+    """Of the worst frame."""
+    ssim: float
+    """Of the worst frame that was looked at: one for each grid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """An image and how it is shown."""
+
+    image: HostImage
+    presentation: Presentation
+
+    def wanted(self, *, modality: str, body_part: str, seed: int) -> list[Wanted]:
+        """Return one frame for each grid: of those that share it, the fullest.
+
+        Args:
+            modality: The object's, and likewise ``body_part``; empty if not given.
+            body_part: See there.
+            seed: Of the search.
+        """
+        from miadmark_core.search.finder import Wanted
+
+        window, peak = self.presentation
+        pixels = self.image.pixels
+        fullest = [
+            max(
+                range(start, min(start + FRAMES_PER_GRID, len(pixels))),
+                key=lambda number: float(window.shown(pixels[number]).std()),
+            )
+            for start in range(0, len(pixels), FRAMES_PER_GRID)
+        ]
+        return [
+            Wanted(
+                shown=window.shown(pixels[number]),
+                peak=peak / window.width * (-1 if window.is_inverted else 1),
+                modality=modality,
+                body_part=body_part,
+                seed=seed,
+                padding=self._padding(number),
+            )
+            for number in fullest
+        ]
+
+    def marked(self, found: Sequence[FoundMark]) -> MarkedPicture:
+        """Return the picture with the marks that were found, in the order of the grids.
+
+        A faint mark is made weaker than it was found if it would show more than it may.
+
+        Raises:
+            MarkingError: No mark is within the budget, or a frame with something in it
+                would leave as it is.
+        """
+        steps = [mark.steps for mark in found]
+        marked = self._covered(steps) if found[0].is_logo else self._faint(steps)
+        self._require_a_mark_in_every_frame(marked)
+        window = self.presentation.window
+        similarity = min(
+            ssim(
+                window.shown(self.image.pixels[i]), window.shown(marked.image.pixels[i])
+            )
+            for i in range(0, len(self.image.pixels), FRAMES_PER_GRID)
+        )
+        return MarkedPicture(marked, self._psnr_db(marked), similarity)
+
+    def _padding(self, number: int) -> NDArray[np.bool_] | None:
+        """Return which pixels of a frame no logo shows on: those with a padded sample."""
+        if self.image.padding is None:
+            return None
+        lower, upper = self.image.padding
+        frame = self.image.pixels[number]
+        padded: NDArray[np.bool_] = ((frame >= lower) & (frame <= upper)).any(axis=-1)
+        return padded
+
+    def _faint(self, steps: Sequence[NDArray[np.int8]]) -> MarkedImage:
+        share = 1.0
+        while share > 0.2:
+            grids = [
+                MarkGrid(
+                    np.rint(s * share).astype(np.int8),
+                    amplitude_for(self.presentation.peak),
+                )
+                for s in steps
+            ]
+            marked = mark_image(self.image, grids, FRAMES_PER_GRID)
+            psnr = self._psnr_db(marked)
+            if psnr >= LEAST_PSNR_DB:
+                return marked
+            share *= min(0.95, 10 ** ((psnr - LEAST_PSNR_DB) / 20))
+        raise MarkingError(
+            f"no mark stays above {LEAST_PSNR_DB} dB in every frame",
+            hint="The frames are shown with windows too different for one mark.",
+        )
+
+    def _covered(self, steps: Sequence[NDArray[np.int8]]) -> MarkedImage:
+        window = self.presentation.window
+        ends = Ends(round(window.lower), round(window.upper))
+        if window.is_inverted:
+            ends = Ends(*reversed(ends))
+        grids = [opacity_grid(s) for s in steps]
+        return cover_image(self.image, grids, FRAMES_PER_GRID, ends)
+
+    def _psnr_db(self, marked: MarkedImage) -> float:
+        """Return the PSNR of the worst frame."""
+        window = self.presentation.window
+        return min(
+            psnr_db(window.shown(a), window.shown(b))
+            for a, b in zip(self.image.pixels, marked.image.pixels, strict=True)
+        )
+
+    def _require_a_mark_in_every_frame(self, marked: MarkedImage) -> None:
+        """Return if no frame with something in it is as it was.
+
+        Raises:
+            MarkingError: One is: it would leave unmarked.
+        """
+        for number, frame in enumerate(self.image.pixels):
+            is_constant = frame.min() == frame.max()
+            if not is_constant and np.array_equal(frame, marked.image.pixels[number]):
+                raise MarkingError(
+                    f"frame {number + 1} would leave unmarked",
+                    hint="What it shows is too flat, or too dark, for a mark.",
+                )
