@@ -75,7 +75,7 @@ class Report(NamedTuple):
     ssim: float
     """Of the worst frame that was looked at: one for each grid."""
     misled: dict[str, bool]
-    """Whether each surrogate gives another answer, for all grids."""
+    """Whether each surrogate gives an answer that it held impossible, for all grids."""
 
 
 class MarkedInstance(NamedTuple):

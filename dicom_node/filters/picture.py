@@ -1,9 +1,9 @@
 """A picture: pixels and how they are shown, and what a mark may do to it.
 
 The budget is kept here: how strong a mark is in stored values, how much of it may show,
-and that no frame goes out as it came. Nothing here knows objects, keys or records, or
-how marks are found; the search's types are named and not imported, so that this module
-needs no torch before something is searched.
+and that no frame goes out as it came. Nothing here knows objects, keys or records, or how
+marks are found; the search is imported only when something is wanted of it, so that
+this module needs no torch.
 """
 
 from __future__ import annotations
@@ -58,14 +58,18 @@ class Picture:
         """Return one frame for each grid: of those that share it, the fullest.
 
         Args:
-            modality: The object's, and likewise ``body_part``; empty if not given.
-            body_part: See there.
+            modality: The object's; empty if not given.
+            body_part: Likewise.
             seed: Of the search.
+
+        A picture that is grey in three samples is marked as a grey one: colours would
+        show, and come off with a mean over the samples.
         """
         from miadmark_core.search.finder import Wanted
 
         window, peak = self.presentation
         pixels = self.image.pixels
+        planes = 1 if (pixels == pixels[..., :1]).all() else pixels.shape[-1]
         fullest = [
             max(
                 range(start, min(start + FRAMES_PER_GRID, len(pixels))),
@@ -75,7 +79,7 @@ class Picture:
         ]
         return [
             Wanted(
-                shown=window.shown(pixels[number]),
+                shown=window.shown(pixels[number, ..., :planes]),
                 peak=peak / window.width * (-1 if window.is_inverted else 1),
                 modality=modality,
                 body_part=body_part,
@@ -95,7 +99,8 @@ class Picture:
                 would leave as it is.
         """
         steps = [mark.steps for mark in found]
-        marked = self._covered(steps) if found[0].is_logo else self._faint(steps)
+        make = self._covered if found[0].is_logo else self._faint
+        marked, psnr = make(steps)
         self._require_a_mark_in_every_frame(marked)
         window = self.presentation.window
         similarity = min(
@@ -104,7 +109,7 @@ class Picture:
             )
             for i in range(0, len(self.image.pixels), FRAMES_PER_GRID)
         )
-        return MarkedPicture(marked, self._psnr_db(marked), similarity)
+        return MarkedPicture(marked, psnr, similarity)
 
     def _padding(self, number: int) -> NDArray[np.bool_] | None:
         """Return which pixels of a frame no logo shows on: those with a padded sample."""
@@ -115,33 +120,31 @@ class Picture:
         padded: NDArray[np.bool_] = ((frame >= lower) & (frame <= upper)).any(axis=-1)
         return padded
 
-    def _faint(self, steps: Sequence[NDArray[np.int8]]) -> MarkedImage:
+    def _faint(self, steps: Sequence[NDArray[np.int8]]) -> tuple[MarkedImage, float]:
+        amplitude = amplitude_for(self.presentation.peak)
         share = 1.0
         while share > 0.2:
             grids = [
-                MarkGrid(
-                    np.rint(s * share).astype(np.int8),
-                    amplitude_for(self.presentation.peak),
-                )
-                for s in steps
+                MarkGrid(np.rint(s * share).astype(np.int8), amplitude) for s in steps
             ]
             marked = mark_image(self.image, grids, FRAMES_PER_GRID)
             psnr = self._psnr_db(marked)
             if psnr >= LEAST_PSNR_DB:
-                return marked
+                return marked, psnr
             share *= min(0.95, 10 ** ((psnr - LEAST_PSNR_DB) / 20))
         raise MarkingError(
             f"no mark stays above {LEAST_PSNR_DB} dB in every frame",
             hint="The frames are shown with windows too different for one mark.",
         )
 
-    def _covered(self, steps: Sequence[NDArray[np.int8]]) -> MarkedImage:
+    def _covered(self, steps: Sequence[NDArray[np.int8]]) -> tuple[MarkedImage, float]:
         window = self.presentation.window
         ends = Ends(round(window.lower), round(window.upper))
         if window.is_inverted:
             ends = Ends(*reversed(ends))
         grids = [opacity_grid(s) for s in steps]
-        return cover_image(self.image, grids, FRAMES_PER_GRID, ends)
+        marked = cover_image(self.image, grids, FRAMES_PER_GRID, ends)
+        return marked, self._psnr_db(marked)
 
     def _psnr_db(self, marked: MarkedImage) -> float:
         """Return the PSNR of the worst frame."""

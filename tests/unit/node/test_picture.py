@@ -1,0 +1,45 @@
+"""A picture keeps its budget, and no frame of it goes out as it came."""
+
+import numpy as np
+import pytest
+
+from dicom_node.filters.picture import FRAMES_PER_GRID, LEAST_PSNR_DB, Picture
+from dicom_node.windowing import Presentation
+from miadmark_core.errors import MarkingError
+from miadmark_core.image import DisplayWindow, HostImage, ValueRange
+from miadmark_core.search.finder import FoundMark
+
+
+def picture(pixels: np.ndarray) -> Picture:
+    return Picture(
+        image=HostImage(pixels=pixels, values=ValueRange(0, 255)),
+        presentation=Presentation(DisplayWindow(0, 255), 8),
+    )
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(40, 200, shape).astype(np.uint8)
+
+
+def test_grey_in_three_samples_is_marked_as_grey() -> None:
+    grey = np.repeat(noise(1, 64, 64, 1), 3, axis=3)
+    (wanted,) = picture(grey).wanted(modality="US", body_part="", seed=1)
+    assert wanted.shown.shape == (64, 64, 1)
+    grey[0, 5, 5, 2] ^= 1
+    (wanted,) = picture(grey).wanted(modality="US", body_part="", seed=1)
+    assert wanted.shown.shape == (64, 64, 3)
+
+
+def test_a_mark_that_shows_too_much_is_made_weaker() -> None:
+    strong = FoundMark(np.full((8, 8, 1), 127, np.int8), {})
+    marked = picture(noise(1, 64, 64, 1)).marked([strong])
+    assert LEAST_PSNR_DB <= marked.psnr_db < LEAST_PSNR_DB + 1.5
+    difference = marked.marked.image.pixels.astype(int) - noise(1, 64, 64, 1)
+    assert 0 < np.abs(difference).max() < 8
+
+
+def test_a_frame_that_would_leave_as_it_came_is_refused() -> None:
+    pixels = noise(FRAMES_PER_GRID + 1, 64, 64, 1)
+    steps = [np.full((8, 8, 1), step, np.int8) for step in (20, 0)]
+    with pytest.raises(MarkingError, match="frame 9"):
+        picture(pixels).marked([FoundMark(s, {}) for s in steps])
