@@ -56,6 +56,8 @@ def opacity_grid(steps: NDArray[np.int8]) -> MarkGrid:
     Args:
         steps: ``(height, width, 1)``; 127 either way are opaque.
     """
+    if steps.shape[2:] != (1,):
+        raise ValueError("what is blended in has no colours: steps have one plane")
     return MarkGrid(steps, OPACITY_AMPLITUDE)
 
 

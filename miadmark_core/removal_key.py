@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from miadmark_core.image import StoredValues
 
 VERSION: Final = 1
-EXPANSIONS: Final = {1: 1, 2: 3}
+_PLANES_OF: Final = {1: 1, 2: 3}
 """How many planes the grids have, by the number that names the arithmetic."""
+_EXPANSION_OF: Final = {1: 1, 3: 2}
+"""The number that is written, by planes."""
 
 _HEAD: Final = struct.Struct("<BBIIIHHB32s32s")
 _MAX_BODY: Final = 1 << 31
@@ -72,7 +74,7 @@ class RemovalKey:
 
     @property
     def planes(self) -> int:
-        """Return how many planes its grids have: 1, or as many as the image samples."""
+        """Return how many planes its grids have: 1, or 3 for three samples."""
         planes: int = self.grids[0].steps.shape[2]
         return planes
 
@@ -86,7 +88,7 @@ class RemovalKey:
         dtype = self.stopped[0].dtype
         head = _HEAD.pack(
             VERSION,
-            next(e for e, planes in EXPANSIONS.items() if planes == self.planes),
+            _EXPANSION_OF[self.planes],
             len(self.stopped),
             self.frames_per_grid,
             len(self.grids),
@@ -141,7 +143,7 @@ class RemovalKey:
             host_digest,
             marked_digest,
         ) = _HEAD.unpack_from(encoded)
-        if expansion not in EXPANSIONS:
+        if expansion not in _PLANES_OF:
             raise UnknownFormatError(
                 f"a mark of expansion {expansion}",
                 hint="A newer version of this software marked the image: upgrade.",
@@ -152,7 +154,7 @@ class RemovalKey:
         numbers = struct.unpack_from(f"<{grids + frames}I", encoded, _HEAD.size)
         amplitudes, counts = numbers[:grids], numbers[grids:]
         dtype = np.dtype(_TYPES[value_type & 0x7F][value_type >> 7])
-        shape = (height, width, EXPANSIONS[expansion])
+        shape = (height, width, _PLANES_OF[expansion])
         cells = math.prod(shape)
         size = grids * cells + sum(counts) * dtype.itemsize
         if size > _MAX_BODY:

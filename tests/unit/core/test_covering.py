@@ -91,6 +91,11 @@ def test_thirty_two_bits_are_enough_and_an_opaque_logo_is_opaque() -> None:
             assert np.unique(frame).tolist() == [end]
 
 
+def test_what_is_blended_in_has_no_colours() -> None:
+    with pytest.raises(ValueError, match="one plane"):
+        opacity_grid(np.full((2, 2, 3), 100, np.int8))
+
+
 @pytest.fixture
 def marked() -> MarkedImage:
     random = np.random.default_rng(1)

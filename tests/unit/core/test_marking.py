@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import numpy as np
@@ -91,6 +92,36 @@ def test_a_coloured_mark_is_for_a_coloured_image(marked: MarkedImage) -> None:
     assert isinstance(marked.key, RemovalKey)
     with pytest.raises(WrongKeyError, match="3 planes"):
         restore_image(marked.image, replace(marked.key, grids=(grid, grid)))
+
+
+WRITTEN = {
+    1: (
+        "AQECAAAAAgAAAAEAAAADAAQAAf+SwvZ4GbDIewHLRZ3LXb6S6UPyAmBka4b5vwNb+/u0hLAyYiO9"
+        "Qc0GfeHSUissPNLoMnExR11cZMfU9rc2sOUoIwAAEAAAAA8AAAB42gErANT/gdozjeY/mfJLpf5X"
+        "AO/eqzQjEgHw372sAgMEBQb15LE6KRgH9uWyCAkKC9g9Ev4="
+    ),
+    3: (
+        "AQICAAAAAgAAAAEAAAADAAQAAf+SwvZ4GbDIewHLRZ3LXb6S6UPyAmBka4b5vwNb+/u0fPjxKCfN"
+        "26GhxuNLO9kFImoWjPp6xWN6zmOLevhF0tUoIwAAMgAAADIAAAB42gGIAHf/gdozjeY/mfJLpf5X"
+        "sQpjvRZvySJ71S6I4TqU7Uag+VKsBV64AN7Nq5p4ZzQB386sm3loRjUC8eCcemlHNhQD8uG/e2o3"
+        "FQTzwI1JOBYF9MGwjn1bShcG5NOxoH5tOgfl1LKhf25MOwj35qKAb008Ggn458WBPRsK+caTYE8+"
+        "HAv6x7aUg2FQHTMhQiQ="
+    ),
+}
+"""Removal keys, by planes, as they are in sealed records out there."""
+
+
+@pytest.mark.parametrize("planes", WRITTEN)
+def test_a_key_that_was_written_once_is_read_for_ever(planes: int) -> None:
+    pixels = (np.arange(180) * 7919 % 256).astype(np.uint8).reshape(2, 5, 6, 3)
+    host = HostImage(pixels=pixels, values=ValueRange(0, 255))
+    steps = (np.arange(12 * planes) * 89 % 255 - 127).astype(np.int8)
+    grid = MarkGrid(steps.reshape(3, 4, planes), 9000)
+    key = RemovalKey.from_bytes(base64.b64decode(WRITTEN[planes]))
+    assert key.planes == planes
+    np.testing.assert_array_equal(key.grids[0].steps, grid.steps)
+    restored = restore_image(mark_image(host, [grid], 2).image, key)
+    np.testing.assert_array_equal(restored.pixels, host.pixels)
 
 
 def test_every_cut_of_a_key_is_refused(marked: MarkedImage) -> None:
