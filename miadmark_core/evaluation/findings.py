@@ -72,8 +72,9 @@ def undecided(
     for engine, sides in _over_sets(marks).items():
         if sides and min(map(sum, sides.values())) < LEAST_ASKED:
             found.append(
-                f"{engine}: whether it has seen labels shows where surrogates are wrong, "
-                f"and one of them is on {min(map(sum, sides.values()))} pictures only"
+                f"{engine}: whether it has seen labels shows where surrogates hold the "
+                f"truth impossible, and marks took sides on "
+                f"{min(map(sum, sides.values()))} such pictures only"
             )
         elif not any(
             entry.label_in_mark >= sets[entry.data_set]["chance"] + MARGIN

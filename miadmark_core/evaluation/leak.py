@@ -1,10 +1,11 @@
 """Whether a mark tells what the picture shows.
 
-A search that never sees a label pushes each picture off what its surrogates say of it:
-where these are wrong, its marks tell the wrong class. Marks that tell the right one there
-have seen the test's answers; it takes ten such pictures to say so. And marks that tell as
-much as the surrogates know help whoever reads marks instead of pictures. A linear probe
-looks at the marks alone and is asked about marks that it was not fitted to.
+A search that never sees a label pushes each picture off what its surrogates hold
+possible: where the truth is none of it, its marks tell something wrong. Marks that tell
+the right class there have seen the test's answers; it takes ten such pictures to say
+so. And marks that tell as much as the surrogates know help whoever reads marks instead
+of pictures. A linear probe looks at the marks alone and is asked about marks that it
+was not fitted to.
 """
 
 from __future__ import annotations
@@ -52,24 +53,26 @@ def probed(clean: Pixels, marked: Pixels, labels: Labels, seed: int) -> Labels:
 
 
 class Sides(NamedTuple):
-    """On how many pictures marks side with whom, of those a surrogate gets wrong."""
+    """With whom marks side where a surrogate holds the truth impossible, in pictures."""
 
     truth: int
     surrogate: int
 
 
-def sides(answers: Labels, labels: Labels, believed: Labels) -> Sides:
-    """Return whom marks side with where a surrogate is wrong.
+def sides(answers: Labels, labels: Labels, held: NDArray[np.bool_]) -> Sides:
+    """Return whom marks side with where a surrogate holds the truth impossible.
 
     Args:
         answers: From :func:`probed`.
         labels: What is true.
-        believed: What the surrogate says of the clean pictures.
+        held: What the surrogate holds possible of the clean pictures,
+            ``(images, classes)``.
     """
-    is_wrong = believed != labels
+    images = np.arange(len(labels))
+    is_wrong = ~held[images, labels]
     return Sides(
-        int((answers[is_wrong] == labels[is_wrong]).sum()),
-        int((answers[is_wrong] == believed[is_wrong]).sum()),
+        int((is_wrong & (answers == labels)).sum()),
+        int((is_wrong & held[images, answers]).sum()),
     )
 
 
@@ -93,7 +96,7 @@ def _features(marks: NDArray[np.float32]) -> NDArray[np.float64]:
         count, _SIDE, rows // _SIDE, _SIDE, columns // _SIDE, samples
     )
     coarse = blocks.mean(axis=(2, 4)).reshape(count, -1)
-    sizes = np.abs(np.fft.rfft2(marks.mean(axis=-1)))[:, :_SIDE, :_SIDE]
+    sizes = np.abs(np.fft.rfft2(marks, axes=(1, 2)))[:, :_SIDE, :_SIDE]
     sizes = sizes.reshape(count, -1)
     joined = np.concatenate([coarse, np.log1p(sizes)], axis=1, dtype=np.float64)
     deviation = joined.std(axis=0)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+import torch
 
 from miadmark_core.evaluation import controls
 from miadmark_core.evaluation.controls import control
@@ -35,6 +36,8 @@ from miadmark_core.evaluation.scores import (
 )
 from miadmark_core.evaluation.sources import code_digest
 from miadmark_core.evaluation.store import pixels_digest
+from miadmark_core.search.loss import held_possible
+from miadmark_core.search.surrogate import POSSIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -257,7 +260,7 @@ def _on_set(
     images, clean = bench.images, bench.images.pixels
     told = probed(clean, marked.pixels, images.labels, bench.seed)
     taken = {
-        judge.name: sides(told, images.labels, clean_answers[judge.name].argmax(axis=1))
+        judge.name: sides(told, images.labels, _held(clean_answers[judge.name]))
         for judge in bench.judges
         if judge.is_surrogate
     }
@@ -275,6 +278,12 @@ def _on_set(
         sides=taken,
         quality=quality(clean, marked.pixels, bench.regions),
     )
+
+
+def _held(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return what a surrogate holds possible, as the search sees it."""
+    held: NDArray[np.bool_] = held_possible(torch.from_numpy(logits), POSSIBLE).numpy()
+    return held
 
 
 def _clean_answers(bench: Bench) -> dict[str, NDArray[np.float32]]:

@@ -17,6 +17,7 @@ from torchmetrics.functional.image import (
     visual_information_fidelity,
 )
 
+from miadmark_core.evaluation.purify import is_grey
 from miadmark_core.metrics import similarity, ssim
 
 if TYPE_CHECKING:
@@ -116,11 +117,13 @@ def quality(clean: Pixels, marked: Pixels, regions: NDArray[np.bool_]) -> Qualit
 def _structure(
     clean: NDArray[np.uint8], marked: NDArray[np.uint8], scales: tuple[float, ...]
 ) -> tuple[float, float]:
-    """Return MS-SSIM and VIF of one picture's mean over its samples."""
+    """Return MS-SSIM and VIF of one picture, each the mean over its samples."""
+    samples = 1 if is_grey(clean) and is_grey(marked) else clean.shape[-1]
     x, y = (
-        torch.from_numpy(v.mean(axis=-1, dtype=np.float32))[None, None]
+        torch.from_numpy(np.moveaxis(v[..., :samples], -1, 0).astype(np.float32))
         for v in (clean, marked)
     )
+    x, y = x[:, None], y[:, None]
     betas = tuple(weight / sum(scales) for weight in scales)
     return (
         float(

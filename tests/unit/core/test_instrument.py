@@ -210,7 +210,7 @@ def test_few_errors_on_each_of_several_sets_tell_together(bench: Bench) -> None:
 
     assert findings([on("a", 7, 0)]) == []
     sets = {name: {"chance": 0.5} for name in "ab"}
-    assert "on 7 pictures only" in undecided([on("a", 7, 0)], sets)[0]
+    assert "on 7 such pictures only" in undecided([on("a", 7, 0)], sets)[0]
     together = [on("a", 7, 0), on("b", 6, 0)]
     (finding,) = findings(together)
     assert "on all sets together" in finding
@@ -272,6 +272,17 @@ def test_a_control_has_the_strength_and_spectrum_of_the_mark_but_is_another() ->
         assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
     np.testing.assert_array_equal(random, control(clean, marked, seed=1))
     assert (random[..., 0] == random[..., 1]).all()
+
+
+def test_the_control_of_a_coloured_mark_has_its_colours() -> None:
+    clean = np.full((1, 48, 48, 3), 128, np.uint8)
+    noise = np.random.default_rng(9).normal(0, 12, (1, 48, 48))
+    # Red against green; blue as it was.
+    mark = np.stack([noise, -noise, 0 * noise], axis=-1).round()
+    random = control(clean, (clean + mark).astype(np.uint8), seed=1)
+    red, green, blue = np.moveaxis(random[0].astype(float) - 128, -1, 0)
+    assert np.corrcoef(red.ravel(), green.ravel())[0, 1] < -0.95
+    assert np.abs(blue).max() <= 1
 
 
 def test_a_control_reaches_its_strength_where_pictures_saturate() -> None:
