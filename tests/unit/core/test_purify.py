@@ -84,7 +84,8 @@ def test_a_purifier_keeps_shape_type_and_grey(purifier: Purifier) -> None:
     assert np.ptp(purified[0], axis=-1).max() == 0
     assert np.ptp(purified[1], axis=-1).max() > 0
     np.testing.assert_array_equal(pixels, before)
-    assert [rms(*pair) > 0 for pair in zip(purified, pixels, strict=True)] == [True] * 2
+    changed = [rms(*pair) > 0 for pair in zip(purified, pixels, strict=True)]
+    assert changed == [not purifier.name.startswith("chroma"), True]
 
 
 @pytest.mark.parametrize("purifier", [*CLASSICAL, *untrained()], ids=lambda p: p.name)
