@@ -61,7 +61,10 @@ if TYPE_CHECKING:
 _ROOT: Final = Path(dicom_node.__file__).parent.parent
 _SEARCH: Final = _ROOT / "miadmark_core" / "search"
 _LOGO_ALONE: Final = frozenset(
-    _SEARCH / name for name in ("logo.py", "pose.py", "artwork.py")
+    {
+        *(_SEARCH / name for name in ("logo.py", "pose.py", "artwork.py")),
+        _ROOT / "miadmark_core" / "covering.py",
+    }
 )
 """Code that marks nothing but logos."""
 _CODE: Final = code_digest(
@@ -72,7 +75,6 @@ _CODE: Final = code_digest(
             for name in (
                 "mark",
                 "embedding",
-                "covering",
                 "marking",
                 "metrics",
                 "image",
@@ -86,7 +88,9 @@ _CODE: Final = code_digest(
 )
 """Whatever changes this changes every mark."""
 _LOGOS: Final = code_digest(_LOGO_ALONE)
+"""Whatever changes this changes logos."""
 _ATTACKS: Final = code_digest([Path(baselines.__file__)])
+"""Whatever changes this changes the marks of published attacks."""
 
 LOGO: Final = "logo"
 PUBLISHED_ATTACKS: Final = (LOGO, "mi-fgsm", "bsr")

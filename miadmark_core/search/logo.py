@@ -261,7 +261,7 @@ def _opacity(poses: Tensor, batch: _Batch) -> Tensor:
 
 
 def _misled(opacity: Tensor, batch: _Batch, surrogates: Sequence[Surrogate]) -> Tensor:
-    """Return who gives another answer, ``(batch, surrogates)``."""
+    """Return who is misled, ``(batch, surrogates)``."""
     marked = blended(batch.pixels, opacity)
     return torch.stack(
         [

@@ -50,7 +50,7 @@ class Found(NamedTuple):
     steps: Tensor
     """``(batch, height, width, planes)``, int8, on the CPU."""
     misled: Tensor
-    """``(batch, surrogates)``, bool: who gives another answer now."""
+    """``(batch, surrogates)``, bool: who is misled."""
 
 
 class _Batch(NamedTuple):
@@ -100,7 +100,7 @@ def optimise(
     misled = _misled(grid, batch, surrogates, anchors)
     left = ~misled.all(dim=1)
     if left.any() and effort.steps:
-        # Who still gives the old answer is worked on once more, without transforms.
+        # Who is not misled is worked on once more, without transforms.
         part = _Batch(
             batch.planes, batch.pixels[left], batch.limit[left], batch.peak[left]
         )
@@ -154,7 +154,7 @@ def _misled(
     surrogates: Sequence[Surrogate],
     anchors: Sequence[Tensor],
 ) -> Tensor:
-    """Return who gives another answer, ``(batch, surrogates)``, after rounding."""
+    """Return who is misled, ``(batch, surrogates)``, after rounding."""
     final = _marked(batch, (grid * FULL_STEP).round() / FULL_STEP)
     return torch.stack(
         [s.is_misled(final, a) for s, a in zip(surrogates, anchors, strict=True)], 1

@@ -8,7 +8,7 @@ is needed, since a gateway has none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
 from torch import Tensor
@@ -160,10 +160,10 @@ class EncoderSurrogate:
         return self.network.features(resized(views, self.size))
 
 
-POSSIBLE = 0.1
-"""A class is held possible if it is so likely, as a share of the likeliest."""
+POSSIBLE: Final = 0.1
+"""How likely a class is, as a share of the likeliest, to count as held possible."""
 
-MARGIN_CAP = 2.0
+MARGIN_CAP: Final = 2.0
 """In logits: where a surrogate counts as thoroughly misled and stops pulling."""
 
 

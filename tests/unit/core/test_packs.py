@@ -5,10 +5,22 @@ import torch
 
 from dicom_node.node import SHIPPED_WEIGHTS
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIMS
+from miadmark_core.evaluation.victims import VICTIMS as VICTIM_RECIPES
 from miadmark_core.search.networks import ARCHITECTURES
 from miadmark_core.search.packs import load_network, read_manifest, trainable_network
+from miadmark_core.training.surrogates import SURROGATES
 
 CPU = torch.device("cpu")
+
+
+def test_what_ships_was_made_by_the_recipes_that_are_here() -> None:
+    """Else evaluations would train victims anew that everybody has."""
+    recipes = {(r.role, r.name): r.digest for r in (*SURROGATES, *VICTIM_RECIPES)}
+    shipped = [e for e in read_manifest(SHIPPED_WEIGHTS) if e.role != "encoder"]
+    assert len(shipped) >= 6
+    for entry in shipped:
+        name = entry.name.split("-", 1)[1]
+        assert entry.recipe == recipes[entry.role, name], entry.name
 
 
 @pytest.mark.parametrize(
