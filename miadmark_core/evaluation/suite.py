@@ -240,7 +240,10 @@ class Run:
         )
 
     def _victims(self, name: str) -> Iterator[Judge]:
-        """Yield who judges a set; trained first if neither shipped nor there."""
+        """Yield who judges a set; trained first if neither shipped nor there.
+
+        Networks of the same name that another recipe made are not taken.
+        """
         own = self.out / "victims"
         there: dict[str, tuple[Path, Weights]] = {}
         for folder in (self.weights, own):
