@@ -56,3 +56,24 @@ def similarity(original: Shown, marked: Shown) -> NDArray[np.float32]:
         original, marked, data_range=1.0, channel_axis=-1, full=True
     )
     return np.asarray(each, np.float32)
+
+
+def reduced(shown: Shown, side: int) -> Shown:
+    """Return a large image as a screen shows it: means over blocks of equal size.
+
+    Args:
+        shown: Any size.
+        side: Rows and columns of the result, at most.
+
+    Returns:
+        Fewer rows and columns, those at the far edges that fill no block left out;
+        ``shown`` itself where it fits.
+    """
+    block = -(-max(shown.shape[:2]) // side)
+    if block == 1:
+        return shown
+    rows, columns = (n // block for n in shown.shape[:2])
+    blocks = shown[: rows * block, : columns * block]
+    shape = (rows, block, columns, block, shown.shape[2])
+    means: Shown = blocks.reshape(shape).mean(axis=(1, 3), dtype=np.float32)
+    return means

@@ -13,7 +13,14 @@ import torch
 
 from miadmark_core.search.logo import LogoEffort, place_logos
 from miadmark_core.search.optimise import Effort, optimise
-from miadmark_core.search.packs import read_manifest, suited, surrogate
+from miadmark_core.search.packs import (
+    GENERATOR,
+    SURROGATE,
+    drawer,
+    read_manifest,
+    suited,
+    surrogate,
+)
 from miadmark_core.search.views import view
 
 if TYPE_CHECKING:
@@ -23,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from miadmark_core.search.optimise import Found
+    from miadmark_core.search.generator import Generator
+    from miadmark_core.search.optimise import Found, Start
     from miadmark_core.search.packs import Weights
     from miadmark_core.search.surrogate import Surrogate
     from miadmark_core.search.views import View
@@ -36,10 +44,13 @@ BATCH: Final = 16
 
 PROFILES: Final[Mapping[str, Effort | LogoEffort]] = {
     "standard": Effort(),
-    "fast": Effort(steps=12),
+    "fast": Effort(steps=12, drawn_steps=0, settling=3, only="efficientnet-lite0"),
+    "strong": Effort(steps=96, settling=24),
     "logo": LogoEffort(),
 }
-"""By name; ``fast`` looks a quarter as long, and misleads less; ``logo`` is visible."""
+"""By name; ``fast`` lets a generator draw where there is one, looks through one
+surrogate, and misleads less; ``strong`` looks three times as long; ``logo`` is to be
+seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,9 +66,13 @@ class Wanted:
     body_part: str
     seed: int
     """Known to nobody else; at least 0, below 2^63."""
+    number: int = 0
+    """Which of several frames with one seed it is: each has chance of its own."""
     padding: NDArray[np.bool_] | None = None
     """Which pixels are padding and stay as they are, ``(rows, columns)``; None for
     none."""
+    region: NDArray[np.bool_] | None = None
+    """Which pixels show a finding, if somebody drew it, ``(rows, columns)``."""
 
 
 class FoundMark(NamedTuple):
@@ -78,8 +93,7 @@ class Finder:
 
     def __init__(
         self,
-        weights: Path,
-        *,
+        *weights: Path,
         device: torch.device,
         effort: Effort | LogoEffort | None = None,
         search: Search | None = None,
@@ -87,7 +101,8 @@ class Finder:
         """Read the manifest in ``weights``; networks are loaded when first needed.
 
         Args:
-            weights: Has a manifest.
+            weights: Folders with a manifest each. What the first has surrogates for
+                it is asked for, the next for the rest.
             device: Where to search.
             effort: How hard, and of what kind the marks are; by default ``standard``.
             search: Takes the place of the search that ships, for comparing.
@@ -95,10 +110,16 @@ class Finder:
         Raises:
             WeightsError: There is no manifest.
         """
-        self._folder, self._device, self._other = weights, device, search
-        self._listed = read_manifest(weights)
+        self._device, self._other = device, search
+        self._folders: dict[str, Path] = {}
+        self._listed: list[Weights] = []
+        for folder in weights:
+            new = [e for e in read_manifest(folder) if e.name not in self._folders]
+            self._folders |= dict.fromkeys((entry.name for entry in new), folder)
+            self._listed += new
         self._effort = effort or Effort()
         self._loaded: dict[str, Surrogate] = {}
+        self._drawers: dict[str, Generator] = {}
 
     def version(self, modality: str, body_part: str) -> str:
         """Return what tells this search of a kind from others: weights and effort.
@@ -106,7 +127,8 @@ class Finder:
         Returns:
             16 hexadecimal digits.
         """
-        told = repr((suited(self._listed, modality, body_part), self._effort))
+        used = self._surrogates(modality, body_part)
+        told = repr((used, self._drawing(modality, body_part), self._effort))
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
@@ -119,19 +141,22 @@ class Finder:
             WeightsError: The weights that are needed cannot be loaded.
         """
         found: dict[int, FoundMark] = {}
-        kinds: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+        kinds: dict[tuple[int, tuple[str, ...], Weights | None], list[int]] = {}
         for index, frame in enumerate(wanted):
-            listed = suited(self._listed, frame.modality, frame.body_part)
-            kind = (frame.shown.shape[2], tuple(w.name for w in listed))
+            listed = self._surrogates(frame.modality, frame.body_part)
+            drawing = self._drawing(frame.modality, frame.body_part)
+            kind = (frame.shown.shape[2], tuple(w.name for w in listed), drawing)
             kinds.setdefault(kind, []).append(index)
-        for (_, names), indices in kinds.items():
+        for (planes, names, drawing), indices in kinds.items():
+            start = self._start(drawing, planes)
             surrogates = [self._surrogate(name) for name in names]
-            for start in range(0, len(indices), BATCH):
-                chosen = indices[start : start + BATCH]
+            for first in range(0, len(indices), BATCH):
+                chosen = indices[first : first + BATCH]
                 result = self._search(
                     [_view(wanted[i]) for i in chosen],
                     surrogates,
-                    torch.Generator().manual_seed(wanted[chosen[0]].seed),
+                    _chance(wanted[chosen[0]]),
+                    start,
                 )
                 for i, steps, misled in zip(
                     chosen, result.steps.numpy(), result.misled.tolist(), strict=True
@@ -148,22 +173,66 @@ class Finder:
         views: Sequence[View],
         surrogates: Sequence[Surrogate],
         generator: torch.Generator,
+        start: Start | None,
     ) -> Found:
         if self._other is not None:
             return self._other(views, surrogates, generator, self._device)
         if isinstance(self._effort, LogoEffort):
             return place_logos(views, surrogates, self._effort, generator, self._device)
-        return optimise(views, surrogates, self._effort, generator, self._device)
+        return optimise(views, surrogates, self._effort, generator, self._device, start)
+
+    def _surrogates(self, modality: str, body_part: str) -> list[Weights]:
+        """Return whom to look through for a kind of image."""
+        found = self._suited(modality, body_part, SURROGATE)
+        only = self._effort.only if isinstance(self._effort, Effort) else ""
+        return [entry for entry in found if entry.network == only] or found
+
+    def _suited(self, modality: str, body_part: str, role: str) -> list[Weights]:
+        """Return what the first folder that has any has for a kind of image."""
+        found = suited(self._listed, modality, body_part, role)
+        folders = [self._folders[entry.name] for entry in found]
+        return [e for e, f in zip(found, folders, strict=True) if f == folders[0]]
+
+    def _drawing(self, modality: str, body_part: str) -> Weights | None:
+        """Return the generator for a kind of image, if there is one to be asked."""
+        if not isinstance(self._effort, Effort) or self._effort.drawn_steps is None:
+            return None
+        through = self._suited(modality, body_part, SURROGATE)[0]
+        for entry in self._suited(modality, body_part, GENERATOR):
+            # One that was trained against others would draw what misleads nobody here.
+            is_theirs = self._folders[entry.name] == self._folders[through.name]
+            if is_theirs and entry.classes == through.classes:
+                return entry
+        return None
+
+    def _start(self, drawing: Weights | None, planes: int) -> Start | None:
+        """Return what draws starts of so many planes, or None for noise."""
+        if drawing is None:
+            return None
+        if drawing.name not in self._drawers:
+            folder = self._folders[drawing.name]
+            self._drawers[drawing.name] = drawer(folder, drawing, self._device)
+        found = self._drawers[drawing.name]
+        return found.start if found.planes == planes else None
 
     def _surrogate(self, name: str) -> Surrogate:
         if name not in self._loaded:
             entry: Weights = next(w for w in self._listed if w.name == name)
-            self._loaded[name] = surrogate(self._folder, entry, self._device)
+            self._loaded[name] = surrogate(self._folders[name], entry, self._device)
         return self._loaded[name]
 
 
+def _chance(frame: Wanted) -> torch.Generator:
+    """Return what a batch draws from, by the frame that it starts with."""
+    seed = frame.seed
+    if frame.number:
+        told = hashlib.sha256(f"{frame.seed} {frame.number}".encode()).digest()
+        seed = int.from_bytes(told[:8]) >> 1
+    return torch.Generator().manual_seed(seed)
+
+
 def _view(frame: Wanted) -> View:
-    return view(frame.shown, frame.peak, frame.padding)
+    return view(frame.shown, frame.peak, frame.padding, frame.region)
 
 
 def best_device() -> torch.device:

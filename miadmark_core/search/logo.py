@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from miadmark_core.mark import FULL_STEP
+from miadmark_core.mode import Mode
+from miadmark_core.search.aim import Aim
 from miadmark_core.search.optimise import Found
 from miadmark_core.search.pose import GENES, blended, rendered
 
@@ -59,6 +61,9 @@ DIFFERENCE: Final = 0.6
 
 CROSSOVER: Final = 0.7
 """The share CR of poses that a candidate takes from its mutant, each as a whole."""
+
+MARGIN: Final = 2.0
+"""In logits: how thoroughly a surrogate is misled before it stops pulling."""
 
 CUT_WEIGHT: Final = 0.5
 """What it costs when all of the logos lies out of bounds. An image that costs no more
@@ -103,11 +108,12 @@ def place_logos(
     """
     pixels = torch.stack([v.pixels for v in views]).to(device)
     fixed = torch.stack([v.fixed for v in views])[:, None].to(device)
+    aim = Aim(Mode.ERROR, torch.zeros(len(views), device=device), MARGIN)
     full = _Batch(
         pixels=pixels,
         free=free_places(pixels, surrogates, effort) * (1 - fixed),
         aspect=torch.tensor([v.aspect for v in views], device=device),
-        anchors=tuple(surrogate.anchor(pixels) for surrogate in surrogates),
+        anchors=tuple(s.anchor(s.remembered(pixels), aim) for s in surrogates),
     )
     size = (DRAFT_SIDE, DRAFT_SIDE)
     draft = full._replace(
@@ -151,7 +157,7 @@ def free_places(
     """
     salient = torch.zeros_like(pixels[:, :1])
     for surrogate in surrogates:
-        seen = surrogate.saliency(pixels)[:, None]
+        seen = surrogate.looked(pixels).saliency[:, None]
         low, high = seen.amin((2, 3), keepdim=True), seen.amax((2, 3), keepdim=True)
         seen = (seen - low) / (high - low).clamp(min=1e-9)
         seen = functional.interpolate(seen, pixels.shape[-2:], mode="bilinear")

@@ -7,27 +7,27 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def capped_margin(logits: Tensor, held: Tensor, cap: float) -> Tensor:
-    """Return by how much each image is still recognised; 0 at ``-cap`` and below.
-
-    The cap keeps one surrogate that is already misled from drawing all the effort.
+def distance(logits: Tensor, aim: Tensor) -> Tensor:
+    """Return how far each image is from the answers it is to be given; 0 once there.
 
     Args:
         logits: ``(batch, classes)``, before softmax; at least two classes.
-        held: The classes that each image is to leave, at least one and not all.
-            ``(batch, classes)``, bool.
-        cap: In logits; at least 0.
+        aim: By how many logits each class has to fall behind those that may be answered;
+            0 for these, of which there is at least one, as there is of the others. A
+            surrogate that is misled as far as that draws no effort any more. The shape
+            of ``logits``.
 
     Returns:
-        ``(batch,)``, at least 0. Differentiable in ``logits``.
+        ``(batch,)``, in logits, at least 0. Differentiable in ``logits``.
 
     Source:
         Carlini and Wagner, 2017, arXiv:1608.04644, section V-A, their f6, for several
-        classes at once and shifted by the cap.
+        classes at once and with a margin for each.
     """
-    own = logits.masked_fill(~held, -torch.inf).amax(dim=1)
-    others = logits.masked_fill(held, -torch.inf).amax(dim=1)
-    return torch.relu(own - others + cap)
+    is_left = aim > 0
+    left = (logits + aim).masked_fill(~is_left, -torch.inf).amax(dim=1)
+    answered = logits.masked_fill(is_left, -torch.inf).amax(dim=1)
+    return torch.relu(left - answered)
 
 
 def held_possible(logits: Tensor, least: float) -> Tensor:

@@ -1,8 +1,7 @@
 """The classifiers that the search looks through: definitions only, no weights.
 
-Two families that fail in different ways, since a mark that misleads both is the one
-that carries over to a third: a network of depthwise convolutions that starts from
-ImageNet, and a plain residual network trained from nothing but the images at hand.
+Networks of depthwise convolutions that start from ImageNet, in two sizes, and a plain
+residual network that is trained from nothing but the images at hand.
 
 Every network takes images as ``(batch, 3, rows, columns)``, float32 in 0..1, does its
 own normalisation, and returns logits. Nothing here knows what the classes mean, where
@@ -12,6 +11,7 @@ weights are kept, or what a mark is.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -62,7 +62,7 @@ def folded(network: Classifier) -> Classifier:
             continue
         for index in range(len(module) - 1):
             convolution, norm = module[index], module[index + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(convolution, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
                 module[index] = fuse_conv_bn_eval(convolution, norm)
                 module[index + 1] = nn.Identity()
     return network
@@ -163,6 +163,7 @@ class ResNet14(Classifier):
 
 ARCHITECTURES: Final[Blocks] = {
     "efficientnet-lite0": EfficientNetLite,
+    "efficientnet-lite2": partial(EfficientNetLite, width=1.1, depth=1.2),
     "resnet14": ResNet14,
 }
 """Names that a manifest may give, and how to make the network."""

@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load
 
 from miadmark_core.errors import WeightsError
+from miadmark_core.search.generator import FOLD, Generator
 from miadmark_core.search.networks import ARCHITECTURES, folded
 from miadmark_core.search.surrogate import ClassifierSurrogate, EncoderSurrogate
+from miadmark_core.search.zoo import borrowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
     from miadmark_core.search.surrogate import Surrogate
 
 MANIFEST: Final = "manifest.toml"
+SURROGATE: Final = "surrogate"
 ENCODER: Final = "encoder"
-"""The role of weights without a task; every other role is a set of images."""
+"""The role of weights without a task."""
+GENERATOR: Final = "generator"
+"""The role of what draws marks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +41,11 @@ class Weights:
 
     name: str
     role: str
-    """``surrogate``, ``encoder`` (no task), or ``victim`` (only ever scored against)."""
+    """``surrogate``, ``encoder`` (no task), ``generator`` (draws marks), or ``victim``
+    (only ever scored against)."""
     network: str
-    """A key of :data:`~miadmark_core.search.networks.ARCHITECTURES`, or a victim's."""
+    """A key of :data:`~miadmark_core.search.networks.ARCHITECTURES`, or a victim's; or of
+    another library (:mod:`~miadmark_core.search.zoo`); of a generator its role."""
     file: str
     sha256: str
     size: int
@@ -103,18 +110,13 @@ def trainable_network(
     Raises:
         WeightsError: The file is missing, is another one, or does not fit its network.
     """
-    path = folder / weights.file
+    encoded, path = _listed_bytes(folder, weights), folder / weights.file
+    classes = max(len(weights.classes), 1)
     try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(encoded).hexdigest() != weights.sha256:
-        raise WeightsError(
-            f"{path} is not the file that its manifest lists",
-            hint="Install the package again, or train the surrogates again.",
-        )
-    try:
-        network = architectures[weights.network](max(len(weights.classes), 1))
+        if ":" in weights.network:
+            network = borrowed(weights.network, classes, is_taught=False)
+        else:
+            network = architectures[weights.network](classes)
         missing, extra = network.load_state_dict(load(encoded), strict=False)
     except (KeyError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{path} does not fit a {weights.network}") from error
@@ -133,16 +135,61 @@ def surrogate(folder: Path, weights: Weights, device: torch.device) -> Surrogate
     return ClassifierSurrogate(weights.name, network, weights.size)
 
 
-def suited(weights: Sequence[Weights], modality: str, body_part: str) -> list[Weights]:
-    """Return the surrogates for a kind of image; the encoders where there is none."""
+def drawer(folder: Path, weights: Weights, device: torch.device) -> Generator:
+    """Return the generator of one entry, to be asked, not to be trained.
+
+    Raises:
+        WeightsError: The file is missing, is another one, or holds no generator.
+    """
+    state = load(_listed_bytes(folder, weights))
+    try:
+        network = Generator(len(weights.classes), len(state["draw.bias"]) // FOLD**2)
+        network.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        raise WeightsError(f"{folder / weights.file} holds no generator") from error
+    return network.eval().requires_grad_(requires_grad=False).to(device)
+
+
+def suited(
+    weights: Sequence[Weights], modality: str, body_part: str, role: str = SURROGATE
+) -> list[Weights]:
+    """Return the weights for a kind of image.
+
+    Args:
+        weights: Those there are.
+        modality: DICOM's.
+        body_part: Body Part Examined; empty if not given.
+        role: What they are for; where there is no surrogate, the encoders are.
+    """
     fitting = [
         w
         for w in weights
-        if w.role == "surrogate"
+        if w.role == role
         and modality in w.modalities
         and body_part.upper() in w.body_parts
     ]
-    return fitting or [w for w in weights if w.role == ENCODER]
+    if not fitting and role == SURROGATE:
+        return [w for w in weights if w.role == ENCODER]
+    return fitting
+
+
+def _listed_bytes(folder: Path, weights: Weights) -> bytes:
+    """Return the file of one entry, if it is the one that the manifest lists.
+
+    Raises:
+        WeightsError: It is missing, or another one.
+    """
+    path = folder / weights.file
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(encoded).hexdigest() != weights.sha256:
+        raise WeightsError(
+            f"{path} is not the file that its manifest lists",
+            hint="Install the package again, or train the surrogates again.",
+        )
+    return encoded
 
 
 _HEAD: Final = frozenset({"head.weight", "head.bias"})

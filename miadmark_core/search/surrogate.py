@@ -8,16 +8,34 @@ is needed, since a gateway has none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from miadmark_core.search.loss import capped_margin, feature_similarity, held_possible
+from miadmark_core.search.aim import aimed
+from miadmark_core.search.loss import distance, feature_similarity
 
 if TYPE_CHECKING:
+    from miadmark_core.search.aim import Aim
     from miadmark_core.search.networks import Classifier
+
+
+class Look(NamedTuple):
+    """What a surrogate makes of unmarked images.
+
+    Source:
+        Selvaraju et al., 2017, arXiv:1610.02391 (Grad-CAM). Behind a mean over each map
+        and one linear layer its weights are the layer's own, so that nothing has to be
+        differentiated.
+    """
+
+    remembered: Tensor
+    """What it says of each image, a row each."""
+    saliency: Tensor
+    """How much each place counts for it: ``(batch, rows, columns)`` of its last maps, at
+    least 0."""
 
 
 class Surrogate(Protocol):
@@ -28,24 +46,37 @@ class Surrogate(Protocol):
         """Return how the manifest calls it."""
         ...
 
-    def anchor(self, views: Tensor) -> Tensor:
-        """Return what it recognises in the unmarked ``views``: one row an image."""
+    @property
+    def size(self) -> int:
+        """Return the rows and columns of what it is shown."""
+        ...
+
+    def remembered(self, views: Tensor) -> Tensor:
+        """Return what it says of the unmarked ``views``: a row an image."""
+        ...
+
+    def looked(self, views: Tensor) -> Look:
+        """Return what it says of the unmarked ``views``, and where it looks for it."""
+        ...
+
+    def anchor(self, remembered: Tensor, aim: Aim) -> Tensor:
+        """Return what these images are to be led away from: a row an image."""
         ...
 
     def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
-        """Return by how much each image is still recognised; differentiable.
+        """Return how far each image still is from what it is led to; differentiable.
 
         Args:
             views: ``(batch, 3, rows, columns)``, 0..1.
             anchor: From :meth:`anchor`, the same batch.
 
         Returns:
-            ``(batch,)``, at least 0, about 1 for an unmarked image.
+            ``(batch,)``, at least 0.
         """
         ...
 
-    def log_likelihood(self, views: Tensor, anchor: Tensor) -> Tensor:
-        """Return the same without a floor: what published attacks make small.
+    def log_likelihood(self, views: Tensor, remembered: Tensor) -> Tensor:
+        """Return how likely it still says so: what published attacks make small.
 
         Returns:
             ``(batch,)``; differentiable.
@@ -53,20 +84,7 @@ class Surrogate(Protocol):
         ...
 
     def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
-        """Return which images it no longer recognises. ``(batch,)``, bool."""
-        ...
-
-    def saliency(self, views: Tensor) -> Tensor:
-        """Return how much each place of the unmarked ``views`` counts for it.
-
-        Returns:
-            ``(batch, rows, columns)`` of its last maps, at least 0.
-
-        Source:
-            Selvaraju et al., 2017, arXiv:1610.02391 (Grad-CAM). Behind a mean over each
-            map and one linear layer its weights are the layer's own, so that nothing
-            has to be differentiated.
-        """
+        """Return which images it answers as they were led to. ``(batch,)``, bool."""
         ...
 
 
@@ -74,9 +92,9 @@ class Surrogate(Protocol):
 class ClassifierSurrogate:
     """A classifier for the task at hand.
 
-    It is misled when its answer is none that it held possible before. The truth often
-    is among these where it is wrong: pushed off its answer alone, an image would land
-    there.
+    Led away from its answer, it is misled when its answer is none that it held possible
+    before. The truth often is among these where it is wrong: pushed off its answer
+    alone, an image would land there.
     """
 
     name: str
@@ -85,35 +103,37 @@ class ClassifierSurrogate:
     size: int
     """Rows and columns of what it is shown."""
 
-    def anchor(self, views: Tensor) -> Tensor:
+    def remembered(self, views: Tensor) -> Tensor:
         """Return what it thinks of each image: logits, ``(batch, classes)``."""
         with torch.no_grad():
             return self._logits(views)
 
-    def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
-        """Return the capped margin of what it held possible, divided by the cap."""
-        held = held_possible(anchor, POSSIBLE)
-        return capped_margin(self._logits(views), held, cap=MARGIN_CAP) / MARGIN_CAP
+    def anchor(self, remembered: Tensor, aim: Aim) -> Tensor:
+        """Return by how much classes are to fall behind. ``(batch, classes)``."""
+        return aimed(remembered, aim)
 
-    def log_likelihood(self, views: Tensor, anchor: Tensor) -> Tensor:
+    def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
+        """Return how many times two logits each image is from where it is led to."""
+        return distance(self._logits(views), anchor) / LOGITS
+
+    def log_likelihood(self, views: Tensor, remembered: Tensor) -> Tensor:
         """Return the logarithm of the probability of the class it gave."""
-        given = anchor.argmax(dim=1)
+        given = remembered.argmax(dim=1)
         return -functional.cross_entropy(self._logits(views), given, reduction="none")
 
     def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
-        """Return which images it gives a class that it did not hold possible."""
-        held = held_possible(anchor, POSSIBLE)
+        """Return which images it gives a class that they were not to leave."""
         with torch.no_grad():
             given = self._logits(views).argmax(dim=1, keepdim=True)
-        return ~held.gather(1, given).squeeze(1)
+        return anchor.gather(1, given).squeeze(1) == 0
 
-    def saliency(self, views: Tensor) -> Tensor:
-        """Return what spoke for the class it gives each image."""
+    def looked(self, views: Tensor) -> Look:
+        """Return its logits, and what spoke for the class it gives each image."""
         with torch.no_grad():
             maps = self.network.maps(resized(views, self.size))
             head = self.network.head
-            answer = head(maps.mean(dim=(2, 3))).argmax(dim=1)
-            return _weighted(maps, head.weight[answer])
+            logits = head(maps.mean(dim=(2, 3)))
+            return Look(logits, _weighted(maps, head.weight[logits.argmax(dim=1)]))
 
     def _logits(self, views: Tensor) -> Tensor:
         logits: Tensor = self.network(resized(views, self.size))
@@ -132,39 +152,41 @@ class EncoderSurrogate:
     network: Classifier
     size: int
 
-    def anchor(self, views: Tensor) -> Tensor:
+    def remembered(self, views: Tensor) -> Tensor:
         """Return the features of each image. ``(batch, channels)``."""
         with torch.no_grad():
             return self._features(views)
+
+    def anchor(self, remembered: Tensor, aim: Aim) -> Tensor:  # noqa: ARG002
+        """Return ``remembered``: all there is to be led away from."""
+        return remembered
 
     def recognition(self, views: Tensor, anchor: Tensor) -> Tensor:
         """Return the cosine of old and new features, from 0."""
         return feature_similarity(self._features(views), anchor)
 
-    def log_likelihood(self, views: Tensor, anchor: Tensor) -> Tensor:
+    def log_likelihood(self, views: Tensor, remembered: Tensor) -> Tensor:
         """Return the cosine of old and new features, -1..1."""
-        return functional.cosine_similarity(self._features(views), anchor, dim=1)
+        return functional.cosine_similarity(self._features(views), remembered, dim=1)
 
     def is_misled(self, views: Tensor, anchor: Tensor) -> Tensor:
         """Return whose features lie more than 60 degrees away from what they were."""
         with torch.no_grad():
             return feature_similarity(self._features(views), anchor) < 0.5
 
-    def saliency(self, views: Tensor) -> Tensor:
-        """Return what its features come from: Grad-CAM of half their squared length."""
+    def looked(self, views: Tensor) -> Look:
+        """Return its features and whence they are: Grad-CAM of half their square."""
         with torch.no_grad():
             maps = self.network.maps(resized(views, self.size))
-            return _weighted(maps, maps.mean(dim=(2, 3)))
+            features = maps.mean(dim=(2, 3))
+            return Look(features, _weighted(maps, features))
 
     def _features(self, views: Tensor) -> Tensor:
         return self.network.features(resized(views, self.size))
 
 
-POSSIBLE: Final = 0.1
-"""How likely a class is, as a share of the likeliest, to count as held possible."""
-
-MARGIN_CAP: Final = 2.0
-"""In logits: where a surrogate counts as thoroughly misled and stops pulling."""
+LOGITS: Final = 2.0
+"""So many count as one, beside the cosine that an encoder's similarity is."""
 
 
 def resized(views: Tensor, size: int) -> Tensor:

@@ -40,10 +40,15 @@ class View(NamedTuple):
     """Columns a row of the image."""
     planes: int
     """Of the mark's grid: 1, or 3 of a coloured image."""
+    region: Tensor | None = None
+    """Where the finding is, if somebody drew it: ``(SIDE, SIDE)``, 0 to 1."""
 
 
 def view(
-    shown: NDArray[np.float32], peak: float, padding: NDArray[np.bool_] | None = None
+    shown: NDArray[np.float32],
+    peak: float,
+    padding: NDArray[np.bool_] | None = None,
+    region: NDArray[np.bool_] | None = None,
 ) -> View:
     """Return the view of one frame.
 
@@ -51,16 +56,13 @@ def view(
         shown: ``(rows, columns, samples)`` with 1 or 3 samples, 0 black to 1 white.
         peak: See :class:`View`.
         padding: Which pixels are padding, ``(rows, columns)``; None for none.
+        region: Which pixels show a finding, if somebody drew it, ``(rows, columns)``.
     """
     image = torch.from_numpy(shown).permute(2, 0, 1).contiguous()
     small = functional.interpolate(
         image[None], size=(SIDE, SIDE), mode="bilinear", antialias=True
     )[0]
-    fixed = torch.zeros(SIDE, SIDE)
-    if padding is not None:
-        fixed = functional.adaptive_avg_pool2d(
-            torch.from_numpy(padding)[None].float(), SIDE
-        )[0]
+    fixed = torch.zeros(SIDE, SIDE) if padding is None else _share(padding)
     rows, columns = shown.shape[:2]
     return View(
         small.expand(3, SIDE, SIDE).contiguous(),
@@ -69,7 +71,14 @@ def view(
         fixed,
         columns / rows,
         shown.shape[2],
+        None if region is None else _share(region),
     )
+
+
+def _share(places: NDArray[np.bool_]) -> Tensor:
+    """Return which share of each place of a view is among ``places``."""
+    share = torch.from_numpy(places)[None].float()
+    return functional.adaptive_avg_pool2d(share, SIDE)[0]
 
 
 def limit(image: Tensor) -> Tensor:
@@ -96,7 +105,7 @@ def limit(image: Tensor) -> Tensor:
     return functional.adaptive_avg_pool2d(allowed, GRID_SIDE)[0, 0]
 
 
-LOWEST_LIMIT: Final = 0.9
+LOWEST_LIMIT: Final = 0.4
 """The limit in perfectly smooth tissue."""
 
 FULL_DEVIATION: Final = 0.06

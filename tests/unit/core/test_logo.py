@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from miadmark_core.mode import Mode
+from miadmark_core.search.aim import Aim
 from miadmark_core.search.artwork import SIDE as LOGO_SIDE
 from miadmark_core.search.artwork import logos
 from miadmark_core.search.logo import LogoEffort, free_places, place_logos
@@ -21,6 +23,7 @@ from miadmark_core.search.surrogate import (
 from miadmark_core.search.views import View, view
 
 CPU = torch.device("cpu")
+ERROR = Aim(Mode.ERROR, torch.zeros(2), margin=2.0)
 QUICK = LogoEffort(copies=2, rounds=2, population=2, generations=1, steps=1)
 
 
@@ -102,7 +105,9 @@ def test_who_is_said_to_be_misled_is(
     before = pixels(views)
     marked = blended(before, found.steps.permute(0, 3, 1, 2) / 127)
     for column, surrogate in enumerate(surrogates):
-        misled = surrogate.is_misled(marked, surrogate.anchor(before))
+        misled = surrogate.is_misled(
+            marked, surrogate.anchor(surrogate.remembered(before), ERROR)
+        )
         assert torch.equal(misled, found.misled[:, column])
     assert found.misled.any()
 
@@ -122,7 +127,7 @@ def test_an_encoder_without_a_task_will_do(views: list[View]) -> None:
     found = place_logos(views, [encoder], QUICK, generator, CPU)
     before = pixels(views)
     marked = blended(before, found.steps.permute(0, 3, 1, 2) / 127)
-    anchor = encoder.anchor(before)
+    anchor = encoder.anchor(encoder.remembered(before), ERROR)
     assert (encoder.recognition(marked, anchor) < 0.999).all()
 
 
@@ -134,7 +139,7 @@ def test_saliency_is_the_gradient_of_the_answer(views: list[View]) -> None:
     (gradient,) = torch.autograd.grad(logits.amax(dim=1).sum(), maps)
     weights = gradient.sum(dim=(2, 3), keepdim=True)
     expected = torch.relu((weights * maps).sum(dim=1))
-    torch.testing.assert_close(surrogate.saliency(pixels(views)), expected)
+    torch.testing.assert_close(surrogate.looked(pixels(views)).saliency, expected)
 
 
 def test_a_logo_keeps_its_shape_on_a_wide_image() -> None:
