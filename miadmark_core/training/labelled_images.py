@@ -5,7 +5,8 @@ Layout: ``images/`` and ``labels.csv`` with the columns ``file``, ``label`` and
 ``victim`` (trains what the mark is scored against) and ``test`` (measured on, never
 trained, tuned or selected on); keeping them apart is what makes a black-box figure one.
 
-This module does not know what a network is.
+This module does not know what a network is; folders that come as they are, without
+splits or labels, are read by :mod:`~miadmark_core.training.site_images`.
 """
 
 from __future__ import annotations
@@ -68,11 +69,16 @@ def read_split(folder: Path, split: str) -> LabelledImages:
     pixels = np.empty((len(chosen), SIDE, SIDE, 3), np.uint8)
     for index, row in enumerate(chosen):
         with Image.open(folder / "images" / row["file"]) as picture:
-            rgb = picture.convert("RGB")
-            if rgb.size != (SIDE, SIDE):
-                rgb = rgb.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            pixels[index] = np.asarray(rgb)
+            pixels[index] = fitted(picture)
     labels = np.array([classes.index(row["label"]) for row in chosen], np.int64)
     return LabelledImages(
         name=folder.name, classes=classes, pixels=pixels, labels=labels
     )
+
+
+def fitted(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return a picture as it is kept, ``(SIDE, SIDE, 3)``."""
+    rgb = picture.convert("RGB")
+    if rgb.size != (SIDE, SIDE):
+        rgb = rgb.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(rgb)

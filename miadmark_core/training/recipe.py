@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors.torch import save
@@ -19,6 +20,8 @@ from safetensors.torch import save
 from miadmark_core.errors import DataSetError
 from miadmark_core.search.networks import EfficientNetLite
 from miadmark_core.search.packs import ENCODER, MANIFEST, Weights, read_manifest
+from miadmark_core.search.zoo import borrowed
+from miadmark_core.training.cards import CARDS, UNKNOWN
 from miadmark_core.training.classifier import Plan, accuracy, train
 from miadmark_core.training.labelled_images import read_split
 
@@ -26,52 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from torch import nn
+
     from miadmark_core.search.networks import Classifier
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetCard:
-    """What the manifest says of a set of images."""
-
-    modalities: tuple[str, ...]
-    body_parts: tuple[str, ...]
-    data: str
-    licence: str
-    is_colour: bool = False
-
-
-CARDS: Final[Mapping[str, SetCard]] = {
-    "brain_mri": SetCard(
-        modalities=("MR",),
-        body_parts=("", "BRAIN", "HEAD", "SKULL"),
-        data="Brain Tumor MRI (Nickparvar), one image per near-duplicate cluster",
-        licence="CC0 according to its publisher, not verified",
-    ),
-    "chest_xray": SetCard(
-        modalities=("CR", "DX", "RG"),
-        body_parts=("", "CHEST", "THORAX", "LUNG"),
-        data="Chest X-Ray Images (Kermany et al.), one image per near-duplicate cluster",
-        licence="CC BY 4.0",
-    ),
-    "fundus": SetCard(
-        modalities=("OP",),
-        body_parts=("", "EYE", "RETINA"),
-        data="IDRiD (Porwal et al.), one image per near-duplicate cluster",
-        licence="CC BY 4.0",
-        is_colour=True,
-    ),
-    "skin_dermoscopy": SetCard(
-        modalities=("XC",),
-        body_parts=("", "SKIN"),
-        data="HAM10000 (Tschandl et al.), one image per lesion",
-        licence="CC BY-NC 4.0: not for commercial use",
-        is_colour=True,
-    ),
-}
-
-_UNKNOWN: Final = SetCard(
-    modalities=(), body_parts=("",), data="trained at this site", licence="site"
-)
+    from miadmark_core.training.cards import SetCard
+    from miadmark_core.training.labelled_images import LabelledImages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,31 +92,65 @@ def follow_all(
     Raises:
         DataSetError: A set or a recipe is not known, or cannot be read.
     """
-    known = {recipe.name: recipe for recipe in recipes}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise DataSetError(
-            f"no recipe for the network {unknown[0]!r}",
-            hint=f"Known: {', '.join(known)}.",
-        )
     out.mkdir(parents=True, exist_ok=True)
     return [
         follow(
-            known[name],
-            data / set_name,
+            recipe,
+            Lessons(
+                read_split(data / set_name, recipe.role),
+                read_split(data / set_name, "test"),
+                CARDS.get(set_name, UNKNOWN),
+            ),
             out,
             architectures=architectures,
             device=device,
             report=report,
         )
-        for name in names
+        for recipe in chosen_recipes(recipes, names)
         for set_name in sets
     ]
 
 
+def chosen_recipes(recipes: Sequence[Recipe], names: Sequence[str]) -> list[Recipe]:
+    """Return the named ones, in the order of ``names``.
+
+    Raises:
+        DataSetError: One is not known.
+    """
+    known = {recipe.name: recipe for recipe in recipes}
+    known |= {name: _borrowing(name) for name in names if ":" in name}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise DataSetError(
+            f"no recipe for the network {unknown[0]!r}",
+            hint=f"Known: {', '.join(known)}; library:network is one of another library.",
+        )
+    return [known[name] for name in names]
+
+
+def _borrowing(name: str) -> Recipe:
+    """Return how a surrogate of another library is trained."""
+    return Recipe(
+        name=re.sub(r"[^a-z0-9]+", "-", name.lower()),
+        network=name,
+        role="surrogate",
+        plan=Plan(size=160, epochs=4, learning_rate=5e-4),
+        least_shown=3_500,
+    )
+
+
+class Lessons(NamedTuple):
+    """What a network is trained and measured on, and what the manifest says of it."""
+
+    taught: LabelledImages
+    aside: LabelledImages
+    """Never trained on; accuracy is measured on them."""
+    card: SetCard
+
+
 def follow(
     recipe: Recipe,
-    folder: Path,
+    lessons: Lessons,
     out: Path,
     *,
     architectures: Mapping[str, Callable[[int], Classifier]],
@@ -165,31 +161,30 @@ def follow(
 
     Args:
         recipe: What to train, and how.
-        folder: The set of labelled images.
+        lessons: The pictures.
         out: Where the weights go; ``out/checkpoints`` keeps what an interrupted
             training has reached, and a finished network is not trained again.
         architectures: By name.
         device: Where to train.
         report: Called with a line of progress now and then.
-
-    Raises:
-        DataSetError: The set cannot be read.
     """
-    images = read_split(folder, recipe.role)
+    images, card = lessons.taught, lessons.card
     plan = recipe.plan_for(len(images), len(images.classes))
     torch.manual_seed(plan.start_seed)
-    network = architectures[recipe.network](len(images.classes))
+    if ":" in recipe.network:
+        network = borrowed(recipe.network, len(images.classes), is_taught=True)
+    else:
+        network = architectures[recipe.network](len(images.classes))
     if isinstance(network, EfficientNetLite):
         network.load_published(published(recipe.network))
-    name = f"{folder.name}-{recipe.name}"
+    name = f"{images.name}-{recipe.name}"
     checkpoints = out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     report(name)
     train(network.to(device), images, plan, checkpoints / f"{name}.pt", report)
     network.half().float()  # what is measured is what is shipped
-    share = accuracy(network, read_split(folder, "test"), plan)
-    report(f"{name}: {share:.3f} of the test split")
-    card = CARDS.get(folder.name, _UNKNOWN)
+    share = accuracy(network, lessons.aside, plan)
+    report(f"{name}: {share:.3f} of the pictures set aside")
     entry = Weights(
         name=name,
         role=recipe.role,
@@ -226,7 +221,7 @@ def followed(
     return {name: made[key] for name, key in wanted.items() if key in made}
 
 
-def write_weights(out: Path, entry: Weights, network: Classifier) -> Weights:
+def write_weights(out: Path, entry: Weights, network: nn.Module) -> Weights:
     """Write the weights of ``network``, enter them in the manifest; return the entry.
 
     Args:
