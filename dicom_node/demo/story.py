@@ -24,9 +24,10 @@ from dicom_node.demo.selftest import send
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
-from dicom_node.node import SHIPPED_WEIGHTS
+from dicom_node.node import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIMS
 from miadmark_core.metrics import psnr_db, ssim
+from miadmark_core.search.networks import ARCHITECTURES
 from miadmark_core.search.packs import load_network, read_manifest, suited
 from miadmark_core.training.classifier import predict
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from miadmark_core.image import DisplayWindow, StoredValues
-    from miadmark_core.search.packs import Weights
 
     Shown = NDArray[np.float32]
 
@@ -166,28 +166,21 @@ def _answers(
 ) -> dict[str, tuple[str, str]]:
     """Return what each classifier for the modality says of both images."""
     identity = instance.identity()
-    listed = read_manifest(SHIPPED_WEIGHTS)
-    surrogates = [
-        entry
-        for entry in suited(listed, identity.modality, identity.body_part)
-        if entry.classes
+    kind = (identity.modality, identity.body_part)
+    surrogates = suited(read_manifest(SHIPPED_WEIGHTS), *kind)
+    victims = suited(read_manifest(SHIPPED_VICTIMS), *kind, "victim")
+    judges = [
+        (f"surrogate {e.network}", SHIPPED_WEIGHTS, e, ARCHITECTURES)
+        for e in surrogates
+        if e.classes
     ]
-    victims = [
-        entry
-        for entry in listed
-        if entry.role == "victim" and identity.modality in entry.modalities
-    ]
-    judges: list[tuple[str, Weights]] = [
-        (f"surrogate {e.network}", e) for e in surrogates
-    ]
-    if surrogates:
-        judges += [(f"held out {e.network}", e) for e in victims]
+    if judges:
+        judges += [
+            (f"held out {e.network}", SHIPPED_VICTIMS, e, VICTIMS) for e in victims
+        ]
     answers: dict[str, tuple[str, str]] = {}
-    for name, entry in judges:
-        architectures = [VICTIMS] if entry.role == "victim" else []
-        network = load_network(
-            SHIPPED_WEIGHTS, entry, torch.device("cpu"), *architectures
-        )
+    for name, folder, entry, architectures in judges:
+        network = load_network(folder, entry, torch.device("cpu"), architectures)
         both = np.stack([_as_bytes(original), _as_bytes(marked)])
         before, after = predict(network, both, entry.size).argmax(dim=1).tolist()
         answers[name] = (entry.classes[before], entry.classes[after])

@@ -94,7 +94,7 @@ def tried_on(engine: Engine, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         name
         for name in names
-        if not (engine.is_published and name.startswith(_ADAPTIVE_KINDS))
+        if not (engine.is_beside and name.startswith(_ADAPTIVE_KINDS))
     )
 
 

@@ -18,7 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from miadmark_core.mark import FULL_STEP
+from miadmark_core.mode import Mode
+from miadmark_core.search.aim import Aim
 from miadmark_core.search.optimise import Effort, Found
+from miadmark_core.search.transform import cut
 from miadmark_core.search.views import SIDE
 
 if TYPE_CHECKING:
@@ -56,9 +59,9 @@ def shuffled_blocks(views: Tensor, generator: torch.Generator) -> Tensor:
         degrees.
     """
     strips = []
-    for strip in _cut(views, 3, generator):
+    for strip in cut(views, 3, generator):
         angle = (torch.rand((), generator=generator).item() * 2 - 1) * math.radians(24)
-        strips.append(torch.cat(_cut(_turned(strip, angle), 2, generator), dim=2))
+        strips.append(torch.cat(cut(_turned(strip, angle), 2, generator), dim=2))
     return torch.cat(strips, dim=3)
 
 
@@ -88,7 +91,11 @@ def attacked(
     """
     pixels = torch.stack([v.pixels for v in views]).to(device)
     peak = torch.tensor([v.peak for v in views], device=device).view(-1, 1, 1, 1)
-    anchors = [s.anchor(pixels) for s in surrogates]
+    error = Aim(Mode.ERROR, torch.zeros(len(views), device=device), margin=0.1)
+    remembered = [s.remembered(pixels) for s in surrogates]
+    anchors = [
+        s.anchor(said, error) for s, said in zip(surrogates, remembered, strict=True)
+    ]
     mark = torch.zeros(len(pixels), views[0].planes, SIDE, SIDE, device=device)
     momentum = torch.zeros_like(mark)
     for _ in range(attack.steps):
@@ -98,8 +105,8 @@ def attacked(
             seen = attack.change((pixels + peak * mark).clamp(0, 1), generator)
             loss = torch.stack(
                 [
-                    s.log_likelihood(seen, anchor).sum()
-                    for s, anchor in zip(surrogates, anchors, strict=True)
+                    s.log_likelihood(seen, said).sum()
+                    for s, said in zip(surrogates, remembered, strict=True)
                 ]
             ).sum()
             gradient += torch.autograd.grad(loss, mark)[0]
@@ -119,14 +126,6 @@ def _projected(mark: Tensor, peak: Tensor) -> Tensor:
     error = (peak * mark).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     allowed = 10 ** (-Effort().least_psnr_db / 20)
     return mark * (allowed / error.clamp(min=1e-9)).clamp(max=1)
-
-
-def _cut(x: Tensor, dim: int, generator: torch.Generator) -> list[Tensor]:
-    """Return the two parts of ``x``, cut at a random place, in random order."""
-    side = x.shape[dim]
-    place = int(torch.randint(side // 4, 3 * side // 4, (), generator=generator))
-    parts = [x.narrow(dim, 0, place), x.narrow(dim, place, side - place)]
-    return parts[::-1] if torch.rand((), generator=generator) < 0.5 else parts
 
 
 def _turned(x: Tensor, angle: float) -> Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from miadmark_core.training.recipe import CARDS
+from miadmark_core.training.cards import CARDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

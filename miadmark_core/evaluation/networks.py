@@ -230,13 +230,8 @@ class _Transformer(nn.Module):
 
 
 def efficientnet_lite1(classes: int) -> EfficientNetLite:
-    """Return a cousin of one of the surrogates, a tenth deeper."""
+    """Return a cousin of the surrogates, between them in depth."""
     return EfficientNetLite(classes, depth=1.1)
-
-
-def efficientnet_lite2(classes: int) -> EfficientNetLite:
-    """Return a cousin of one of the surrogates, a fifth deeper and a tenth wider."""
-    return EfficientNetLite(classes, width=1.1, depth=1.2)
 
 
 ARCHITECTURES: Final[Mapping[str, Callable[[int], Classifier]]] = {
@@ -246,7 +241,6 @@ ARCHITECTURES: Final[Mapping[str, Callable[[int], Classifier]]] = {
     "convnext": ConvNeXt,
     "vit": ViT,
     "efficientnet-lite1": efficientnet_lite1,
-    "efficientnet-lite2": efficientnet_lite2,
 }
 """Names that a manifest may give, and how to make the network."""
 

@@ -36,8 +36,8 @@ from miadmark_core.evaluation.scores import (
 )
 from miadmark_core.evaluation.sources import code_digest
 from miadmark_core.evaluation.store import pixels_digest
+from miadmark_core.search.aim import POSSIBLE
 from miadmark_core.search.loss import held_possible
-from miadmark_core.search.surrogate import POSSIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -82,9 +82,9 @@ class Engine:
     """Changes whenever its marks would."""
     mark: Callable[[str, Pixels], Marked]
     """Takes the name of a set, which stands for a modality, and pictures."""
-    is_published: bool = False
-    """Whether somebody else's attack is laid beside ours: attackers who hold the tool
-    are tried on ours."""
+    is_beside: bool = False
+    """Whether it is only laid beside another: attackers who hold the tool are not tried
+    on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

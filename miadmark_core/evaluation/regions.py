@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from torch.nn import functional
+
+from miadmark_core.search.budget import FINDING, salient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from miadmark_core.search.surrogate import Surrogate
-
-THRESHOLD: Final = 150 / 255
-"""In the middle of those that the paper's code sweeps (110 to 170 of 255)."""
 
 _AT_ONCE: Final = 64
 
@@ -42,11 +40,6 @@ def regions_of_interest(
     for start in range(0, len(pixels), _AT_ONCE):
         x = torch.from_numpy(pixels[start : start + _AT_ONCE]).to(device)
         x = x.permute(0, 3, 1, 2).float() / 255
-        salient = torch.zeros_like(x[:, :1])
-        for surrogate in surrogates:
-            seen = surrogate.saliency(x)[:, None]
-            seen = functional.interpolate(seen, x.shape[-2:], mode="bilinear")
-            salient += seen / seen.amax(dim=(2, 3), keepdim=True).clamp(min=1e-9)
-        highest = salient.amax(dim=(2, 3), keepdim=True)
-        found.append((salient >= THRESHOLD * highest)[:, 0].cpu().numpy())
+        seen = salient([s.looked(x).saliency for s in surrogates], x.shape[-1])
+        found.append((seen >= FINDING)[:, 0].cpu().numpy())
     return np.concatenate(found)

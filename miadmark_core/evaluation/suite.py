@@ -16,33 +16,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from miadmark_core.evaluation.attackers import ALL, Attackers, Tool, tried_on
 from miadmark_core.evaluation.draw import as_carried, drawn
-from miadmark_core.evaluation.judges import BLACK, Judge
-from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIM_NETWORKS
+from miadmark_core.evaluation.judges import BLACK
 from miadmark_core.evaluation.protocol import Bench, clean_cells, measure, pieces
 from miadmark_core.evaluation.regions import regions_of_interest
 from miadmark_core.evaluation.removal import REMOVER_PLAN
 from miadmark_core.evaluation.results import Measured, results
 from miadmark_core.evaluation.store import Store, digest
-from miadmark_core.evaluation.victims import JURY, VICTIMS, train_victims
-from miadmark_core.search.networks import ARCHITECTURES
-from miadmark_core.search.packs import (
-    MANIFEST,
-    load_network,
-    read_manifest,
-    surrogate,
-    trainable_network,
-)
+from miadmark_core.training.cards import CARDS
 from miadmark_core.training.labelled_images import read_split
-from miadmark_core.training.preparation import Preparation
-from miadmark_core.training.recipe import CARDS, followed
-from miadmark_core.training.surrogates import SURROGATES, train_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
     from miadmark_core.evaluation.protocol import (
@@ -52,7 +39,7 @@ if TYPE_CHECKING:
         EngineOnSet,
         Marked,
     )
-    from miadmark_core.search.packs import Weights
+    from miadmark_core.evaluation.stock import Stock
     from miadmark_core.training.denoisers import DenoiserPlan
 
 MakeEngine: TypeAlias = "Callable[[str, str, Path, bytes], Engine]"
@@ -111,14 +98,9 @@ class Strip(NamedTuple):
 class Run:
     """Where a run finds things, and what it may use."""
 
-    data: Path
-    out: Path
-    weights: Path
-    """The pack that ships, or a site's."""
-    device: torch.device
+    stock: Stock
+    """Pictures, networks, and where what is made is kept."""
     make_engine: MakeEngine
-    report: Callable[[str], None]
-    """Called with a line of progress now and then."""
     begin: Callable[[int], None]
     """Called once, with how many pieces of work there are."""
     advance: Callable[[str], None]
@@ -126,8 +108,6 @@ class Run:
     hurried: Mapping[str, str]
     """By an engine's name, that of one that marks much alike in less time: who has to
     mark many pictures to learn from them would take it."""
-    victims: tuple[str, ...] = JURY
-    """Names of those that judge; trained if they are not there."""
     seed: int = SEED
 
     def measure(
@@ -137,10 +117,10 @@ class Run:
 
         Args:
             suite: How much.
-            sets: Names of folders in ``data``.
+            sets: Names of folders in the stock's ``data``.
             engines: Names that ``make_engine`` knows.
         """
-        packs = {name: self._pack(name) for name in sets}
+        packs = {name: self.stock.pack(name) for name in sets}
         benches = [self._bench(name, suite, packs[name]) for name in sets]
         trials = [
             (bench, list(self._engines(engines, name, packs[name])))
@@ -178,7 +158,7 @@ class Run:
             results(
                 suite.name,
                 self.seed,
-                str(self.device),
+                str(self.stock.device),
                 Measured(benches, versions, against, cells, marks),
             ),
             strips,
@@ -203,79 +183,31 @@ class Run:
         secret = f"{whose} {self.seed}".encode()
         return self.make_engine(name, data_set, pack, secret)
 
-    def _pack(self, name: str) -> Path:
-        """Return weights with surrogates for a set; trained if none are shipped."""
-        if _listed(self.weights, name, "surrogate"):
-            return self.weights
-        own = self.out / "surrogates"
-        there = followed(SURROGATES, own, name)
-        missing = [r.name for r in SURROGATES if r.name not in there]
-        if missing:
-            train_surrogates(
-                self.data,
-                own,
-                sets=[name],
-                names=missing,
-                device=self.device,
-                report=self.report,
-            )
-        return own
-
     def _bench(self, name: str, suite: Suite, pack: Path) -> Bench:
-        split = as_carried(read_split(self.data / name, "test"))
+        stock = self.stock
+        split = as_carried(read_split(stock.data / name, "test"))
         images = drawn(split, suite.images, self.seed)
-        white = _listed(pack, name, "surrogate")
-        found = [surrogate(pack, entry, self.device) for entry in white]
+        found = stock.surrogates(name, pack)
         return Bench(
             images=images,
             split=split if suite.knows_split else images,
-            regions=regions_of_interest(images.pixels, found, self.device),
-            judges=[
-                *(_judge(pack, entry, self.device) for entry in white),
-                *self._victims(name),
-            ],
-            store=Store(self.out / "store"),
+            regions=regions_of_interest(images.pixels, found, stock.device),
+            judges=list(stock.judges(name, pack)),
+            store=Store(stock.out / "store"),
             seed=self.seed,
             advance=self.advance,
         )
 
-    def _victims(self, name: str) -> Iterator[Judge]:
-        """Yield who judges a set; trained first if neither shipped nor there.
-
-        Networks of the same name that another recipe made are not taken.
-        """
-        own = self.out / "victims"
-        there: dict[str, tuple[Path, Weights]] = {}
-        for folder in (self.weights, own):
-            made = followed(VICTIMS, folder, name)
-            there |= {victim: (folder, e) for victim, e in made.items()}
-        missing = [victim for victim in self.victims if victim not in there]
-        if missing:
-            trained = train_victims(
-                self.data,
-                own,
-                sets=[name],
-                names=missing,
-                device=self.device,
-                report=self.report,
-            )
-            there |= {
-                victim: (own, entry)
-                for victim, entry in zip(missing, trained, strict=True)
-            }
-        for victim in self.victims:
-            yield _judge(*there[victim], self.device)
-
     def _attackers(self, name: str, suite: Suite, store: Store) -> Attackers:
         return Attackers(
-            theirs=as_carried(read_split(self.data / name, "victim")),
+            theirs=as_carried(read_split(self.stock.data / name, "victim")),
             is_colour=CARDS[name].is_colour,
             remover_plan=suite.remover_plan,
             seed=self.seed,
-            out=self.out / "attackers",
+            out=self.stock.out / "attackers",
             store=store,
-            device=self.device,
-            report=self.report,
+            device=self.stock.device,
+            report=self.stock.report,
         )
 
 
@@ -301,31 +233,3 @@ def _strip(
             c.name: c.apply(marked.pixels)[0] for c in conditions if c.name == worst
         },
     )
-
-
-def _listed(folder: Path, data_set: str, role: str) -> list[Weights]:
-    if not (folder / MANIFEST).exists():
-        return []
-    return [
-        entry
-        for entry in read_manifest(folder)
-        if entry.role == role and entry.name.startswith(f"{data_set}-")
-    ]
-
-
-def _judge(folder: Path, entry: Weights, device: torch.device) -> Judge:
-    is_surrogate = entry.role == "surrogate"
-    known = ARCHITECTURES if is_surrogate else VICTIM_NETWORKS
-    return Judge(
-        name=entry.name.removeprefix(f"{_set_of(entry)}-"),
-        is_surrogate=is_surrogate,
-        network=load_network(folder, entry, device, known),
-        trainable=partial(trainable_network, folder, entry, device, known),
-        size=entry.size,
-        preparation=Preparation(entry.preparation),
-        sha256=entry.sha256,
-    )
-
-
-def _set_of(entry: Weights) -> str:
-    return next(name for name in CARDS if entry.name.startswith(f"{name}-"))

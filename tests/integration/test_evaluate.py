@@ -13,12 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dicom_node.demo.trial import SeededKeys, engine_through_dicom, evaluate
+from dicom_node.demo.engines import SeededKeys, engine_through_dicom
+from dicom_node.demo.trial import evaluate
 from dicom_node.keys.file import KeyFolder
-from dicom_node.node import SHIPPED_WEIGHTS
+from dicom_node.node import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
 from miadmark_core.evaluation.baselines import MI_FGSM, attacked
 from miadmark_core.evaluation.networks import ARCHITECTURES
 from miadmark_core.evaluation.protocol import Engine
+from miadmark_core.evaluation.stock import Stock
 from miadmark_core.evaluation.suite import MakeEngine, Run, Suite
 from miadmark_core.evaluation.victims import VICTIMS
 from miadmark_core.search.finder import Finder
@@ -110,7 +112,7 @@ def make_engine(tmp_path_factory: pytest.TempPathFactory) -> MakeEngine:
             keys=SeededKeys(keys, (), secret),
             clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         )
-        return replace(engine, is_published=name == "mi-fgsm")
+        return replace(engine, is_beside=name == "mi-fgsm")
 
     return make
 
@@ -132,17 +134,21 @@ def test_an_evaluation_fills_every_cell_stopped_or_not(
         if len(done) == 4:
             raise StoppedError
 
-    run = Run(
+    stock = Stock(
         data=data,
         out=out,
         weights=SHIPPED_WEIGHTS,
+        shipped_victims=SHIPPED_VICTIMS,
         device=CPU,
-        make_engine=make_engine,
         report=lambda _: None,
+        victims=("mobilenet",),
+    )
+    run = Run(
+        stock=stock,
+        make_engine=make_engine,
         begin=totals.append,
         advance=stop,
         hurried={},
-        victims=("mobilenet",),
     )
     engines = ["hurried", "mi-fgsm"]
     with pytest.raises(StoppedError):
@@ -156,7 +162,7 @@ def test_an_evaluation_fills_every_cell_stopped_or_not(
     assert totals == [len(done)] * 2
     assert {m["restored_identical"] for m in found["marks"]} == {1.0}
     assert all(m["quality"]["lowest_psnr_db"] >= 35 for m in found["marks"])
-    judges = {"efficientnet-lite0", "resnet14", "mobilenet"}
+    judges = {"efficientnet-lite0", "efficientnet-lite2", "mobilenet"}
     cells = [
         (c["engine"], c["judge"], c["condition"])
         for c in found["cells"]
@@ -174,5 +180,6 @@ def test_an_evaluation_fills_every_cell_stopped_or_not(
     assert html.count("<figure>") == 8
 
     # And the same again from nothing but the same weights, never stopped.
-    evaluate(replace(run, out=tmp_path), TINY, sets=["chest_xray"], engines=engines)
+    again = replace(run, stock=replace(stock, out=tmp_path))
+    evaluate(again, TINY, sets=["chest_xray"], engines=engines)
     assert (tmp_path / "results.json").read_text() == written

@@ -118,7 +118,7 @@ def test_a_published_attack_has_no_tool_that_an_attacker_could_use() -> None:
     ours = Engine(
         name="ours", version="", mark=lambda _, pixels: Marked(pixels, pixels)
     )
-    theirs = replace(ours, is_published=True)
+    theirs = replace(ours, is_beside=True)
     assert tried_on(ours, ("jpeg-50", "own-pairs-9")) == ("jpeg-50", "own-pairs-9")
     assert tried_on(theirs, ("jpeg-50", "own-pairs-9")) == ("jpeg-50",)
 
