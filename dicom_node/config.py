@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dicom_node.errors import ConfigError
+from dicom_node.marking import Marking, Profile, WeakMarks
+from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,16 +32,6 @@ class Action(StrEnum):
     """Takes a mark of ours off, for a destination that holds a grant."""
     PASS = "pass"  # noqa: S105
     """Sends it as it came."""
-
-
-class Profile(StrEnum):
-    """What kind of mark the node looks for, and how hard."""
-
-    STANDARD = "standard"
-    FAST = "fast"
-    """A quarter of the time, and a weaker mark."""
-    LOGO = "logo"
-    """A visible notice: logos outside the region that matters."""
 
 
 class NotImages(StrEnum):
@@ -63,6 +55,8 @@ class Listener:
     weights: Path | None = None
     """Surrogates of this site; the shipped ones by default."""
     profile: Profile = Profile.STANDARD
+    mode: Mode = Mode.AUTO
+    weak_marks: WeakMarks = WeakMarks.HOLD
     max_associations: int = 20
     timeout_s: float = 30.0
     """For the next message of a peer, in seconds."""
@@ -71,6 +65,11 @@ class Listener:
         """Refuse what cannot work."""
         _check_ae_title("node", self.ae_title)
         _check_port("node", self.port)
+
+    @property
+    def marking(self) -> Marking:
+        """Return how this node marks."""
+        return Marking(profile=self.profile, mode=self.mode, weak_marks=self.weak_marks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +220,8 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
     "not_images": NotImages,
     "profile": Profile,
+    "mode": Mode,
+    "weak_marks": WeakMarks,
 }
 
 

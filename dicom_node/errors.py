@@ -68,6 +68,10 @@ class NotAnImageError(FilterError):
     """It holds no picture that a classifier could diagnose."""
 
 
+class WeakMarkError(FilterError):
+    """The mark that was found does not mislead whom it was tried on."""
+
+
 class AlreadyMarkedError(FilterError):
     """It carries a mark already."""
 

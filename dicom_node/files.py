@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.elements import Limits
 from dicom_node.errors import NodeError, NotAnImageError, NotMarkedError
+from dicom_node.filters.region import drawn_regions
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from miadmark_core.errors import MiadMarkError
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.region import Regions
     from dicom_node.ledger import Ledger
     from miadmark_core.sealing.recipients import Identity
     from miadmark_core.sealing.signing import TrustedSigners
 
-    MarkAll = Callable[[Sequence[OpenInstance]], list[MarkedInstance | Exception]]
+    MarkAll = Callable[
+        [Sequence[OpenInstance], Regions], list[MarkedInstance | Exception]
+    ]
 
 BATCH: Final = 16
 BATCH_BYTES: Final = 256 * 1024 * 1024
@@ -103,7 +107,7 @@ def tasks(paths: Iterable[Path], out: Path) -> list[Task]:
 
 
 def protect(
-    todo: Iterable[Task],
+    todo: Sequence[Task],
     *,
     mark_all: MarkAll,
     ledger: Ledger,
@@ -112,6 +116,8 @@ def protect(
 ) -> Iterator[Outcome]:
     """Mark each file; yield what became of it, in order.
 
+    Segmentations among the files say where findings are in the others.
+
     Args:
         todo: What to do.
         mark_all: Marks several instances together.
@@ -119,11 +125,12 @@ def protect(
         clock: Returns the time, aware.
         holds_others: Fail objects that hold no picture, rather than pass them.
     """
+    regions = drawn_regions(task.source for task in todo)
     for batch in _batches(todo):
         started = time.monotonic()
         opened = [_opened(task) for task in batch]
         instances = [o for o in opened if isinstance(o, OpenInstance)]
-        marked = iter(mark_all(instances) if instances else [])
+        marked = iter(mark_all(instances, regions) if instances else [])
         results = [next(marked) if isinstance(o, OpenInstance) else o for o in opened]
         seconds = (time.monotonic() - started) / len(batch)
         for task, result in zip(batch, results, strict=True):

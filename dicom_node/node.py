@@ -17,19 +17,19 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from dicom_node.config import Profile
 from dicom_node.elements import Limits
 from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
 from dicom_node.grants import Grants
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.file import KeyFolder
 from dicom_node.ledger import Ledger
+from dicom_node.marking import WeakMarks
 from dicom_node.queue.job import Arrival
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.route import choose
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.files import MarkAll
     from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.region import Regions
     from dicom_node.keys.provider import KeyProvider
+    from dicom_node.marking import Marking
     from dicom_node.worker import Mark
     from miadmark_core.sealing.recipients import Identity, Recipient
     from miadmark_core.sealing.signing import Signer, TrustedSigners
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHIPPED_WEIGHTS: Final = Path(__file__).parent.parent / "miadmark_core" / "weights"
+SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
+"""Classifiers that the search has never seen, for the demonstration."""
 
 _IDLE_S: Final = 0.1
 _REST_AFTER_S: Final = 2.0
@@ -128,24 +132,44 @@ class WithRecipients:
 
 
 def batch_marker(
-    weights: Path,
+    weights: Path | None,
     keys: KeyProvider,
     clock: Callable[[], datetime],
-    profile: Profile = Profile.STANDARD,
+    marking: Marking,
 ) -> MarkAll:
-    """Return what marks several instances together; torch is loaded by the first."""
+    """Return what marks several instances together; torch is loaded by the first.
+
+    Args:
+        weights: Of this site, if it has any; what they are not for, the shipped are.
+        keys: Of this site.
+        clock: Returns the time, aware.
+        marking: How.
+    """
     finder: list[Finder] = []
 
     def mark_all(
-        instances: Sequence[OpenInstance],
+        instances: Sequence[OpenInstance], regions: Regions
     ) -> list[MarkedInstance | Exception]:
         from dicom_node.filters.mark import mark
         from miadmark_core.search.finder import PROFILES, Finder, best_device
+        from miadmark_core.search.optimise import Effort
 
         if not finder:
-            effort = PROFILES[profile.value]
-            finder.append(Finder(weights, device=best_device(), effort=effort))
-        return [*mark(instances, find=finder[0].find, keys=keys, now=clock())]
+            effort = PROFILES[marking.profile.value]
+            if isinstance(effort, Effort):
+                effort = replace(effort, mode=marking.mode)
+            folders = [folder for folder in (weights, SHIPPED_WEIGHTS) if folder]
+            finder.append(Finder(*folders, device=best_device(), effort=effort))
+        return [
+            *mark(
+                instances,
+                find=finder[0].find,
+                keys=keys,
+                now=clock(),
+                holds_weak=marking.weak_marks is WeakMarks.HOLD,
+                regions=regions,
+            )
+        ]
 
     return mark_all
 
@@ -154,7 +178,7 @@ def marker(mark_all: MarkAll) -> Mark:
     """Return what marks one instance, or raises."""
 
     def mark_one(instance: OpenInstance) -> MarkedInstance:
-        (outcome,) = mark_all([instance])
+        (outcome,) = mark_all([instance], {})
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -312,10 +336,10 @@ def work(config: Config, parent: int) -> None:
             keys=keys,
             mark=marker(
                 batch_marker(
-                    config.node.weights or SHIPPED_WEIGHTS,
+                    config.node.weights,
                     keys,
                     _now,
-                    config.node.profile,
+                    config.node.marking,
                 )
             ),
             clock=_now,

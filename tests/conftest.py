@@ -57,10 +57,13 @@ def shared() -> Path:
     return folder
 
 
+HURRIED = Effort(steps=2, settling=0)
+
+
 @pytest.fixture(scope="session")
 def finder() -> Finder:
     """The shipped surrogates, hurried: two steps find a mark, if not a good one."""
-    return Finder(SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=Effort(steps=2))
+    return Finder(SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=HURRIED)
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +74,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFolder:
 @pytest.fixture(scope="session")
 def mark_one(finder: Finder, keys: KeyFolder) -> MarkOne:
     def marked(instance: OpenInstance) -> MarkedInstance:
-        (outcome,) = mark([instance], find=finder.find, keys=keys, now=NOW)
+        (outcome,) = mark(
+            [instance], find=finder.find, keys=keys, now=NOW, holds_weak=False
+        )
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

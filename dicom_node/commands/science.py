@@ -29,12 +29,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for kind, meaning, run in (
         ("surrogates", "what the search looks through", _train_surrogates),
         ("victims", "what marks are scored against", _train_victims),
+        ("generators", "what draws marks at once", _train_generators),
     ):
         verb = kinds.add_parser(kind, help=meaning)
         verb.add_argument("--data", type=Path, required=True, metavar="DIR")
         verb.add_argument("--out", type=Path, required=True, metavar="DIR")
         verb.add_argument("--set", action="append", metavar="NAME", dest="sets")
-        verb.add_argument("--network", action="append", metavar="NAME")
+        if run is not _train_generators:
+            verb.add_argument("--network", action="append", metavar="NAME")
+        if run is _train_surrogates:
+            _add_site(verb)
         verb.set_defaults(run=run)
     evaluate = commands.add_parser("evaluate", help="how well marks mislead")
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
@@ -48,7 +52,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument("--set", action="append", metavar="NAME", dest="sets")
     evaluate.add_argument(
-        "--engine", action="append", metavar="NAME", help="else the profile standard"
+        "--engine",
+        action="append",
+        metavar="NAME",
+        help="else the profile standard; standard:cells=56 is one with a change",
     )
     evaluate.add_argument(
         "--victim",
@@ -72,9 +79,34 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.set_defaults(run=_evaluate)
 
 
+def _add_site(verb: argparse.ArgumentParser) -> None:
+    site = verb.add_argument_group(
+        "a folder of a site",
+        "With --modality, DIR is a folder of DICOM objects or pictures, without labels "
+        "unless --labelled says so.",
+    )
+    site.add_argument(
+        "--labelled", action="store_true", help="the folders in DIR are the classes"
+    )
+    site.add_argument(
+        "--modality", action="append", metavar="CODE", help="that they are for: MR, say"
+    )
+    site.add_argument(
+        "--body-part",
+        action="append",
+        metavar="NAME",
+        help="Body Part Examined that they are for; else objects that name none",
+    )
+    site.add_argument("--licence", default="of this site", help="of the pictures")
+
+
 def _train_surrogates(options: argparse.Namespace) -> int:
     from miadmark_core.training import surrogates
 
+    if options.modality:
+        return _train_on_site_images(options)
+    if options.body_part or options.labelled:
+        raise NodeError("a site's folder needs --modality", hint="--modality MR, say.")
     return _train(
         options,
         surrogates.train_surrogates,
@@ -85,9 +117,53 @@ def _train_surrogates(options: argparse.Namespace) -> int:
 
 def _train_victims(options: argparse.Namespace) -> int:
     from miadmark_core.evaluation.victims import VICTIMS, train_victims
-    from miadmark_core.training.recipe import CARDS
+    from miadmark_core.training.cards import CARDS
 
     return _train(options, train_victims, tuple(CARDS), VICTIMS)
+
+
+def _train_on_site_images(options: argparse.Namespace) -> int:
+    from dicom_node.pictures import picture_in
+    from miadmark_core.search.finder import best_device
+    from miadmark_core.training.cards import SetCard
+    from miadmark_core.training.recipe import chosen_recipes
+    from miadmark_core.training.surrogates import (
+        KNOWN,
+        SURROGATES,
+        train_site_surrogates,
+    )
+
+    train_site_surrogates(
+        options.data,
+        options.out,
+        card=SetCard(
+            modalities=tuple(code.upper() for code in options.modality),
+            body_parts=tuple(part.upper() for part in options.body_part or [""]),
+            data="pictures of this site",
+            licence=options.licence,
+        ),
+        decode=picture_in,
+        is_labelled=options.labelled,
+        recipes=chosen_recipes(KNOWN, options.network or [r.name for r in SURROGATES]),
+        device=best_device(),
+        report=partial(print, flush=True),
+    )
+    return 0
+
+
+def _train_generators(options: argparse.Namespace) -> int:
+    from miadmark_core.search.finder import best_device
+    from miadmark_core.training.generators import train_generators
+    from miadmark_core.training.surrogates import SHIPPED_SETS
+
+    train_generators(
+        options.data,
+        options.out,
+        sets=options.sets or SHIPPED_SETS,
+        device=best_device(),
+        report=partial(print, flush=True),
+    )
+    return 0
 
 
 def _train(
@@ -110,26 +186,19 @@ def _train(
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from dicom_node.demo.trial import (
-        ENGINES,
-        HURRIED,
-        engine_maker,
-        evaluate,
-        print_table,
-    )
+    from dicom_node.demo.engines import HURRIED, engine_maker, profile_of
+    from dicom_node.demo.trial import evaluate, print_table
     from dicom_node.keys.file import KeyFolder
-    from dicom_node.node import SHIPPED_WEIGHTS
+    from dicom_node.node import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
     from miadmark_core.evaluation.attackers import ALL, is_known
+    from miadmark_core.evaluation.stock import Stock
     from miadmark_core.evaluation.suite import SUITES, Run
     from miadmark_core.evaluation.victims import JURY, VICTIMS
     from miadmark_core.search.finder import best_device
-    from miadmark_core.training.recipe import CARDS
+    from miadmark_core.training.cards import CARDS
 
-    unknown = set(options.engine or []) - set(ENGINES)
-    if unknown:
-        raise NodeError(
-            f"no engine {min(unknown)!r}", hint=f"Known: {', '.join(ENGINES)}."
-        )
+    for engine in options.engine or []:
+        profile_of(engine)
     foreign = set(options.sets or []) - set(CARDS)
     if foreign:
         raise NodeError(
@@ -167,16 +236,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         found = evaluate(
             Run(
-                data=options.data,
-                out=options.out,
-                weights=options.weights or SHIPPED_WEIGHTS,
-                device=best_device(),
+                stock=Stock(
+                    data=options.data,
+                    out=options.out,
+                    weights=options.weights or SHIPPED_WEIGHTS,
+                    shipped_victims=SHIPPED_VICTIMS,
+                    device=best_device(),
+                    report=report,
+                    victims=tuple(dict.fromkeys(options.victim or JURY)),
+                ),
                 make_engine=engine_maker(keys, terminal.now, best_device(), report),
-                report=report,
                 begin=lambda pieces: bar.update(task, total=pieces),
                 advance=advance,
                 hurried=HURRIED,
-                victims=tuple(dict.fromkeys(options.victim or JURY)),
             ),
             suite,
             sets=list(dict.fromkeys(options.sets or CARDS)),

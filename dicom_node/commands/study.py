@@ -13,9 +13,10 @@ from rich.progress import track
 from dicom_node import files
 from dicom_node.commands import terminal
 from dicom_node.commands.state import add_state, state_in
-from dicom_node.config import Profile
 from dicom_node.errors import NodeError
+from dicom_node.marking import Marking, Profile, WeakMarks
 from miadmark_core.errors import MiadMarkError
+from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     import argparse
@@ -38,8 +39,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--profile",
         choices=[profile.value for profile in Profile],
         default=Profile.STANDARD.value,
-        help="fast looks a quarter as long, and misleads less; logo is a visible "
-        "notice, off what matters in the image (%(default)s)",
+        help="fast draws marks at once, which mislead less; strong looks three times "
+        "as long; logo is a visible notice, off what matters (%(default)s)",
+    )
+    protect.add_argument(
+        "--mode",
+        choices=[mode.value for mode in Mode],
+        default=Mode.AUTO.value,
+        help="lead classifiers to wrong answers, or to answers drawn by lot; auto does "
+        "the second where there are two classes (%(default)s)",
+    )
+    protect.add_argument(
+        "--weak-marks",
+        choices=[policy.value for policy in WeakMarks],
+        default=WeakMarks.HOLD.value,
+        help="what becomes of a mark that does not mislead whom it was tried on "
+        "(%(default)s)",
     )
     protect.add_argument("--weights", type=Path, help="surrogates of this site")
     protect.add_argument(
@@ -71,14 +86,21 @@ def _add_paths(command: argparse.ArgumentParser) -> None:
 
 def _protect(options: argparse.Namespace) -> int:
     from dicom_node.keys.file import read_site
-    from dicom_node.node import SHIPPED_WEIGHTS, WithRecipients, batch_marker
+    from dicom_node.node import WithRecipients, batch_marker
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
     sites = [read_site(file) for file in options.recipient]
     keys = WithRecipients(state.keys(), [site.recipient for site in sites])
     mark_all = batch_marker(
-        options.weights or SHIPPED_WEIGHTS, keys, terminal.now, Profile(options.profile)
+        options.weights,
+        keys,
+        terminal.now,
+        Marking(
+            profile=Profile(options.profile),
+            mode=Mode(options.mode),
+            weak_marks=WeakMarks(options.weak_marks),
+        ),
     )
     with state.ledger() as ledger:
         outcomes = files.protect(

@@ -32,6 +32,7 @@ from dicom_node.errors import (
     NodeError,
     NotAnImageError,
     UnsupportedPixelDataError,
+    WeakMarkError,
 )
 from dicom_node.filters.picture import Picture
 from dicom_node.filters.strip import strip
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from dicom_node.filters.region import Regions
     from dicom_node.keys.provider import KeyProvider
     from dicom_node.part10 import Part10
     from dicom_node.pixel_data import PixelLayout
@@ -67,6 +69,14 @@ LABELS: Final = frozenset(
 there is no picture in them that a classifier would diagnose."""
 
 
+EFFECTIVE_SHARE: Final = 0.9
+"""Of the marks of one object, that have to mislead: of a single one, all."""
+
+
+LEAST_SHARE: Final = 0.9
+"""Of the mark that classifiers were tried with, that is sent at least."""
+
+
 class Report(NamedTuple):
     """What marking came to, in figures without a patient."""
 
@@ -75,7 +85,9 @@ class Report(NamedTuple):
     ssim: float
     """Of the worst frame that was looked at: one for each grid."""
     misled: dict[str, bool]
-    """Whether each surrogate gives an answer that it held impossible, for all grids."""
+    """Whether each surrogate gives an answer that the mark leads to, on the frames that
+    grids were found on: one that it held impossible, or, in the mode ``information``,
+    the one that was drawn, which may be right."""
 
 
 class MarkedInstance(NamedTuple):
@@ -101,7 +113,13 @@ class _Prepared:
 
 
 def mark(
-    originals: Sequence[OpenInstance], *, find: Find, keys: KeyProvider, now: datetime
+    originals: Sequence[OpenInstance],
+    *,
+    find: Find,
+    keys: KeyProvider,
+    now: datetime,
+    holds_weak: bool,
+    regions: Regions | None = None,
 ) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
 
@@ -112,7 +130,11 @@ def mark(
         find: Finds the marks: :meth:`miadmark_core.search.finder.Finder.find`.
         keys: Of this site.
         now: Aware.
+        holds_weak: Whether a faint mark that does not mislead whom it was tried on is
+            an error.
+        regions: Where somebody drew a finding; elsewhere the search looks for itself.
     """
+    drawn = regions or {}
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
     prepared: dict[int, _Prepared] = {}
     for index, original in enumerate(originals):
@@ -125,6 +147,7 @@ def mark(
             modality=str(p.attributes.get("Modality") or ""),
             body_part=str(p.attributes.get("BodyPartExamined") or ""),
             seed=p.seed,
+            region=drawn.get(str(p.attributes.get("SOPInstanceUID") or "")),
         )
         for index, p in prepared.items()
     }
@@ -132,10 +155,31 @@ def mark(
     for index, p in prepared.items():
         marks = [next(found) for _ in wanted[index]]
         try:
-            outcomes[index] = _finish(p, marks, keys, now)
+            if holds_weak:
+                _require_effect(marks)
+            least = LEAST_SHARE if holds_weak else 0.0
+            outcomes[index] = _finish(p, marks, keys, now, least)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     return [outcomes[index] for index in range(len(originals))]
+
+
+def _require_effect(found: Sequence[FoundMark]) -> None:
+    """Return if the marks mislead whom they were tried on.
+
+    Raises:
+        WeakMarkError: One classifier sees through more than a few of them.
+    """
+    if found[0].is_logo:
+        return
+    for name in found[0].misled:
+        misled = sum(mark.misled[name] for mark in found)
+        if misled < EFFECTIVE_SHARE * len(found):
+            raise WeakMarkError(
+                f"{name} sees through {len(found) - misled} of {len(found)} marks",
+                hint="Everything allowed was tried. The profile strong looks longer; "
+                'weak_marks = "send" sends such images nevertheless.',
+            )
 
 
 def _named(error: Exception) -> NodeError | MiadMarkError:
@@ -196,9 +240,19 @@ def _prepare(original: OpenInstance, keys: KeyProvider) -> _Prepared:
 
 
 def _finish(
-    prepared: _Prepared, found: Sequence[FoundMark], keys: KeyProvider, now: datetime
+    prepared: _Prepared,
+    found: Sequence[FoundMark],
+    keys: KeyProvider,
+    now: datetime,
+    least_share: float,
 ) -> MarkedInstance:
-    marked, psnr, similarity = prepared.picture.marked(found)
+    marked, psnr, similarity, share = prepared.picture.marked(found)
+    if share < least_share:
+        raise WeakMarkError(
+            f"only {share:.0%} of the mark is within the budget in every frame",
+            hint="What was tried on classifiers is not what would be sent. "
+            'weak_marks = "send" sends such images nevertheless.',
+        )
     original, attributes = prepared.original, prepared.attributes
     encoding = original.file.encoding
     derived = derivation.derive(

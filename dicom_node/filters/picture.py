@@ -17,7 +17,7 @@ from miadmark_core.covering import Ends, opacity_grid
 from miadmark_core.errors import MarkingError
 from miadmark_core.mark import MarkGrid, amplitude_for
 from miadmark_core.marking import cover_image, mark_image
-from miadmark_core.metrics import psnr_db, ssim
+from miadmark_core.metrics import psnr_db, reduced, ssim
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from miadmark_core.marking import MarkedImage
     from miadmark_core.search.finder import FoundMark, Wanted
 
-FRAMES_PER_GRID: Final = 8
-"""Neighbouring frames that share a grid: work saved, and nothing gained by averaging
-them."""
+FRAMES_PER_GRID: Final = 4
+"""Neighbouring frames that share a grid: work saved, and little gained by averaging: of
+64 frames a sixteenth has the same mark."""
+
+SCREEN_SIDE: Final = 1024
+"""Rows or columns at which similarity is looked at, at most: it takes longer than all
+else that is done to a large image."""
 
 LEAST_PSNR_DB: Final = 35.0
 """Of every frame, as the display window shows it; logos are there to be seen."""
@@ -44,7 +48,10 @@ class MarkedPicture(NamedTuple):
     psnr_db: float
     """Of the worst frame."""
     ssim: float
-    """Of the worst frame that was looked at: one for each grid."""
+    """Of the worst frame that was looked at, one for each grid; of a large one as a
+    screen of ``SCREEN_SIDE`` pixels shows it."""
+    share: float
+    """Of the mark that was found, 1 unless it would have shown too much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,19 +61,30 @@ class Picture:
     image: HostImage
     presentation: Presentation
 
-    def wanted(self, *, modality: str, body_part: str, seed: int) -> list[Wanted]:
+    def wanted(
+        self,
+        *,
+        modality: str,
+        body_part: str,
+        seed: int,
+        region: NDArray[np.bool_] | None = None,
+    ) -> list[Wanted]:
         """Return one frame for each grid: of those that share it, the fullest.
 
         Args:
             modality: The object's; empty if not given.
             body_part: Likewise.
             seed: Of the search.
+            region: Where somebody drew a finding on a single frame, ``(rows, columns)``;
+                one of another size is left out of account.
 
         A picture that is grey in three samples is marked as a grey one: colours would
         show, and come off with a mean over the samples.
         """
         from miadmark_core.search.finder import Wanted
 
+        frames, *sides, _ = self.image.pixels.shape
+        is_drawn_here = region is not None and (1, *region.shape) == (frames, *sides)
         window, peak = self.presentation
         pixels = self.image.pixels
         planes = 1 if (pixels == pixels[..., :1]).all() else pixels.shape[-1]
@@ -84,9 +102,11 @@ class Picture:
                 modality=modality,
                 body_part=body_part,
                 seed=seed,
+                number=order,
                 padding=self._padding(number),
+                region=region if is_drawn_here else None,
             )
-            for number in fullest
+            for order, number in enumerate(fullest)
         ]
 
     def marked(self, found: Sequence[FoundMark]) -> MarkedPicture:
@@ -100,16 +120,17 @@ class Picture:
         """
         steps = [mark.steps for mark in found]
         make = self._covered if found[0].is_logo else self._faint
-        marked, psnr = make(steps)
+        marked, psnr, share = make(steps)
         self._require_a_mark_in_every_frame(marked)
         window = self.presentation.window
         similarity = min(
             ssim(
-                window.shown(self.image.pixels[i]), window.shown(marked.image.pixels[i])
+                reduced(window.shown(self.image.pixels[i]), SCREEN_SIDE),
+                reduced(window.shown(marked.image.pixels[i]), SCREEN_SIDE),
             )
             for i in range(0, len(self.image.pixels), FRAMES_PER_GRID)
         )
-        return MarkedPicture(marked, psnr, similarity)
+        return MarkedPicture(marked, psnr, similarity, share)
 
     def _padding(self, number: int) -> NDArray[np.bool_] | None:
         """Return which pixels of a frame no logo shows on: those with a padded sample."""
@@ -120,7 +141,9 @@ class Picture:
         padded: NDArray[np.bool_] = ((frame >= lower) & (frame <= upper)).any(axis=-1)
         return padded
 
-    def _faint(self, steps: Sequence[NDArray[np.int8]]) -> tuple[MarkedImage, float]:
+    def _faint(
+        self, steps: Sequence[NDArray[np.int8]]
+    ) -> tuple[MarkedImage, float, float]:
         amplitude = amplitude_for(self.presentation.peak)
         share = 1.0
         while share > 0.2:
@@ -130,21 +153,23 @@ class Picture:
             marked = mark_image(self.image, grids, FRAMES_PER_GRID)
             psnr = self._psnr_db(marked)
             if psnr >= LEAST_PSNR_DB:
-                return marked, psnr
+                return marked, psnr, share
             share *= min(0.95, 10 ** ((psnr - LEAST_PSNR_DB) / 20))
         raise MarkingError(
             f"no mark stays above {LEAST_PSNR_DB} dB in every frame",
             hint="The frames are shown with windows too different for one mark.",
         )
 
-    def _covered(self, steps: Sequence[NDArray[np.int8]]) -> tuple[MarkedImage, float]:
+    def _covered(
+        self, steps: Sequence[NDArray[np.int8]]
+    ) -> tuple[MarkedImage, float, float]:
         window = self.presentation.window
         ends = Ends(round(window.lower), round(window.upper))
         if window.is_inverted:
             ends = Ends(*reversed(ends))
         grids = [opacity_grid(s) for s in steps]
         marked = cover_image(self.image, grids, FRAMES_PER_GRID, ends)
-        return marked, self._psnr_db(marked)
+        return marked, self._psnr_db(marked), 1.0
 
     def _psnr_db(self, marked: MarkedImage) -> float:
         """Return the PSNR of the worst frame."""

@@ -165,9 +165,9 @@ def test_frames_that_a_search_leaves_as_they_are_hold_the_object(
         assert len(wanted) == 2
         return [FoundMark(steps, {}, is_logo=is_logo) for steps in (first, second)]
 
-    (outcome,) = mark([original], find=find, keys=keys, now=NOW)
+    (outcome,) = mark([original], find=find, keys=keys, now=NOW, holds_weak=False)
     assert isinstance(outcome, MarkingError)
-    assert "frame 9 would leave unmarked" in str(outcome)
+    assert f"frame {FRAMES_PER_GRID + 1} would leave unmarked" in str(outcome)
 
 
 def test_what_its_own_site_could_not_strip_does_not_leave(
@@ -182,7 +182,13 @@ def test_what_its_own_site_could_not_strip_does_not_leave(
             return other.recipients()
 
     original = opened(images / "chest-xray-normal.dcm")
-    (outcome,) = mark([original], find=finder.find, keys=ForOthers(keys, ()), now=NOW)
+    (outcome,) = mark(
+        [original],
+        find=finder.find,
+        keys=ForOthers(keys, ()),
+        now=NOW,
+        holds_weak=False,
+    )
     assert isinstance(outcome, NoStanzaError)
 
 

@@ -53,7 +53,7 @@ def test_every_file_is_marked_and_restored_or_refused_by_name(
     shared: Path, keys: KeyFolder
 ) -> None:
     hurried = Finder(
-        SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=Effort(steps=2)
+        SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=Effort(steps=2, settling=0)
     )
     with (shared / "dicom" / "index.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -65,7 +65,9 @@ def test_every_file_is_marked_and_restored_or_refused_by_name(
         except NodeError as error:
             ended[type(error).__name__] += 1
             continue
-        (outcome,) = mark([original], find=hurried.find, keys=keys, now=NOW)
+        (outcome,) = mark(
+            [original], find=hurried.find, keys=keys, now=NOW, holds_weak=False
+        )
         if isinstance(outcome, MarkedInstance):
             ended["marked"] += 1
             restores(original, outcome, path, keys)
@@ -92,7 +94,7 @@ def test_every_file_that_can_be_marked_takes_a_logo_and_gives_it_back(
     for row in rows:
         path = shared / "dicom" / row["file"]
         original = opened(path)
-        (outcome,) = mark([original], find=by_hand, keys=keys, now=NOW)
+        (outcome,) = mark([original], find=by_hand, keys=keys, now=NOW, holds_weak=True)
         if isinstance(outcome, MarkedInstance):
             covered += 1
             restores(original, outcome, path, keys)

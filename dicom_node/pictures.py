@@ -1,0 +1,52 @@
+"""What a viewer shows of a file, as a picture to train on; nothing is kept or sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dicom_node import pixel_data, private_block, windowing
+from dicom_node.elements import Limits
+from dicom_node.filters.mark import LABELS
+from dicom_node.instance import OpenInstance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+
+def picture_in(path: Path) -> Image.Image | None:
+    """Return the picture in a file: the middle frame of a DICOM object, or a PNG, a JPEG.
+
+    None where there is none, or none that this version can read; where it is a label map
+    rather than a picture; and where it is marked already.
+    """
+    from PIL import Image
+
+    from miadmark_core.training.site_images import read_picture
+
+    content = path.read_bytes()
+    if content[128:132] != b"DICM":
+        return read_picture(path)
+    try:
+        instance = OpenInstance.of(content, Limits())
+        if (
+            instance.identity().sop_class_uid in LABELS
+            or private_block.find(instance.elements) is not None
+        ):
+            return None
+        attributes = instance.attributes(*pixel_data.TAGS, *windowing.TAGS)
+        pixel_data.require_picture(instance.elements)
+        layout = pixel_data.layout_of(attributes)
+        native, layout = pixel_data.native(
+            instance.elements, layout, instance.file.transfer_syntax
+        )
+        image = pixel_data.decode(native, layout).image
+        window = windowing.presentation(image, attributes, layout).window
+    except Exception:  # noqa: BLE001 one odd object must not stop a training
+        return None
+    frame = image.pixels[len(image.pixels) // 2]
+    shown = np.rint(255 * window.shown(frame)).astype(np.uint8)
+    return Image.fromarray(np.broadcast_to(shown, (*shown.shape[:2], 3)).copy())
