@@ -33,6 +33,10 @@ FRAMES_PER_GRID: Final = 4
 """Neighbouring frames that share a grid: work saved, and little gained by averaging: of
 64 frames a sixteenth has the same mark."""
 
+COARSE_PEAK: Final = 2
+"""Stored values of a full step, up to which the least that a limit leaves of it, a fifth,
+is rounded to nothing."""
+
 SCREEN_SIDE: Final = 1024
 """Rows or columns at which similarity is looked at, at most: it takes longer than all
 else that is done to a large image."""
@@ -105,6 +109,7 @@ class Picture:
                 number=order,
                 padding=self._padding(number),
                 region=region if is_drawn_here else None,
+                is_coarse=peak <= COARSE_PEAK,
             )
             for order, number in enumerate(fullest)
         ]

@@ -112,13 +112,19 @@ def budget_of(
         device: Where the search is.
     """
     limit = torch.stack([v.limit for v in views])[:, None].to(device)
+    # Half of one stored value is none: there a cell may take a whole step, or nothing.
+    is_coarse = torch.tensor([v.is_coarse for v in views], device=device)
+    is_coarse = is_coarse.view(-1, 1, 1, 1)
     padded = torch.stack([v.fixed for v in views])[:, None].to(device)
     is_free = (
         functional.adaptive_avg_pool2d(padded, (limit.shape[2], limit.shape[3])) < 1
     )
     inside = functional.adaptive_avg_pool2d(region, (limit.shape[2], limit.shape[3]))
     return Budget(
-        limit=limit * (1 - (1 - REGION_SHARE) * inside) * is_free,
+        limit=is_free
+        * torch.where(
+            is_coarse, (limit > 0).to(limit), limit * (1 - (1 - REGION_SHARE) * inside)
+        ),
         peak=torch.tensor([v.peak for v in views], device=device).view(-1, 1, 1, 1),
         least_psnr_db=least_psnr_db,
     )

@@ -73,6 +73,8 @@ class Wanted:
     none."""
     region: NDArray[np.bool_] | None = None
     """Which pixels show a finding, if somebody drew it, ``(rows, columns)``."""
+    is_coarse: bool = False
+    """Whether a full step moves so few stored values that a part of one moves none."""
 
 
 class FoundMark(NamedTuple):
@@ -232,7 +234,13 @@ def _chance(frame: Wanted) -> torch.Generator:
 
 
 def _view(frame: Wanted) -> View:
-    return view(frame.shown, frame.peak, frame.padding, frame.region)
+    return view(
+        frame.shown,
+        frame.peak,
+        frame.padding,
+        frame.region,
+        is_coarse=frame.is_coarse,
+    )
 
 
 def best_device() -> torch.device:

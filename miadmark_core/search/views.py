@@ -42,6 +42,8 @@ class View(NamedTuple):
     """Of the mark's grid: 1, or 3 of a coloured image."""
     region: Tensor | None = None
     """Where the finding is, if somebody drew it: ``(SIDE, SIDE)``, 0 to 1."""
+    is_coarse: bool = False
+    """Whether a full step moves so few stored values that a part of one moves none."""
 
 
 def view(
@@ -49,6 +51,8 @@ def view(
     peak: float,
     padding: NDArray[np.bool_] | None = None,
     region: NDArray[np.bool_] | None = None,
+    *,
+    is_coarse: bool = False,
 ) -> View:
     """Return the view of one frame.
 
@@ -57,6 +61,7 @@ def view(
         peak: See :class:`View`.
         padding: Which pixels are padding, ``(rows, columns)``; None for none.
         region: Which pixels show a finding, if somebody drew it, ``(rows, columns)``.
+        is_coarse: See :class:`View`.
     """
     image = torch.from_numpy(shown).permute(2, 0, 1).contiguous()
     small = functional.interpolate(
@@ -72,6 +77,7 @@ def view(
         columns / rows,
         shown.shape[2],
         None if region is None else _share(region),
+        is_coarse,
     )
 
 

@@ -143,11 +143,15 @@ def _groups(
     features = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
     groups = max(2, min(GROUPS, len(pixels) // A_GROUP))
     # Looking for groups at random places finds others each time; the seed is fixed.
-    _, found = kmeans2(features, groups, minit="++", seed=np.random.default_rng(0))
+    centres, found = kmeans2(
+        features, groups, minit="++", seed=np.random.default_rng(0)
+    )
     counts = np.bincount(found, minlength=groups)
-    # A group too small to be learned joins the largest.
-    found[counts[found] < 2 * LEAST_A_CLASS] = counts.argmax()
-    _, labels = np.unique(found, return_inverse=True)
+    # Who is in a group too small to be learned joins the nearest that is not.
+    is_kept = counts >= 2 * LEAST_A_CLASS
+    away = ((features[:, np.newaxis] - centres[is_kept]) ** 2).sum(axis=2)
+    nearest = np.flatnonzero(is_kept)[away.argmin(axis=1)]
+    _, labels = np.unique(np.where(is_kept[found], found, nearest), return_inverse=True)
     return np.asarray(labels, np.int64)
 
 
