@@ -76,3 +76,26 @@ def test_a_segmentation_says_where_the_finding_is(
 def test_files_that_are_nothing_draw_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
     assert not drawn_regions([tmp_path / "x"])
+
+
+def test_a_mark_that_had_to_be_made_weaker_is_held(
+    images: Path, keys: KeyFolder
+) -> None:
+    """What was tried on classifiers is not what would be sent."""
+
+    def find(wanted: Sequence[Wanted]) -> list[FoundMark]:
+        steps = np.where(np.indices((112, 112)).sum(axis=0) // 4 % 2, 127, -127)
+        return [
+            FoundMark(steps[..., np.newaxis].astype(np.int8), {"lite0": True})
+            for _ in wanted
+        ]
+
+    original = opened(images / "chest-xray-normal.dcm")
+    held, sent = (
+        mark([original], find=find, keys=keys, now=NOW, holds_weak=holds_weak)[0]
+        for holds_weak in (True, False)
+    )
+    assert isinstance(held, WeakMarkError)
+    assert "of the mark is within the budget" in str(held)
+    assert isinstance(sent, MarkedInstance)
+    assert sent.report.psnr_db >= 35
