@@ -149,6 +149,11 @@ def _groups(
     counts = np.bincount(found, minlength=groups)
     # Who is in a group too small to be learned joins the nearest that is not.
     is_kept = counts >= 2 * LEAST_A_CLASS
+    if np.count_nonzero(is_kept) < 2:
+        # All but a few look alike: halves along what they differ in most.
+        _, _, directions = np.linalg.svd(features, full_matrices=False)
+        along = features @ directions[0]
+        return (along > np.median(along)).astype(np.int64)
     away = ((features[:, np.newaxis] - centres[is_kept]) ** 2).sum(axis=2)
     nearest = np.flatnonzero(is_kept)[away.argmin(axis=1)]
     _, labels = np.unique(np.where(is_kept[found], found, nearest), return_inverse=True)

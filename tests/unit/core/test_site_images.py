@@ -76,3 +76,16 @@ def test_too_few_pictures_are_refused(
     # Labelled, and all in one folder.
     with pytest.raises(DataSetError, match="too few classes"):
         read_site_images(tmp_path, encoder, 96, is_labelled=True)
+
+
+def test_pictures_that_all_look_alike_are_halved(
+    tmp_path: Path, encoder: EfficientNetLite
+) -> None:
+    random = np.random.default_rng(4)
+    for number in range(50):
+        noise = random.integers(0, 255, (40, 40)).astype(np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+    images = read_site_images(tmp_path, encoder, 96, is_labelled=False)
+    counts = np.bincount(images.taught.labels)
+    assert len(counts) >= 2
+    assert counts.min() >= 3
