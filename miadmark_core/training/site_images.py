@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import kmeans2, vq
 
 from miadmark_core.errors import DataSetError
 from miadmark_core.search.surrogate import resized
@@ -153,9 +153,8 @@ def _groups(
         # All but a few look alike: halves along what they differ in most.
         _, _, directions = np.linalg.svd(features, full_matrices=False)
         along = features @ directions[0]
-        return (along > np.median(along)).astype(np.int64)
-    away = ((features[:, np.newaxis] - centres[is_kept]) ** 2).sum(axis=2)
-    nearest = np.flatnonzero(is_kept)[away.argmin(axis=1)]
+        return np.asarray(along > np.median(along), np.int64)
+    nearest = np.flatnonzero(is_kept)[vq(features, centres[is_kept])[0]]
     _, labels = np.unique(np.where(is_kept[found], found, nearest), return_inverse=True)
     return np.asarray(labels, np.int64)
 
