@@ -62,6 +62,11 @@ class CoverKey:
         """Return how many frames it is for."""
         return len(self.places)
 
+    @property
+    def method(self) -> str:
+        """Return how it undoes a mark: the number of the layout and the arithmetic's."""
+        return f"logo {VERSION}.{KIND}"
+
     def to_bytes(self) -> bytes:
         """Return the key as bytes; the inverse of :meth:`from_bytes`."""
         rows, columns = self.places[0].shape

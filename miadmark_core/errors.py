@@ -19,6 +19,32 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class Layer(StrEnum):
+    """Which check of a sealed record said no, in the order in which they are made.
+
+    For audits and tests. Whoever asks from outside never learns more than "no" of those
+    that use a secret, :attr:`STANZA` and later.
+    """
+
+    FORM = "form"
+    """Sizes, fields and their order."""
+    SUITE = "suite"
+    """Version and suite: known here, and not below the floor."""
+    SIGNER = "signer"
+    """The gateway is trusted for this record."""
+    SIGNATURE = "signature"
+    CONTEXT = "context"
+    """The record belongs to this object."""
+    PAYLOAD_DIGEST = "payload digest"
+    STANZA = "stanza"
+    """One of them is for us, and opens."""
+    COMMITMENT = "commitment"
+    AUTHENTICATION = "authentication"
+    PAYLOAD = "payload"
+
 
 class MiadMarkError(Exception):
     """A sentence for whoever reads it, and what to try next.
@@ -55,6 +81,13 @@ class AlteredImageError(RemovalError):
 
 class SealError(MiadMarkError):
     """A sealed record cannot be opened."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", layer: Layer = Layer.FORM
+    ) -> None:
+        """Keep which check said no, beside the rest."""
+        super().__init__(message, hint=hint)
+        self.layer = layer
 
 
 class UnknownFormatError(SealError):

@@ -82,6 +82,11 @@ class RemovalKey:
         """Return the grid that marks frame number ``frame``, counted from 0."""
         return self.grids[frame // self.frames_per_grid]
 
+    @property
+    def method(self) -> str:
+        """Return how it undoes a mark: the number of the layout and the arithmetic's."""
+        return f"grid {VERSION}.{_EXPANSION_OF[self.planes]}"
+
     def to_bytes(self) -> bytes:
         """Return the key as bytes; the inverse of :meth:`from_bytes`."""
         height, width, _ = self.grids[0].steps.shape

@@ -6,73 +6,77 @@ Header, integers big-endian::
     field = tag (1) | length (4) | body
 
     01  record id          16
-    02  signer id          16   which gateway's key
-    03  created             8   seconds since 1970, UTC
-    04  context           any   what the record belongs to; compared byte by byte
-    05  payload digest     32   SHA-256 of the sealed payload
-    06  commitment         32   to the object key
-    07  stanza             97   type = 1 (1) | key id (16) | body (80); 1 to 64 of them
-    08  authentication     32   HMAC-SHA-256 over everything before this field
-    09  signature          64   Ed25519 over everything before this field
+    02  tenant             16  whose gateway
+    03  signer id          16  which key of it
+    04  created             8  seconds since 1970, UTC
+    05  sequence            8  the how many-eth record of the gateway
+    06  policy              4  which of the site's policies was in force
+    07  method        1 to 64  how the payload undoes the mark, in ASCII
+    08  context     0 to 4096  what the record belongs to; compared byte by byte
+    09  payload digest     32  SHA-256 of the sealed payload
+    0a  commitment         32  to the object key
+    0b  stanza                 type (1) | key id (16) | version (4) | body; 1 to 32 times
+    0c  authentication     32  HMAC-SHA-256 over everything before this field
+    0d  signature              over everything before this field
+
+    suite  stanza body            signature
+    01     01 epoch         48    Ed25519 64
+           02 recovery      80
+           03 recipient     80
+    02     01 epoch         48    Ed25519 64 | ML-DSA-65 3309
+           02 recovery    1168
+           03 recipient   1168
 
 Fields stand in this order, each once but the stanza; no other tag, nothing behind.
-Suite 01 is X25519 HPKE, HKDF-SHA-512, AES-256-GCM, Ed25519; 02 is kept for the hybrid
-with ML-KEM-768 and ML-DSA-65.
+Stanzas stand by type; there is at most one of the types 01 and 02, and no two are for the
+same key. The whole is at most 64 KiB.
 
-Every record has an object key of its own, 32 random bytes. From it::
+Every record has an object key of its own, 32 random bytes. What it is derived with binds
+everything up to the context, so that a record cannot be moved::
 
-    K = HKDF-SHA-512(object key, salt = record id,
-                     info = "miadmark/v1/seal" | suite | SHA-256(context))
+    binding = SHA-256(everything before field 09)
+    K = HKDF-SHA-512(object key, salt = record id, info = label "seal" | binding)
     encryption key (32) | authentication key (32) | commitment (32)
+    stanza info = label "stanza" | binding
+    label P = "miadmark/v1/" P | 00 | suite
 
 The payload is cut into chunks of 64 KiB, each sealed with AES-256-GCM under the nonce
 ``chunk number (11 bytes) | 01 for the last, else 00``, so that neither cutting, nor
 joining, nor reordering goes unseen. The nonce may be fixed since the key is used once.
 
-AES-GCM does not commit to a key, so the commitment is compared before anything is
-opened. The order of checks when opening is: sizes, version and suite; signature;
-context; payload digest; stanza; commitment; authentication; payload.
-
-Nothing here knows what is inside the payload, or where a record is kept.
+Nothing here opens or believes anything: :mod:`miadmark_core.sealing.seal` does.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA512
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from miadmark_core.errors import DamagedSealError, NoStanzaError, UnknownFormatError
-from miadmark_core.sealing.recipients import KEY_ID_SIZE, STANZA_SIZE
-from miadmark_core.sealing.signing import SIGNATURE_SIZE, SIGNER_ID_SIZE
+from miadmark_core.errors import DamagedSealError, Layer, UnknownFormatError
+from miadmark_core.sealing.signing import SIGNER_ID_SIZE, TENANT_SIZE
+from miadmark_core.sealing.stanza import KEY_ID_SIZE, Stanza, StanzaType, body_size
+from miadmark_core.sealing.suites import suite_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Iterator, Sequence
 
-    from miadmark_core.sealing.recipients import Identity, Recipient
-    from miadmark_core.sealing.signing import Signer, TrustedSigners
+    from miadmark_core.sealing.suites import Suite
 
 MAGIC: Final = b"MIADMARK"
 VERSION: Final = 1
-SUITE_CLASSICAL: Final = 1
-MAX_STANZAS: Final = 64
+MAX_STANZAS: Final = 32
 MAX_HEADER: Final = 64 * 1024
+MAX_CONTEXT: Final = 4096
+MAX_METHOD: Final = 64
 
 RECORD_ID_SIZE: Final = 16
-_DIGEST_SIZE: Final = 32
-_OBJECT_KEY_SIZE: Final = 32
-_X25519_STANZA: Final = 1
-_CHUNK: Final = 64 * 1024
-_TAG_SIZE: Final = 16
+DIGEST_SIZE: Final = 32
 _FIELD: Final = struct.Struct(">BI")
+_STANZA: Final = struct.Struct(f">B{KEY_ID_SIZE}sI")
+_START: Final = len(MAGIC) + 2
 
 
 class SealedRecord(NamedTuple):
@@ -82,106 +86,74 @@ class SealedRecord(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What a header says in clear. Read, not yet believed."""
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What a record says in clear of itself, and is bound to."""
 
+    suite: Suite
     record_id: bytes
+    tenant: bytes
     signer_id: bytes
     created: int
     """Seconds since 1970, UTC."""
+    sequence: int
+    policy: int
+    method: str
     context: bytes
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """Return the beginning of the header, up to the context."""
+        return b"".join(
+            (
+                MAGIC,
+                bytes([VERSION, self.suite.number]),
+                field(0x01, self.record_id),
+                field(0x02, self.tenant),
+                field(0x03, self.signer_id),
+                field(0x04, struct.pack(">Q", self.created)),
+                field(0x05, struct.pack(">Q", self.sequence)),
+                field(0x06, struct.pack(">I", self.policy)),
+                field(0x07, self.method.encode("ascii")),
+                field(0x08, self.context),
+            )
+        )
+
+    @cached_property
+    def binding(self) -> bytes:
+        """Return the digest that every derivation takes in."""
+        return hashlib.sha256(self.encoded).digest()
+
+    @property
+    def stanza_info(self) -> bytes:
+        """Return what stanzas are bound to."""
+        return self.suite.label("stanza") + self.binding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header(Bound):
+    """What a header says in clear. Read, not yet believed."""
+
     payload_digest: bytes
     commitment: bytes
-    stanzas: tuple[tuple[bytes, bytes], ...]
-    """Key id and body of each."""
+    stanzas: tuple[Stanza, ...]
     authentication: bytes
     signature: bytes
     authenticated: bytes
-    """What ``authentication`` covers."""
+    """What :attr:`authentication` covers."""
     signed: bytes
-    """What ``signature`` covers."""
+    """What :attr:`signature` covers."""
 
 
-def seal(
-    payload: bytes,
-    context: bytes,
-    *,
-    recipients: Sequence[Recipient],
-    signer: Signer,
-    now: datetime,
-    random: Callable[[int], bytes],
-) -> SealedRecord:
-    """Return ``payload`` sealed to ``recipients`` and signed by ``signer``.
-
-    Args:
-        payload: What to seal.
-        context: What it belongs to. Kept in clear; whoever opens it must have the same.
-        recipients: Who can open it; 1 to 64.
-        signer: Who vouches for it.
-        now: When it is made; aware.
-        random: Returns that many bytes nobody can predict: ``os.urandom``.
-
-    Raises:
-        ValueError: No recipient, or more than 64.
-    """
-    if not 1 <= len(recipients) <= MAX_STANZAS:
-        raise ValueError(
-            f"{len(recipients)} recipients; 1 to {MAX_STANZAS} are possible"
-        )
-    record_id, object_key = random(RECORD_ID_SIZE), random(_OBJECT_KEY_SIZE)
-    keys = _derived(object_key, record_id, context)
-    sealed_payload = b"".join(_sealed_chunks(payload, keys.encryption))
-    header = MAGIC + bytes([VERSION, SUITE_CLASSICAL])
-    header += _field(0x01, record_id)
-    header += _field(0x02, signer.id)
-    header += _field(0x03, struct.pack(">Q", int(now.timestamp())))
-    header += _field(0x04, context)
-    header += _field(0x05, hashlib.sha256(sealed_payload).digest())
-    header += _field(0x06, keys.commitment)
-    info = _stanza_info(record_id, context)
-    for recipient in recipients:
-        body = recipient.wrap(object_key, info)
-        header += _field(0x07, bytes([_X25519_STANZA]) + recipient.key_id + body)
-    header += _field(0x08, _hmac(keys.authentication, header))
-    header += _field(0x09, signer.sign(header))
-    return SealedRecord(header, sealed_payload)
+def field(tag: int, body: bytes) -> bytes:
+    """Return one field of a header."""
+    return _FIELD.pack(tag, len(body)) + body
 
 
-def unseal(
-    record: SealedRecord,
-    context: bytes,
-    *,
-    identities: Sequence[Identity],
-    trusted: TrustedSigners,
-) -> bytes:
-    """Return the payload of ``record``; the inverse of :func:`seal`.
-
-    Raises:
-        UnknownFormatError: The version or suite is not known here.
-        UntrustedSignerError: A gateway that is not trusted made it.
-        NoStanzaError: It is not sealed to any of ``identities``.
-        DamagedSealError: It changed, or belongs to another object.
-    """
-    header = parse(record.header)
-    trusted.verify(header.signer_id, header.signature, header.signed)
-    if not hmac.compare_digest(header.context, context):
-        raise DamagedSealError(
-            "the record belongs to another object, or the object was changed",
-            hint="UID, size, bits and pixels of an object must be those that were "
-            "sealed. Ask for the object as it was sent.",
-        )
-    if hashlib.sha256(record.payload).digest() != header.payload_digest:
-        raise DamagedSealError("the sealed payload is not the one that was signed")
-    object_key = _unwrapped(header, identities)
-    keys = _derived(object_key, header.record_id, context)
-    if not hmac.compare_digest(keys.commitment, header.commitment):
-        raise DamagedSealError("the record does not commit to its key")
-    if not hmac.compare_digest(
-        _hmac(keys.authentication, header.authenticated), header.authentication
-    ):
-        raise DamagedSealError("the header of the record does not authenticate")
-    return b"".join(_opened_chunks(record.payload, keys.encryption))
+def stanza_field(stanza: Stanza) -> bytes:
+    """Return the field of one stanza."""
+    head = _STANZA.pack(stanza.type, stanza.key_id, stanza.version)
+    return field(0x0B, head + stanza.body)
 
 
 def parse(header: bytes) -> Header:
@@ -191,127 +163,125 @@ def parse(header: bytes) -> Header:
         UnknownFormatError: The version or suite is not known here.
         DamagedSealError: It is not a header, or not exactly one.
     """
-    if len(header) > MAX_HEADER or not header.startswith(MAGIC):
+    if not _START <= len(header) <= MAX_HEADER or not header.startswith(MAGIC):
         raise DamagedSealError("this is not the header of a sealed record")
-    version, suite = header[8:9], header[9:10]
-    if version != bytes([VERSION]) or suite != bytes([SUITE_CLASSICAL]):
+    if header[8] != VERSION:
         raise UnknownFormatError(
-            f"a sealed record of version {version.hex()}, suite {suite.hex()}",
+            f"a sealed record of version {header[8]:02x}, which is not known here",
             hint="A newer version of this software sealed it: upgrade.",
+            layer=Layer.SUITE,
         )
-    fields, position = list(_fields(header)), 0
-
-    def take(tag: int, size: int | None = None) -> tuple[int, bytes]:
-        nonlocal position
-        if position == len(fields) or fields[position][0] != tag:
-            raise DamagedSealError(f"the record's header lacks field {tag:02x}")
-        _, start, body = fields[position]
-        if size is not None and len(body) != size:
-            raise DamagedSealError(f"field {tag:02x} of the header has a wrong length")
-        position += 1
-        return start, body
-
-    _, record_id = take(0x01, RECORD_ID_SIZE)
-    _, signer = take(0x02, SIGNER_ID_SIZE)
-    _, created = take(0x03, 8)
-    _, context = take(0x04)
-    _, payload_digest = take(0x05, _DIGEST_SIZE)
-    _, commitment = take(0x06, _DIGEST_SIZE)
-    stanzas: list[tuple[bytes, bytes]] = []
-    while not stanzas or (position < len(fields) and fields[position][0] == 0x07):
-        _, stanza = take(0x07, 1 + KEY_ID_SIZE + STANZA_SIZE)
-        if stanza[0] != _X25519_STANZA or len(stanzas) == MAX_STANZAS:
-            raise DamagedSealError("a stanza that suite 01 does not have")
-        stanzas.append((stanza[1 : 1 + KEY_ID_SIZE], stanza[1 + KEY_ID_SIZE :]))
-    authentication_start, authentication = take(0x08, _DIGEST_SIZE)
-    signature_start, signature = take(0x09, SIGNATURE_SIZE)
-    if position != len(fields):
+    suite = suite_of(header[9])
+    fields = _Fields(header)
+    bound = Bound(
+        suite=suite,
+        record_id=fields.take(0x01, RECORD_ID_SIZE),
+        tenant=fields.take(0x02, TENANT_SIZE),
+        signer_id=fields.take(0x03, SIGNER_ID_SIZE),
+        created=int.from_bytes(fields.take(0x04, 8)),
+        sequence=int.from_bytes(fields.take(0x05, 8)),
+        policy=int.from_bytes(fields.take(0x06, 4)),
+        method=_method(fields.take(0x07, range(1, MAX_METHOD + 1))),
+        context=fields.take(0x08, range(MAX_CONTEXT + 1)),
+    )
+    payload_digest = fields.take(0x09, DIGEST_SIZE)
+    commitment = fields.take(0x0A, DIGEST_SIZE)
+    stanzas = [_stanza(fields.take(0x0B), suite)]
+    while fields.next_tag() == 0x0B:
+        stanzas.append(_stanza(fields.take(0x0B), suite))
+    _require_order(stanzas)
+    authenticated = header[: fields.position]
+    authentication = fields.take(0x0C, DIGEST_SIZE)
+    signed = header[: fields.position]
+    signature = fields.take(0x0D, suite.signature_size)
+    if fields.next_tag() is not None:
         raise DamagedSealError("something stands behind the record's signature")
     return Header(
-        record_id=record_id,
-        signer_id=signer,
-        created=int.from_bytes(created),
-        context=context,
+        **{name: getattr(bound, name) for name in Bound.__dataclass_fields__},
         payload_digest=payload_digest,
         commitment=commitment,
         stanzas=tuple(stanzas),
         authentication=authentication,
         signature=signature,
-        authenticated=header[:authentication_start],
-        signed=header[:signature_start],
+        authenticated=authenticated,
+        signed=signed,
     )
 
 
-class _Keys(NamedTuple):
-    encryption: bytes
-    authentication: bytes
-    commitment: bytes
+class _Fields:
+    """Takes the fields of a header one after another."""
 
+    def __init__(self, header: bytes) -> None:
+        self._header, self.position = header, _START
 
-def _derived(object_key: bytes, record_id: bytes, context: bytes) -> _Keys:
-    info = b"miadmark/v1/seal" + bytes([SUITE_CLASSICAL])
-    info += hashlib.sha256(context).digest()
-    keys = HKDF(SHA512(), length=96, salt=record_id, info=info).derive(object_key)
-    return _Keys(keys[:32], keys[32:64], keys[64:])
+    def next_tag(self) -> int | None:
+        """Return the tag that comes next; None at the end."""
+        if self.position == len(self._header):
+            return None
+        return self._header[self.position]
 
+    def take(self, tag: int, sizes: int | range | None = None) -> bytes:
+        """Return the body of the next field, which has to be ``tag``.
 
-def _stanza_info(record_id: bytes, context: bytes) -> bytes:
-    info = b"miadmark/v1/stanza" + bytes([SUITE_CLASSICAL]) + record_id
-    return info + hashlib.sha256(context).digest()
-
-
-def _unwrapped(header: Header, identities: Sequence[Identity]) -> bytes:
-    info = _stanza_info(header.record_id, header.context)
-    for identity in identities:
-        for key_id, body in header.stanzas:
-            if key_id == identity.key_id:
-                return identity.unwrap(body, info)
-    raise NoStanzaError(
-        "the record is not sealed to this identity",
-        hint="Ask the sending site to add this site as a recipient (miadmark keys "
-        "export-recipient writes the file it needs), and to send the object again.",
-    )
-
-
-def _hmac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, "sha256")
-
-
-def _sealed_chunks(payload: bytes, key: bytes) -> Iterator[bytes]:
-    cipher, last = AESGCM(key), max(len(payload) - 1, 0) // _CHUNK
-    for number in range(last + 1):
-        chunk = payload[number * _CHUNK : (number + 1) * _CHUNK]
-        yield cipher.encrypt(_nonce(number, is_last=number == last), chunk, None)
-
-
-def _opened_chunks(sealed: bytes, key: bytes) -> Iterator[bytes]:
-    cipher, size = AESGCM(key), _CHUNK + _TAG_SIZE
-    last = max(len(sealed) - 1, 0) // size
-    for number in range(last + 1):
-        chunk = sealed[number * size : (number + 1) * size]
-        try:
-            yield cipher.decrypt(_nonce(number, is_last=number == last), chunk, None)
-        except InvalidTag:
-            raise DamagedSealError("the sealed payload does not authenticate") from None
-
-
-def _nonce(number: int, *, is_last: bool) -> bytes:
-    return number.to_bytes(11) + bytes([is_last])
-
-
-def _field(tag: int, body: bytes) -> bytes:
-    return _FIELD.pack(tag, len(body)) + body
-
-
-def _fields(header: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield tag, start and body of each field."""
-    start = len(MAGIC) + 2
-    while start < len(header):
-        body = start + _FIELD.size
-        if body > len(header):
+        Raises:
+            DamagedSealError: It is another, or not of one of ``sizes``.
+        """
+        if self.next_tag() != tag:
+            raise DamagedSealError(f"the record's header lacks field {tag:02x}")
+        start = self.position + _FIELD.size
+        if start > len(self._header):
             raise DamagedSealError("the record's header is cut short")
-        tag, length = _FIELD.unpack_from(header, start)
-        if body + length > len(header):
+        _, length = _FIELD.unpack_from(self._header, self.position)
+        if start + length > len(self._header):
             raise DamagedSealError("the record's header is cut short")
-        yield tag, start, header[body : body + length]
-        start = body + length
+        allowed = range(sizes, sizes + 1) if isinstance(sizes, int) else sizes
+        if allowed is not None and length not in allowed:
+            raise DamagedSealError(f"field {tag:02x} of the header has a wrong length")
+        self.position = start + length
+        return self._header[start : self.position]
+
+
+def _method(body: bytes) -> str:
+    if not all(0x20 <= byte < 0x7F for byte in body):
+        raise DamagedSealError("the method of the record is no ASCII text")
+    return body.decode("ascii")
+
+
+def _stanza(body: bytes, suite: Suite) -> Stanza:
+    if len(body) < _STANZA.size:
+        raise DamagedSealError("a stanza is cut short")
+    number, key_id, version = _STANZA.unpack_from(body)
+    sealed = body[_STANZA.size :]
+    try:
+        kind = StanzaType(number)
+    except ValueError:
+        raise DamagedSealError(f"a stanza of type {number:02x}") from None
+    if len(sealed) != body_size(kind, suite):
+        raise DamagedSealError(
+            f"a stanza for {kind.name.lower()} that suite {suite.number:02x} lacks"
+        )
+    return Stanza(kind, key_id, version, sealed)
+
+
+def _require_order(stanzas: Sequence[Stanza]) -> None:
+    if len(stanzas) > MAX_STANZAS:
+        raise DamagedSealError(f"{len(stanzas)} stanzas; {MAX_STANZAS} are possible")
+    kinds = [stanza.type for stanza in stanzas]
+    if kinds != sorted(kinds):
+        raise DamagedSealError("the stanzas of the record are out of order")
+    if len({stanza[:2] for stanza in stanzas}) != len(stanzas) or any(
+        kinds.count(single) > 1 for single in (StanzaType.EPOCH, StanzaType.RECOVERY)
+    ):
+        raise DamagedSealError("the record has a stanza twice")
+    if any(s.version and s.type is not StanzaType.EPOCH for s in stanzas):
+        raise DamagedSealError("a stanza has a version that its type lacks")
+
+
+def spans(header: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield tag, start and end of each field of a header that :func:`parse` took."""
+    position = _START
+    while position < len(header):
+        tag, length = _FIELD.unpack_from(header, position)
+        start = position + _FIELD.size
+        yield tag, start, start + length
+        position = start + length
