@@ -6,6 +6,8 @@
       ConfigError                 says file, field, value and what would be accepted
       SpoolError                  disk full or not writable: refuse new instances
       KeyFolderError              keys are missing, unreadable or already there
+      KeyServiceError             passing: whatever keeps the root key does not answer
+      AuditError                  passing: what happens cannot be written down
       LedgerError                 the second copy of the records cannot be used
       FilterError                 this object cannot be marked, or not be restored
         MalformedObjectError      not DICOM, cut short, or over the limits
@@ -14,6 +16,8 @@
         AlreadyMarkedError        it carries a mark of ours
         NotMarkedError            it carries none, and the ledger knows of none
         LostRecordError           it says it was marked, and its record is gone
+        RenamedError              it was marked under another SOP Instance UID
+        ShreddedError             its key was destroyed on purpose
         NotGrantedError           the receiver may not have the original
       SendError
         SendRefusedError          permanent: the receiver said no, and its status
@@ -46,6 +50,14 @@ class SpoolError(NodeError):
 
 class KeyFolderError(NodeError):
     """The keys of this site cannot be read or written."""
+
+
+class KeyServiceError(NodeError):
+    """The place that keeps the root key cannot be reached, or refuses for now."""
+
+
+class AuditError(NodeError):
+    """An entry of the audit cannot be made durable, or the audit is not whole."""
 
 
 class LedgerError(NodeError):
@@ -82,6 +94,14 @@ class NotMarkedError(FilterError):
 
 class LostRecordError(FilterError):
     """It says that it was marked, and its record is gone."""
+
+
+class RenamedError(FilterError):
+    """Its record names another SOP Instance UID, and all else is as it was marked."""
+
+
+class ShreddedError(FilterError):
+    """Its key was destroyed on purpose, so the original cannot come back."""
 
 
 class NotGrantedError(FilterError):

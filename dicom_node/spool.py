@@ -10,6 +10,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dicom_node.durable import sync_folder
 from dicom_node.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Spool:
             with part.open("rb") as stream:
                 os.fsync(stream.fileno())
             part.replace(self._folder / name)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         return name
 
     def write(self, content: bytes) -> str:
@@ -93,14 +94,6 @@ class Spool:
 
 def _for_the_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

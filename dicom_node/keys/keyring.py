@@ -1,0 +1,283 @@
+"""The keys of one site: what it seals with, what it opens with, and whom it trusts.
+
+A folder::
+
+    ring.json          which keys there are, and which rules hold; nothing secret
+    KIND-VERSION.key   each of them, sealed under the root
+    root.json          the root key, where a passphrase keeps it
+    passphrase         drawn on first use, where nobody chose another root
+    recipients/*.site  sites that every record is sealed to (direct)
+    trusted/*.site     sites whose records are opened
+
+Rotation adds keys and never touches an object.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.durable import write_durably
+from dicom_node.errors import KeyFolderError
+from dicom_node.keys.ring import KeyKind
+from dicom_node.keys.roots import generated_passphrase
+from dicom_node.keys.site import Site, read_site
+from dicom_node.keys.store import SIZES, KeyStore, exists, make
+from miadmark_core.sealing.epoch_key import EpochKey
+from miadmark_core.sealing.recipients import Identity, Recipient
+from miadmark_core.sealing.signing import Signer, Trust, TrustedSigners, Verifier
+from miadmark_core.sealing.stanza import StanzaType
+from miadmark_core.sealing.suites import suite_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from dicom_node.keys.provider import Root
+    from dicom_node.keys.ring import Ring
+    from dicom_node.keys.roots import MakeRoot
+    from miadmark_core.sealing.record import Header
+    from miadmark_core.sealing.suites import Suite
+
+MAX_EPOCH_DAYS: Final = 90
+MAX_EPOCH_RECORDS: Final = 1 << 20
+
+
+class Keyring:
+    """The keys of one site, in a folder."""
+
+    def __init__(self, folder: Path, root: Root | None = None) -> None:
+        """Read which keys there are.
+
+        Args:
+            folder: Where they lie.
+            root: Opens them; else the one that the ring names.
+
+        Raises:
+            KeyFolderError: They cannot be read, or were changed.
+            KeyServiceError: The root cannot be reached.
+        """
+        self.folder, self._store = folder, KeyStore(folder, root)
+
+    @classmethod
+    def make(
+        cls,
+        folder: Path,
+        now: datetime,
+        root: MakeRoot = generated_passphrase,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> Keyring:
+        """Make fresh keys in ``folder`` and return them.
+
+        Args:
+            folder: Must hold none yet.
+            now: Aware.
+            root: Makes the root that they are sealed under.
+            random: Returns that many bytes nobody can predict.
+
+        Raises:
+            KeyFolderError: There are keys already, or the folder is not writable.
+        """
+        make(folder, root, now, random)
+        return cls(folder)
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Say whether ``folder`` holds keys."""
+        return exists(folder)
+
+    @property
+    def ring(self) -> Ring:
+        """Return which keys there are, and which rules hold."""
+        return self._store.ring
+
+    @property
+    def root(self) -> Root:
+        """Return what the keys are sealed under."""
+        return self._store.root
+
+    @property
+    def suite(self) -> Suite:
+        """Return what new records are sealed with."""
+        return suite_of(self.ring.suite)
+
+    def site(self, name: str) -> Site:
+        """Return what this site tells others."""
+        return Site(
+            name=name,
+            tenant=self.ring.tenant,
+            recipient=self.identities()[0].recipient,
+            verifier=self.signer().verifier,
+        )
+
+    def signer(self) -> Signer:
+        """Return what this site signs with."""
+        return Signer(self._store.newest(KeyKind.SIGNING))
+
+    def identities(self) -> list[Identity]:
+        """Return what this site opens the records of others with, newest first."""
+        entries = self.ring.of(KeyKind.IDENTITY)
+        return [Identity(self._store.secret(e.kind, e.version)) for e in entries]
+
+    def epoch(self) -> EpochKey:
+        """Return the key of the present epoch."""
+        version = self.ring.newest(KeyKind.EPOCH).version
+        return EpochKey(version, self._store.secret(KeyKind.EPOCH, version))
+
+    def epoch_of(self, version: int) -> EpochKey | None:
+        """Return the key of an epoch that still counts; None where it does not."""
+        kept = {e.version for e in self.ring.of(KeyKind.EPOCH)}
+        if version < self.ring.least_epoch or version not in kept:
+            return None
+        return EpochKey(version, self._store.secret(KeyKind.EPOCH, version))
+
+    def object_key(self, header: Header) -> bytes | None:
+        """Return the object key by the epoch's stanza, if that epoch still counts.
+
+        Raises:
+            DamagedSealError: The stanza changed, or belongs to another record.
+        """
+        for stanza in header.stanzas:
+            if stanza.type is StanzaType.EPOCH:
+                key = self.epoch_of(stanza.version)
+                return None if key is None else key.object_key(header)
+        return None
+
+    def recovery(self) -> Recipient | None:
+        """Return the recovery key's public half, once there has been a ceremony."""
+        text = self.ring.public.get("recovery")
+        if text is None:
+            return None
+        return Recipient(base64.b64decode(text), StanzaType.RECOVERY)
+
+    def recipients(self) -> list[Recipient]:
+        """Return those in ``recipients/``, to whom every record is sealed."""
+        return [site.recipient for site in self.sites("recipients")]
+
+    def trusted(self) -> TrustedSigners:
+        """Return this site's own keys and those of the sites in ``trusted/``."""
+        verifiers = self.verifiers()
+        own = [
+            Trust(verifiers[entry.version], self.ring.tenant, entry.last_sequence)
+            for entry in self.ring.of(KeyKind.SIGNING)
+        ]
+        trusts = [*(site.trust for site in self.sites("trusted")), *own]
+        return TrustedSigners({trust.verifier.id: trust for trust in trusts})
+
+    def verifiers(self) -> dict[int, Verifier]:
+        """Return what checks this site's own signatures, by version of the key."""
+        entries = self.ring.of(KeyKind.SIGNING)
+        return {
+            e.version: Signer(self._store.secret(e.kind, e.version)).verifier
+            for e in entries
+        }
+
+    def grant_entries(self) -> int:
+        """Return how many entries the grants have at least."""
+        self._store.refresh()
+        return self.ring.grant_entries
+
+    def keep_grant_entries(self, count: int) -> None:
+        """Remember how many entries the grants have."""
+        self._store.refresh()
+        self._store.write(replace(self.ring, grant_entries=count))
+
+    def derive(self, message: bytes) -> bytes:
+        """Return 32 bytes that only this site can derive from ``message``."""
+        key = self._store.newest(KeyKind.DERIVATION)
+        return hmac.digest(key, b"miadmark/v1/derive " + message, "sha256")
+
+    def sites(self, part: str) -> list[Site]:
+        """Return the sites in one of ``recipients`` and ``trusted``."""
+        return [read_site(file) for file in sorted((self.folder / part).glob("*.site"))]
+
+    def add_site(self, site: Site, *, as_recipient: bool, as_trusted: bool) -> None:
+        """Seal to ``site`` from now on, or open what it seals, or both."""
+        name = f"{site.fingerprint}.site"
+        for part, wanted in (("recipients", as_recipient), ("trusted", as_trusted)):
+            if wanted:
+                write_durably(self.folder / part / name, site.to_text().encode("utf-8"))
+
+    def rotate(self, kind: KeyKind, now: datetime, sequence: int) -> int:
+        """Use a fresh key of that kind from record ``sequence`` on; return its version.
+
+        Older keys stay: an object that is out for years opens as before.
+
+        Raises:
+            KeyFolderError: Of that kind there is only ever one.
+        """
+        if kind is KeyKind.DERIVATION:
+            raise KeyFolderError(
+                "the derivation key cannot be another",
+                hint="The same original would become two different objects.",
+            )
+        ring = self.ring.with_next(kind, now, sequence)
+        self._store.add(ring.newest(kind), os.urandom(SIZES[kind]))
+        self._store.write(ring)
+        return ring.newest(kind).version
+
+    def rotate_if_due(self, now: datetime, sequence: int) -> bool:
+        """Begin a new epoch where the present one has lasted long enough."""
+        self._store.refresh()
+        epoch = self.ring.newest(KeyKind.EPOCH)
+        if (
+            now - epoch.created
+        ).days < MAX_EPOCH_DAYS and sequence - epoch.first_sequence < MAX_EPOCH_RECORDS:
+            return False
+        self.rotate(KeyKind.EPOCH, now, sequence)
+        return True
+
+    def rotate_root(self) -> int:
+        """Seal every key under a new version of the root; return it.
+
+        The old version is destroyed last, so a crash on the way loses nothing.
+        """
+        entries = [e for e in self.ring.keys if not e.is_destroyed]
+        secrets = [(e, self._store.secret(e.kind, e.version)) for e in entries]
+        before = self.root.version
+        self.root.rotate()
+        for entry, secret in secrets:
+            self._store.add(entry, secret)
+        self.root.forget(before)
+        return self.root.version
+
+    def destroy_epochs_below(self, version: int) -> None:
+        """Destroy the keys of all epochs before ``version``.
+
+        What they sealed opens by other stanzas, or never again.
+
+        Raises:
+            KeyFolderError: The present epoch would be among them.
+        """
+        if version > self.ring.newest(KeyKind.EPOCH).version:
+            raise KeyFolderError(f"epoch {version} has not begun")
+        ring = replace(self.ring, least_epoch=max(version, self.ring.least_epoch))
+        gone = [e for e in ring.of(KeyKind.EPOCH) if e.version < version]
+        for entry in gone:
+            ring = ring.without(entry.kind, entry.version)
+        self._store.write(ring)
+        for entry in gone:
+            self._store.destroy(entry)
+
+    def set_rules(
+        self,
+        *,
+        suite: int | None = None,
+        least_suite: int | None = None,
+        recovery: Recipient | None = None,
+    ) -> None:
+        """Change the rules for new records, and count that as another policy."""
+        ring = self.ring
+        suite = ring.suite if suite is None else suite_of(suite).number
+        least = ring.least_suite if least_suite is None else least_suite
+        if suite_of(least).number > suite:
+            raise KeyFolderError("new records would be below what is opened at least")
+        public = dict(ring.public)
+        if recovery is not None:
+            public["recovery"] = base64.b64encode(recovery.encoded).decode()
+        changed = replace(ring, suite=suite, least_suite=least, public=public)
+        self._store.write(replace(changed, policy=ring.policy + 1))
