@@ -2,7 +2,8 @@
 
 The context names the object as it was sent: class, UID, geometry and the digest of the
 marked pixels. It leaves out what archives rightly change: patient and study attributes,
-windows, transfer syntax, the order of planes.
+windows, transfer syntax, and how values are packed (Bits Allocated, High Bit, Planar
+Configuration), since the digest is over values.
 """
 
 from __future__ import annotations

@@ -4,34 +4,65 @@ A record is found by the digest of the marked pixels, which survives renaming, l
 recompression and a lost private block. The ledger holds sealed records only: whoever
 steals it has what every receiver of a marked object has.
 
-Rows are added and never changed. This is the only module that knows the ledger's SQL.
+It also numbers the records of a site, and knows which of them were shredded. Rows are
+added and never changed; shredding alone takes away. This is the only module that knows
+the ledger's SQL.
 """
 
 from __future__ import annotations
 
+import hmac
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from dicom_node.errors import LedgerError
-from miadmark_core.sealing.record import SealedRecord
+from dicom_node.errors import LedgerError, LostRecordError, ShreddedError
+from miadmark_core.errors import DamagedSealError, Layer
+from miadmark_core.sealing.record import SealedRecord, parse
+from miadmark_core.sealing.stanza import StanzaType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
 
+    from miadmark_core.sealing.record import Header
+
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS record (
     id                INTEGER PRIMARY KEY,
+    record_id         BLOB    NOT NULL UNIQUE,
     marked_digest     BLOB    NOT NULL,
+    epoch             INTEGER NOT NULL,  -- of its stanza; 0 where it has none
     header            BLOB    NOT NULL,
     payload           BLOB    NOT NULL,
     created           TEXT    NOT NULL
 );
 CREATE INDEX IF NOT EXISTS record_by_digest ON record (marked_digest, id);
+CREATE INDEX IF NOT EXISTS record_by_epoch ON record (epoch, id);
+-- The object key once more, under the key of a later epoch.
+CREATE TABLE IF NOT EXISTS rewrapped (
+    record_id         BLOB    PRIMARY KEY,
+    epoch             INTEGER NOT NULL,
+    body              BLOB    NOT NULL
+);
+CREATE TABLE IF NOT EXISTS shredded (
+    record_id         BLOB    PRIMARY KEY,
+    by                TEXT    NOT NULL,
+    at                TEXT    NOT NULL
+);
+CREATE TABLE IF NOT EXISTS numbered (last INTEGER NOT NULL);
+INSERT INTO numbered SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM numbered);
 """
+
+
+class Rewrapped(NamedTuple):
+    """An object key under the key of a later epoch."""
+
+    record_id: bytes
+    epoch: int
+    body: bytes
 
 
 class Ledger:
@@ -48,6 +79,8 @@ class Ledger:
             self._database.execute("PRAGMA journal_mode = WAL")
             # An acknowledged record survives a power cut; NORMAL may lose it.
             self._database.execute("PRAGMA synchronous = FULL")
+            # What was shredded does not stay behind in free pages.
+            self._database.execute("PRAGMA secure_delete = ON")
             self._database.executescript(SCHEMA)
 
     def __enter__(self) -> Self:
@@ -63,16 +96,43 @@ class Ledger:
         """Close the file."""
         self._database.close()
 
+    def number(self) -> int:
+        """Return the number of the next record; no two records get the same."""
+        with _translated():
+            (number,) = self._database.execute(
+                "UPDATE numbered SET last = last + 1 RETURNING last"
+            ).fetchone()
+        return int(number)
+
+    def last_number(self) -> int:
+        """Return the number that was given out last; 0 at first."""
+        with _translated():
+            row = self._database.execute("SELECT last FROM numbered").fetchone()
+        return int(row[0])
+
     def add(self, marked_digest: bytes, record: SealedRecord, now: datetime) -> None:
         """Keep ``record`` under the digest of the marked pixels.
 
-        It is durable when this returns. ``now`` is aware.
+        It is durable when this returns; the same record twice is kept once. ``now`` is
+        aware.
         """
-        with _translated():
+        header = parse(record.header)
+        with _translated(), self._transaction():
             self._database.execute(
-                "INSERT INTO record (marked_digest, header, payload, created)"
-                " VALUES (?, ?, ?, ?)",
-                (marked_digest, *record, now.isoformat()),
+                "INSERT INTO record"
+                " (record_id, marked_digest, epoch, header, payload, created)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (record_id) DO NOTHING",
+                (
+                    header.record_id,
+                    marked_digest,
+                    _epoch(header),
+                    *record,
+                    now.isoformat(),
+                ),
+            )
+            # A ledger made again from objects goes on where they left off.
+            self._database.execute(
+                "UPDATE numbered SET last = max(last, ?)", (header.sequence,)
             )
 
     def find(self, marked_digest: bytes) -> SealedRecord | None:
@@ -87,6 +147,116 @@ class Ledger:
                 (marked_digest,),
             ).fetchone()
         return None if row is None else SealedRecord(*row)
+
+    def require_standing(self, header: Header, encoded: bytes) -> None:
+        """Return if this very record was made here, and its key not destroyed.
+
+        Raises:
+            ShreddedError: Its key was destroyed.
+            LostRecordError: The ledger does not know it.
+            DamagedSealError: It knows another of that number.
+        """
+        with _translated():
+            shredded = self._database.execute(
+                "SELECT at FROM shredded WHERE record_id = ?", (header.record_id,)
+            ).fetchone()
+            row = self._database.execute(
+                "SELECT header FROM record WHERE record_id = ?", (header.record_id,)
+            ).fetchone()
+        if shredded is not None:
+            raise ShreddedError(
+                f"the key of this record was destroyed at {shredded[0]}"
+            )
+        if row is None:
+            raise LostRecordError(
+                "the record names this site, and its ledger does not know it",
+                hint="Where the ledger was lost: miadmark ledger rebuild PATH... makes "
+                "it again from the objects. Otherwise tell whoever looks after "
+                "security.",
+            )
+        if not hmac.compare_digest(row[0], encoded):
+            raise DamagedSealError(
+                "the record is not the one that the ledger holds under its number",
+                hint="Tell whoever looks after security.",
+                layer=Layer.SIGNATURE,
+            )
+
+    def rewrapped(self, record_id: bytes) -> Rewrapped | None:
+        """Return the object key of a record under a later epoch's key, if it is there."""
+        with _translated():
+            row = self._database.execute(
+                "SELECT record_id, epoch, body FROM rewrapped WHERE record_id = ?",
+                (record_id,),
+            ).fetchone()
+        return None if row is None else Rewrapped(*row)
+
+    def headers_before(
+        self, epoch: int, after: int, count: int
+    ) -> list[tuple[int, bytes]]:
+        """Return records whose newest wrapping is older than ``epoch``.
+
+        Args:
+            epoch: The first that counts.
+            after: Row to go on behind; 0 at first.
+            count: How many at most.
+
+        Returns:
+            Row and header of each, in order.
+        """
+        with _translated():
+            return self._database.execute(
+                "SELECT r.id, r.header FROM record AS r"
+                " LEFT JOIN rewrapped AS w USING (record_id)"
+                " WHERE r.epoch > 0 AND coalesce(w.epoch, r.epoch) < ? AND r.id > ?"
+                " ORDER BY r.id LIMIT ?",
+                (epoch, after, count),
+            ).fetchall()
+
+    def rewrap(self, wrapped: Iterable[Rewrapped]) -> None:
+        """Keep object keys under a later epoch's key, in place of an earlier one."""
+        with _translated(), self._transaction():
+            self._database.executemany(
+                "INSERT INTO rewrapped VALUES (?, ?, ?) ON CONFLICT (record_id)"
+                " DO UPDATE SET epoch = excluded.epoch, body = excluded.body",
+                wrapped,
+            )
+
+    def shred(self, record_id: bytes, by: str, now: datetime) -> None:
+        """Forget a record, and remember that it was forgotten."""
+        with _translated():
+            with self._transaction():
+                self._database.execute(
+                    "INSERT INTO shredded VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (record_id, by, now.isoformat()),
+                )
+                for table in ("rewrapped", "record"):
+                    self._database.execute(
+                        f"DELETE FROM {table} WHERE record_id = ?",  # noqa: S608
+                        (record_id,),
+                    )
+            # The write-ahead log holds copies of pages until then.
+            self._database.execute("PRAGMA wal_checkpoint (TRUNCATE)")
+
+    def count(self) -> int:
+        """Return how many records there are."""
+        with _translated():
+            row = self._database.execute("SELECT count(*) FROM record").fetchone()
+        return int(row[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+
+def _epoch(header: Header) -> int:
+    epochs = [s.version for s in header.stanzas if s.type is StanzaType.EPOCH]
+    return epochs[0] if epochs else 0
 
 
 @contextmanager

@@ -1,0 +1,98 @@
+"""Epochs that end, and single objects whose key is destroyed.
+
+An object that is out cannot be changed. So an epoch ends by sealing the object keys of
+all its records once more, in the ledger, under the present epoch's key, and destroying
+the old one: from then on its stanzas in all the objects of the world open nothing. That
+is also how one object is shredded: its record leaves the ledger, and its epoch ends.
+
+What remains: the recovery key and direct recipients open an object as long as they exist,
+and a backup of the key folder opens it as long as the root version of that time exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.errors import LostRecordError
+from dicom_node.keys.ring import KeyKind
+from dicom_node.ledger import Rewrapped
+from miadmark_core.sealing.record import parse
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dicom_node.keys.keyring import Keyring
+    from dicom_node.ledger import Ledger
+    from miadmark_core.sealing.epoch_key import EpochKey
+    from miadmark_core.sealing.record import Header
+
+_BATCH: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerOpener:
+    """Opens records whose epoch has ended, by what the ledger holds."""
+
+    keyring: Keyring
+    ledger: Ledger
+
+    def object_key(self, header: Header) -> bytes | None:
+        """Return the object key that the ledger holds for a record; None if none.
+
+        Raises:
+            DamagedSealError: What it holds belongs to another record.
+        """
+        kept = self.ledger.rewrapped(header.record_id)
+        epoch = None if kept is None else self.keyring.epoch_of(kept.epoch)
+        if kept is None or epoch is None:
+            return None
+        return epoch.unwrap(header.suite, kept.body, header.stanza_info)
+
+
+def end_epochs(keyring: Keyring, ledger: Ledger, now: datetime) -> int:
+    """Begin a new epoch and destroy the keys of all before it; return its number.
+
+    Nothing is destroyed before every record of the ledger opens under the new key. A
+    crash on the way is repaired by doing it again.
+
+    Raises:
+        LostRecordError: A record opens by no key of this site: nothing is destroyed.
+    """
+    version = keyring.rotate(KeyKind.EPOCH, now, ledger.last_number() + 1)
+    rewrap_before(version, keyring, ledger)
+    keyring.destroy_epochs_below(version)
+    return version
+
+
+def rewrap_before(version: int, keyring: Keyring, ledger: Ledger) -> int:
+    """Seal the object keys of all older epochs under the present one; return how many."""
+    present, after, total = keyring.epoch(), 0, 0
+    ledger_opener = LedgerOpener(keyring, ledger)
+    while rows := ledger.headers_before(version, after, _BATCH):
+        headers = [parse(encoded) for _, encoded in rows]
+        ledger.rewrap(_rewrapped(h, present, keyring, ledger_opener) for h in headers)
+        after, total = rows[-1][0], total + len(rows)
+    return total
+
+
+def _rewrapped(
+    header: Header, present: EpochKey, keyring: Keyring, ledger_opener: LedgerOpener
+) -> Rewrapped:
+    key = ledger_opener.object_key(header) or keyring.object_key(header)
+    if key is None:
+        raise LostRecordError(
+            f"record {header.record_id.hex()} opens by no key of this site",
+            hint="Nothing was destroyed. The recovery key opens it: miadmark ledger "
+            "rebuild PATH... --shares FILE...",
+        )
+    stanza = present.wrap(header.suite, key, header.stanza_info)
+    return Rewrapped(header.record_id, present.version, stanza.body)
+
+
+def shred(
+    record_id: bytes, keyring: Keyring, ledger: Ledger, *, by: str, now: datetime
+) -> int:
+    """Destroy what this site can open one record with; return the epoch that began."""
+    ledger.shred(record_id, by, now)
+    return end_epochs(keyring, ledger, now)
