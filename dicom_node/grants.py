@@ -1,22 +1,30 @@
-"""Who may have originals: grants, given and taken back, never changed.
+"""Grants on record: proposed, approved by others, revoked; signed, and never changed.
 
-An AE title alone proves nothing: anyone can claim one. A grant therefore names, beside
-the title, either the key of the receiver's TLS certificate, or, for a site without TLS
-and said so in as many words, the address that the original may be sent to.
+Each entry is one line of JSON that names the digest of the entry before, signed with the
+site's signing key. So an entry cannot be changed, put in or taken out by somebody who can
+write the file but not open the keys, and an older copy of the file is seen to be older by
+the count that the key ring keeps.
+
+Who proposes and who approves are people's accounts on this machine. That is as strong as
+those accounts: an administrator who can be both people can give a grant alone, and the
+audit, kept elsewhere, is what shows it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from dicom_node.authorising import Grant, GrantMode, Terms, explain, granting
 from dicom_node.errors import LedgerError, NotGrantedError
+from miadmark_core.sealing.suites import HYBRID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,72 +33,40 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+    from dicom_node.authorising import Request
+    from dicom_node.keys.keyring import Keyring
+
+APPROVALS: Final = 2
+"""How many people have to agree, until a site says otherwise."""
+
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS grant_given (
-    id           INTEGER PRIMARY KEY,
-    ae_title     TEXT NOT NULL,
-    fingerprint  TEXT NOT NULL,  -- of the certificate's key; '' for an insecure grant
-    address      TEXT NOT NULL,  -- host:port; '' for a grant to a certificate
-    not_after    TEXT NOT NULL,
-    granted_by   TEXT NOT NULL,
-    given        TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS grant_revoked (
-    grant_id     INTEGER NOT NULL REFERENCES grant_given (id),
-    revoked_by   TEXT NOT NULL,
-    revoked      TEXT NOT NULL
+CREATE TABLE IF NOT EXISTS entry (
+    number     INTEGER PRIMARY KEY,
+    body       BLOB NOT NULL,
+    signature  BLOB NOT NULL
 );
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receiver:
-    """Who is about to be sent an original."""
-
-    ae_title: str
-    address: str
-    """``host:port``."""
-    fingerprint: str
-    """:func:`fingerprint` of the certificate it has just shown; empty without TLS."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """One grant, as given."""
-
-    id: int
-    ae_title: str
-    fingerprint: str
-    address: str
-    not_after: datetime
-    granted_by: str
-    is_revoked: bool
-
-    def covers(self, receiver: Receiver, now: datetime) -> bool:
-        """Say whether ``receiver`` may have originals by this grant."""
-        if (
-            self.is_revoked
-            or now > self.not_after
-            or self.ae_title != receiver.ae_title
-        ):
-            return False
-        if self.fingerprint:
-            return self.fingerprint == receiver.fingerprint
-        return self.address == receiver.address and not receiver.fingerprint
+_DATES: Final = ("not_before", "not_after")
+_LISTS: Final = ("ae_titles", "purposes", "sop_classes", "studies")
 
 
 class Grants:
     """A SQLite file of grants; one connection, one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keyring: Keyring) -> None:
         """Open the file, or make it.
 
         Raises:
             LedgerError: It cannot be opened.
         """
-        with _translated():
+        self._path, self._keyring = path, keyring
+        self._read: list[Grant] = []
+        self._approvals, self._number, self._before = APPROVALS, 0, ""
+        self._signed_by = 0
+        with self._translated():
             self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_SCHEMA)
 
     def __enter__(self) -> Self:
@@ -106,86 +82,188 @@ class Grants:
         """Close the file."""
         self._database.close()
 
-    def add(
-        self,
-        *,
-        ae_title: str,
-        fingerprint: str,
-        address: str,
-        not_after: datetime,
-        granted_by: str,
-        now: datetime,
-    ) -> int:
-        """Give a grant, to a certificate or to an address, and return its number.
+    @property
+    def approvals(self) -> int:
+        """Return how many people have to agree to a new grant."""
+        self.all()
+        return self._approvals
+
+    def propose(self, terms: Terms, *, by: str, now: datetime) -> int:
+        """Put a grant on record and return its number; it counts once approved."""
+        values = asdict(terms) | {
+            name: getattr(terms, name).astimezone(UTC).isoformat() for name in _DATES
+        }
+        return self._add({"did": "propose", "terms": values}, by, now)
+
+    def approve(self, grant_id: int, *, by: str, now: datetime) -> Grant:
+        """Agree to a grant, and return it.
 
         Raises:
-            ValueError: To both or to neither.
+            NotGrantedError: There is none, it was revoked, or ``by`` agrees already.
         """
-        if bool(fingerprint) == bool(address):
-            raise ValueError("a grant names a certificate or an address, one of them")
-        with _translated():
-            added = self._database.execute(
-                "INSERT INTO grant_given"
-                " (ae_title, fingerprint, address, not_after, granted_by, given)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    ae_title,
-                    fingerprint,
-                    address,
-                    not_after.astimezone(UTC).isoformat(),
-                    granted_by,
-                    now.astimezone(UTC).isoformat(),
-                ),
+        grant = self.grant(grant_id)
+        if grant.revoked_by:
+            raise NotGrantedError(f"grant {grant_id} was revoked by {grant.revoked_by}")
+        if by in {grant.proposed_by, *grant.approved_by}:
+            raise NotGrantedError(
+                f"{by} agrees to grant {grant_id} already",
+                hint=f"It takes {grant.approvals_needed} different people: sudo -u "
+                "miadmark miadmark grant approve, from another's account.",
             )
-        return int(added.lastrowid or 0)
+        self._add({"did": "approve", "grant": grant_id}, by, now)
+        return self.grant(grant_id)
 
-    def revoke(self, grant_id: int, *, revoked_by: str, now: datetime) -> bool:
-        """Take a grant back; False if there is none of that number."""
-        with _translated():
-            if grant_id not in {grant.id for grant in self.all()}:
-                return False
-            self._database.execute(
-                "INSERT INTO grant_revoked VALUES (?, ?, ?)",
-                (grant_id, revoked_by, now.astimezone(UTC).isoformat()),
-            )
-        return True
+    def revoke(self, grant_id: int, *, by: str, now: datetime) -> Grant:
+        """Take a grant back, and return it; one person is enough.
 
-    def all(self) -> list[Grant]:
-        """Return every grant ever given, oldest first."""
-        with _translated():
-            rows = self._database.execute(
-                "SELECT id, ae_title, fingerprint, address, not_after, granted_by,"
-                " EXISTS (SELECT 1 FROM grant_revoked WHERE grant_id = id)"
-                " FROM grant_given ORDER BY id"
-            ).fetchall()
-        return [
-            Grant(
-                id=row[0],
-                ae_title=row[1],
-                fingerprint=row[2],
-                address=row[3],
-                not_after=datetime.fromisoformat(row[4]),
-                granted_by=row[5],
-                is_revoked=bool(row[6]),
-            )
-            for row in rows
-        ]
+        Raises:
+            NotGrantedError: There is none of that number.
+        """
+        grant = self.grant(grant_id)
+        if not grant.revoked_by:
+            self._add({"did": "revoke", "grant": grant_id}, by, now)
+        return self.grant(grant_id)
 
-    def require(self, receiver: Receiver, now: datetime) -> Grant:
-        """Return the grant by which ``receiver`` may have originals.
+    def set_approvals(self, count: int, *, by: str, now: datetime) -> None:
+        """Let new grants take that many people from now on."""
+        if count < 1:
+            raise ValueError("at least one person has to agree")
+        self._add({"did": "rule", "approvals": count}, by, now)
+
+    def grant(self, grant_id: int) -> Grant:
+        """Return the grant of that number.
 
         Raises:
             NotGrantedError: There is none.
         """
         for grant in self.all():
-            if grant.covers(receiver, now):
+            if grant.id == grant_id:
                 return grant
-        shown = receiver.fingerprint or "none"
         raise NotGrantedError(
-            f"{receiver.ae_title} at {receiver.address} holds no grant for originals "
-            f"(certificate key: {shown})",
-            hint="miadmark grant add --ae-title ... --certificate FILE",
+            f"there is no grant {grant_id}", hint="miadmark grant list"
         )
+
+    def all(self) -> list[Grant]:
+        """Return every grant ever proposed, oldest first.
+
+        Raises:
+            LedgerError: An entry is not as it was signed, or the file is an old copy.
+        """
+        with self._translated():
+            rows = self._database.execute(
+                "SELECT number, body, signature FROM entry WHERE number > ?"
+                " ORDER BY number",
+                (self._number,),
+            ).fetchall()
+        for number, body, signature in rows:
+            self._take(number, body, signature)
+        if self._number < self._keyring.grant_entries():
+            raise LedgerError(
+                f"{self._path} is an older copy: {self._number} of "
+                f"{self._keyring.grant_entries()} entries",
+                hint="A grant that was revoked since could be in force in it.",
+            )
+        return list(self._read)
+
+    def require(self, request: Request, now: datetime) -> Grant:
+        """Return the grant by which ``request`` is allowed.
+
+        Raises:
+            NotGrantedError: There is none.
+        """
+        grants = self.all()
+        grant = granting(grants, request, now)
+        if grant is not None:
+            return grant
+        near = [f"{e.grant.id}: {e.verdict}" for e in explain(grants, request, now)]
+        shown = request.fingerprint or "none"
+        raise NotGrantedError(
+            f"{request.ae_title} {request.address} holds no grant for originals "
+            f"(certificate key: {shown}; "
+            + ("; ".join(near[-5:]) or "no grants")
+            + ")",
+            hint="miadmark grant explain says which condition fails; miadmark grant add "
+            "proposes one.",
+        )
+
+    def _add(self, act: dict[str, Any], by: str, now: datetime) -> int:
+        with self._translated():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self.all()
+                values = act | {
+                    "number": self._number + 1,
+                    "before": self._before,
+                    "by": by,
+                    "at": now.astimezone(UTC).isoformat(),
+                }
+                body = json.dumps(values, sort_keys=True).encode("ascii")
+                signature = self._keyring.signer().sign(HYBRID, "grant", body)
+                self._database.execute(
+                    "INSERT INTO entry VALUES (?, ?, ?)",
+                    (values["number"], body, signature),
+                )
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+        self.all()
+        self._keyring.keep_grant_entries(self._number)
+        return self._number
+
+    def _take(self, number: int, body: bytes, signature: bytes) -> None:
+        """Believe one entry, after those before it."""
+        signed_by = self._signed_with(body, signature)
+        # A key that was given up signs no entry behind the first of its successor.
+        is_signed = signed_by >= max(self._signed_by, 1)
+        values = json.loads(body) if is_signed else {}
+        if (values.get("number"), values.get("before")) != (number, self._before) or (
+            number != self._number + 1
+        ):
+            raise LedgerError(
+                f"entry {number} of {self._path} is not what this site signed",
+                hint="Until that is cleared up nobody is granted anything. Take the "
+                "file from your backup, and tell whoever looks after security.",
+            )
+        by = str(values["by"])
+        match values["did"]:
+            case "propose":
+                terms = _terms(values["terms"])
+                self._read.append(
+                    Grant(
+                        id=number,
+                        terms=terms,
+                        proposed_by=by,
+                        approved_by=(),
+                        approvals_needed=self._approvals,
+                    )
+                )
+            case "rule":
+                self._approvals = int(values["approvals"])
+            case did:
+                self._read = [
+                    _changed(grant, did, by) if grant.id == values["grant"] else grant
+                    for grant in self._read
+                ]
+        self._number, self._signed_by = number, signed_by
+        self._before = hashlib.sha256(body).hexdigest()
+
+    def _signed_with(self, body: bytes, signature: bytes) -> int:
+        """Return which version of this site's signing key signed; 0 if none did."""
+        for version, verifier in self._keyring.verifiers().items():
+            if verifier.has_signed(HYBRID, "grant", signature, body):
+                return version
+        return 0
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            raise LedgerError(
+                f"the grants cannot be used: {error}",
+                hint="Check that the state folder is writable and its disk not full.",
+            ) from error
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -199,12 +277,14 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return hashlib.sha256(key).hexdigest()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise LedgerError(
-            f"the grants cannot be used: {error}",
-            hint="Check that the state folder is writable and its disk not full.",
-        ) from error
+def _terms(values: dict[str, Any]) -> Terms:
+    lists = {name: tuple(values[name]) for name in _LISTS}
+    dates = {name: datetime.fromisoformat(values[name]) for name in _DATES}
+    mode = {"mode": GrantMode(values["mode"])}
+    return Terms(**values | lists | dates | mode)
+
+
+def _changed(grant: Grant, did: str, by: str) -> Grant:
+    if did == "approve":
+        return replace(grant, approved_by=(*grant.approved_by, by))
+    return replace(grant, revoked_by=by)
