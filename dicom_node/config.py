@@ -113,6 +113,14 @@ class Route:
     called_ae_titles: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     sop_classes: tuple[str, ...] = ()
+    direct: tuple[str, ...] = ()
+    """AE titles that open what this route marks without asking, by direct grants."""
+    purpose: str = "treatment"
+    """What originals are released for; a grant names those it is good for."""
+    insecure: bool = False
+    """Whether originals may go without TLS, by a grant to the address."""
+    accept_renamed: bool = False
+    """Whether an object that an archive has renamed gives back its original."""
 
     def __post_init__(self) -> None:
         """Refuse a marking route that leaves open what to do with non-images."""
@@ -122,6 +130,53 @@ class Route:
                 hint='Say not_images = "pass" (reports, waveforms and segmentations '
                 'leave as they are) or "hold".',
             )
+        if self.direct and self.action is not Action.MARK:
+            raise ConfigError(
+                f"route {self.name!r}: direct is for routes that mark",
+                hint="It says who opens what is marked without asking.",
+            )
+        if self.action is not Action.STRIP and (self.insecure or self.accept_renamed):
+            raise ConfigError(
+                f"route {self.name!r}: insecure and accept_renamed are for routes that "
+                "strip"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseDesk:
+    """Where receivers ask for object keys (mediated): HTTPS, certificates both ways."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+    """Certificates that receivers' must be signed by, PEM."""
+    crl: Path | None = None
+    """Certificates that were revoked, PEM."""
+    bind: str = "127.0.0.1"
+    port: int = 11143
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _check_port("release", self.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteDesk:
+    """Another site's desk, which this one asks for the keys of its records."""
+
+    address: str
+    """``https://host:port``."""
+    gateway: str
+    """Fingerprint of the site whose records it releases, from its site file."""
+    ca: Path
+    certificate: Path
+    key: Path
+    purpose: str = "treatment"
+
+    def __post_init__(self) -> None:
+        """Refuse what would ask in the clear."""
+        if not self.address.startswith("https://"):
+            raise ConfigError(f"desk {self.address!r}", hint="https://host:port")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +206,8 @@ class Config:
     destinations: tuple[Destination, ...]
     routes: tuple[Route, ...]
     retry: Retry = field(default_factory=Retry)
+    release: ReleaseDesk | None = None
+    desks: tuple[RemoteDesk, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""
@@ -190,12 +247,13 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    unknown = tables.keys() - {"node", "destination", "route", "retry"}
+    unknown = tables.keys() - _TABLES
     if unknown:
         raise ConfigError(f"{path}: [{unknown.pop()}] is not known")
     try:
         node = _made(Listener, tables.get("node", {}), path.parent.absolute())
         destinations, routes = _tables(tables, "destination"), _tables(tables, "route")
+        release = tables.get("release")
         return Config(
             node=node,
             destinations=tuple(
@@ -203,6 +261,12 @@ def load(path: Path) -> Config:
             ),
             routes=tuple(_made(Route, t, path.parent) for t in routes),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
+            release=None
+            if release is None
+            else _made(ReleaseDesk, release, path.parent),
+            desks=tuple(
+                _made(RemoteDesk, t, path.parent) for t in _tables(tables, "desk")
+            ),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
@@ -215,7 +279,10 @@ def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
     return found
 
 
-_PATHS: Final = frozenset({"state", "weights", "tls_ca"})
+_TABLES: Final = frozenset({"node", "destination", "route", "retry", "release", "desk"})
+_PATHS: Final = frozenset(
+    {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
+)
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
     "not_images": NotImages,
@@ -258,8 +325,14 @@ def _checked(key: str, value: object, kind: str) -> object:
                 f"{key} = {value!r}", hint='A list of texts: ["CT", "MR"].'
             )
         return tuple(value)
-    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
-    if not isinstance(value, kinds.get(kind, (str,))) or isinstance(value, bool):
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+    }
+    if not isinstance(value, kinds.get(kind, (str,))) or (
+        isinstance(value, bool) and kind != "bool"
+    ):
         raise ConfigError(f"{key} = {value!r}", hint=f"It takes a {kind}.")
     return value
 

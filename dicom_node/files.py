@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node.elements import Limits
 from dicom_node.errors import NodeError, NotAnImageError, NotMarkedError
@@ -26,13 +26,24 @@ if TYPE_CHECKING:
 
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.region import Regions
+    from dicom_node.filters.strip import Restored
+    from dicom_node.instance import Identity
     from dicom_node.ledger import Ledger
-    from miadmark_core.sealing.recipients import Identity
-    from miadmark_core.sealing.signing import TrustedSigners
+    from dicom_node.opening import Opening
+    from miadmark_core.sealing.recipients import Recipient
 
-    MarkAll = Callable[
-        [Sequence[OpenInstance], Regions], list[MarkedInstance | Exception]
-    ]
+    class MarkAll(Protocol):
+        """Marks several instances together."""
+
+        def __call__(
+            self,
+            instances: Sequence[OpenInstance],
+            regions: Regions,
+            recipients: Sequence[Recipient] = (),
+        ) -> list[MarkedInstance | Exception]:
+            """Return each marked, so that the recipients open it too; or why not."""
+            ...
+
 
 BATCH: Final = 16
 BATCH_BYTES: Final = 256 * 1024 * 1024
@@ -167,30 +178,31 @@ def protect(
 def restore(
     todo: Iterable[Task],
     *,
-    identities: Sequence[Identity],
-    trusted: TrustedSigners,
-    ledger: Ledger,
+    opening: Callable[[str], Opening],
+    note: Callable[[Restored, Identity], None] = lambda *_: None,
 ) -> Iterator[Outcome]:
     """Take the mark off each file; yield what became of it, in order.
 
     An object that never carried a mark is passed; one that says it did, and whose record
     is gone, is not.
+
+    Args:
+        todo: What to do.
+        opening: Returns what opens objects of the study with that UID.
+        note: Writes down what is about to be handed out; raises if it cannot.
     """
     for task in todo:
         started = time.monotonic()
         try:
             instance = OpenInstance.of(task.source.read_bytes(), Limits())
             try:
-                restored = strip(
-                    instance,
-                    identities=identities,
-                    trusted=trusted,
-                    lookup=ledger.find,
-                )
+                identity = instance.identity()
+                restored = strip(instance, opening(identity.study_instance_uid))
             except (NotMarkedError, NotAnImageError) as error:
                 _write(task.target, task.source.read_bytes())
                 status, reason = "passed", str(error)
             else:
+                note(restored, identity)
                 _write(task.target, restored.file.to_bytes())
                 status = "restored"
                 reason = "record found in the ledger" if restored.is_from_ledger else ""

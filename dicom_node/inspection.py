@@ -35,9 +35,18 @@ def inspect(encoded: bytes) -> dict[str, object]:
     return facts | {
         "marked": True,
         "record_id": header.record_id.hex(),
+        "suite": f"{header.suite.number:02x} ({header.suite.name})",
+        "tenant": header.tenant.hex(),
         "gateway": header.signer_id.hex(),
+        "sequence": header.sequence,
+        "policy": header.policy,
+        "method": header.method,
         "sealed": datetime.fromtimestamp(header.created, UTC).isoformat(),
-        "recipients": [key_id.hex() for key_id, _ in header.stanzas],
+        "opens_for": [
+            f"{s.type.name.lower()} {s.key_id.hex()}"
+            + (f" of epoch {s.version}" if s.version else "")
+            for s in header.stanzas
+        ],
         "header_bytes": len(record.header),
         "payload_bytes": len(record.payload),
     }

@@ -1,8 +1,9 @@
-"""Everything put together: what a state folder holds, and the processes of a node.
+"""Everything put together: the processes of a node.
 
-A node is two processes: one that receives, and one that filters and sends. The first
-starts the second, and again if it dies; the second ends when the first is gone. Which
-worker is the one is decided by a lock on a file, which the kernel drops with its holder.
+A node is two processes, or three: one that receives, one that filters and sends, and one
+that releases, where the configuration has a desk. The first starts the others, and again
+if they die; these end when the first is gone. Which worker is the one is decided by a
+lock on a file, which the kernel drops with its holder.
 """
 
 from __future__ import annotations
@@ -17,38 +18,38 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from dicom_node.elements import Limits
 from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
-from dicom_node.grants import Grants
 from dicom_node.instance import OpenInstance
-from dicom_node.keys.file import KeyFolder
-from dicom_node.ledger import Ledger
+from dicom_node.keys.sealer import Sealer
 from dicom_node.marking import WeakMarks
 from dicom_node.queue.job import Arrival
-from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.route import choose
 from dicom_node.scp import Received, StorageScp
-from dicom_node.spool import Spool
+from dicom_node.state import State, now, opening_with
 from dicom_node.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from dicom_node.config import Config
     from dicom_node.files import MarkAll
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.region import Regions
-    from dicom_node.keys.provider import KeyProvider
+    from dicom_node.keys.keyring import Keyring
+    from dicom_node.ledger import Ledger
     from dicom_node.marking import Marking
+    from dicom_node.opening import Opening
+    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.spool import Spool
     from dicom_node.worker import Mark
-    from miadmark_core.sealing.recipients import Identity, Recipient
-    from miadmark_core.sealing.signing import Signer, TrustedSigners
+    from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.search.finder import Finder
 
 logger = logging.getLogger(__name__)
@@ -61,79 +62,9 @@ _IDLE_S: Final = 0.1
 _REST_AFTER_S: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """The folder in which a site keeps what must not be lost."""
-
-    folder: Path
-
-    def keys(self) -> KeyFolder:
-        """Return the keys of this site, made now if there are none.
-
-        Raises:
-            KeyFolderError: They cannot be read or made.
-        """
-        self._make()
-        folder = self.folder / "keys"
-        return KeyFolder(folder) if KeyFolder.exists(folder) else KeyFolder.make(folder)
-
-    def ledger(self) -> Ledger:
-        """Open the ledger."""
-        self._make()
-        return Ledger(self.folder / "ledger.sqlite")
-
-    def grants(self) -> Grants:
-        """Open the grants."""
-        self._make()
-        return Grants(self.folder / "grants.sqlite")
-
-    def queue(self) -> SqliteQueue:
-        """Open the queue."""
-        self._make()
-        return SqliteQueue(self.folder / "queue.sqlite")
-
-    def spool(self) -> Spool:
-        """Return the spool."""
-        self._make()
-        return Spool(self.folder / "spool")
-
-    def _make(self) -> None:
-        """Make the folder, for its owner only: originals pass through it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-
-
-@dataclass(frozen=True, slots=True)
-class WithRecipients:
-    """Keys of a site, with further recipients for the time being."""
-
-    keys: KeyProvider
-    more: Sequence[Recipient]
-
-    def signer(self) -> Signer:
-        """Return the site's."""
-        return self.keys.signer()
-
-    def identities(self) -> Sequence[Identity]:
-        """Return the site's."""
-        return self.keys.identities()
-
-    def recipients(self) -> Sequence[Recipient]:
-        """Return the site's, and the further ones."""
-        return [*self.keys.recipients(), *self.more]
-
-    def trusted(self) -> TrustedSigners:
-        """Return the site's."""
-        return self.keys.trusted()
-
-    def derive(self, message: bytes) -> bytes:
-        """Return the site's."""
-        return self.keys.derive(message)
-
-
 def batch_marker(
     weights: Path | None,
-    keys: KeyProvider,
+    sealer: Sealer,
     clock: Callable[[], datetime],
     marking: Marking,
 ) -> MarkAll:
@@ -141,14 +72,16 @@ def batch_marker(
 
     Args:
         weights: Of this site, if it has any; what they are not for, the shipped are.
-        keys: Of this site.
+        sealer: Of this site.
         clock: Returns the time, aware.
         marking: How.
     """
     finder: list[Finder] = []
 
     def mark_all(
-        instances: Sequence[OpenInstance], regions: Regions
+        instances: Sequence[OpenInstance],
+        regions: Regions,
+        recipients: Sequence[Recipient] = (),
     ) -> list[MarkedInstance | Exception]:
         from dicom_node.filters.mark import mark
         from miadmark_core.search.finder import PROFILES, Finder, best_device
@@ -164,7 +97,7 @@ def batch_marker(
             *mark(
                 instances,
                 find=finder[0].find,
-                keys=keys,
+                keys=sealer.with_recipients(recipients),
                 now=clock(),
                 holds_weak=marking.weak_marks is WeakMarks.HOLD,
                 regions=regions,
@@ -177,8 +110,10 @@ def batch_marker(
 def marker(mark_all: MarkAll) -> Mark:
     """Return what marks one instance, or raises."""
 
-    def mark_one(instance: OpenInstance) -> MarkedInstance:
-        (outcome,) = mark_all([instance], {})
+    def mark_one(
+        instance: OpenInstance, recipients: Sequence[Recipient]
+    ) -> MarkedInstance:
+        (outcome,) = mark_all([instance], {}, recipients)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -222,7 +157,7 @@ def accept(
             is_new = queue.add(
                 Arrival(identity.sop_instance_uid, digest, name),
                 [route.name for route in routes],
-                datetime.now(UTC),
+                now(),
             )
     finally:
         if not is_new:
@@ -272,7 +207,8 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
                 f"{error.strerror}"
             ) from error
         stack.callback(scp.stop)
-        _supervise(config_path, stopping, partial(ready, port))
+        roles = ["worker"] + ["desk"] * (config.release is not None)
+        _supervise(roles, config_path, stopping, partial(ready, port))
 
 
 def _sweep(
@@ -289,24 +225,35 @@ def _sweep(
 
 
 def _supervise(
-    config_path: Path, stopping: threading.Event, ready: Callable[[], None]
+    roles: Sequence[str],
+    config_path: Path,
+    stopping: threading.Event,
+    ready: Callable[[], None],
 ) -> None:
-    """Keep one worker running until ``stopping``; then let it finish its instance."""
-    command = [sys.executable, "-m", "dicom_node", "worker"]
-    command += ["--config", str(config_path), "--parent", str(os.getpid())]
-    process = subprocess.Popen(command)  # noqa: S603
+    """Keep one process of each role running until ``stopping``; let them finish."""
+    rest = ["--config", str(config_path), "--parent", str(os.getpid())]
+
+    def started(role: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "dicom_node", role, *rest])  # noqa: S603
+
+    processes = {role: started(role) for role in roles}
     ready()
     while not stopping.wait(0.2):
-        if process.poll() is not None:
-            logger.error("worker ended status=%d; starting another", process.returncode)
-            stopping.wait(1)
-            process = subprocess.Popen(command)  # noqa: S603
-    process.terminate()
-    try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        for role, process in processes.items():
+            if process.poll() is not None:
+                logger.error(
+                    "%s ended status=%d; starting another", role, process.returncode
+                )
+                stopping.wait(1)
+                processes[role] = started(role)
+    for process in processes.values():
+        process.terminate()
+    for process in processes.values():
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def work(config: Config, parent: int) -> None:
@@ -323,26 +270,25 @@ def work(config: Config, parent: int) -> None:
         stack.enter_context(held)
         queue = state.queue()
         stack.callback(queue.close)
-        released = queue.release_claims(_now() + config.retry.first_wait)
+        released = queue.release_claims(now() + config.retry.first_wait)
         if released:
             logger.info("released jobs=%d", released)
-        keys = state.keys()
+        keyring = state.keys()
+        ledger = stack.enter_context(state.ledger())
+        sealer = Sealer(keyring, ledger.number)
         worker = Worker(
             config,
             queue=queue,
             spool=state.spool(),
-            ledger=stack.enter_context(state.ledger()),
-            grants=stack.enter_context(state.grants()),
-            keys=keys,
+            ledger=ledger,
+            grants=stack.enter_context(state.grants(keyring)),
+            audit=state.audit(keyring),
+            opening=lambda study: _opening(config, keyring, ledger, study),
+            own_tenant=keyring.ring.tenant,
             mark=marker(
-                batch_marker(
-                    config.node.weights,
-                    keys,
-                    _now,
-                    config.node.marking,
-                )
+                batch_marker(config.node.weights, sealer, now, config.node.marking)
             ),
-            clock=_now,
+            clock=now,
         )
         stack.callback(worker.rest)
         _run(worker, stopping, parent)
@@ -364,10 +310,6 @@ def _run(worker: Worker, stopping: threading.Event, parent: int) -> None:
         stopping.wait(_IDLE_S)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _locked(path: Path) -> IO[bytes] | None:
     """Return an open file that nobody else has locked; None if somebody has."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -378,3 +320,42 @@ def _locked(path: Path) -> IO[bytes] | None:
         stream.close()
         return None
     return stream
+
+
+def desk(config: Config, parent: int) -> None:
+    """Run the release desk until it is told to stop, or until the node is gone.
+
+    Raises:
+        ConfigError: The configuration has no desk, or its port is taken.
+    """
+    from dicom_node.desk import Desk
+    from dicom_node.web.desk import serve_desk
+
+    if config.release is None:
+        raise ConfigError("the configuration has no [release]")
+    state = State(config.node.state)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
+    keyring = state.keys()
+    with state.ledger() as ledger, state.grants(keyring) as grants:
+        serve_desk(
+            Desk(keyring, ledger, grants, state.audit(keyring), now),
+            config.release,
+            ready=lambda port: logger.info("desk listens port=%d", port),
+            stopping=lambda: stopping.is_set() or os.getppid() != parent,
+        )
+
+
+def _opening(config: Config, keyring: Keyring, ledger: Ledger, study: str) -> Opening:
+    """Return what opens objects of a study: the site's own means, then others' desks."""
+    opening = opening_with(keyring, ledger)
+    if not config.desks:
+        return opening
+    from dicom_node.keys.desk import DeskClient
+
+    asked = [
+        DeskClient(desk, config.node.ae_title, keyring.identities()).opener(study)
+        for desk in config.desks
+    ]
+    return replace(opening, openers=[*opening.openers, *asked])

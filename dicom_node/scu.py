@@ -11,6 +11,7 @@ is an error, permanent or passing.
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -22,7 +23,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.status import code_to_category
 
 from dicom_node.errors import SendInterruptedError, SendRefusedError
-from dicom_node.grants import Receiver, fingerprint
+from dicom_node.grants import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,18 @@ if TYPE_CHECKING:
     from dicom_node.config import Destination
 
 _NATIVE: Final = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """Who is at the other end of an association."""
+
+    ae_title: str
+    address: str
+    """``host:port``."""
+    fingerprint: str
+    """:func:`~dicom_node.grants.fingerprint` of the certificate that it has just shown;
+    empty without TLS."""
 
 
 class Sending:
@@ -74,13 +87,7 @@ class Sending:
         """
         sop_class, syntax = _kind(file)
         association = self._associated(sop_class, syntax)
-        allow(
-            Receiver(
-                ae_title=self.destination.ae_title,
-                address=self.destination.address,
-                fingerprint=_shown(association),
-            )
-        )
+        allow(self._receiver(association))
         accepted = _accepted(association, sop_class, syntax)
         path = file if accepted == syntax else _reencoded(file, accepted)
         _config.STORE_SEND_CHUNKED_DATASET = True
@@ -95,6 +102,22 @@ class Sending:
             if path != file:
                 path.unlink(missing_ok=True)
         self._judge(answer.get("Status"))
+
+    def receiver(self, sop_class: str, syntax: str) -> Receiver:
+        """Return who would be sent an instance of that class and transfer syntax.
+
+        Raises:
+            SendRefusedError: It takes no such instance.
+            SendInterruptedError: It cannot be reached.
+        """
+        return self._receiver(self._associated(sop_class, syntax))
+
+    def _receiver(self, association: Association) -> Receiver:
+        return Receiver(
+            ae_title=self.destination.ae_title,
+            address=self.destination.address,
+            fingerprint=_shown(association),
+        )
 
     def close(self) -> None:
         """Release the association, if there is one."""

@@ -10,17 +10,26 @@ retry sends the same bytes: never two different marks of one original.
 from __future__ import annotations
 
 import logging
+from base64 import b64decode
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from dicom_node import pixel_data
+from dicom_node.audit import Event
+from dicom_node.authorising import Release, Request
 from dicom_node.config import Action, NotImages
 from dicom_node.elements import Limits
 from dicom_node.errors import (
+    AuditError,
     FilterError,
     KeyFolderError,
+    KeyServiceError,
     LedgerError,
     NodeError,
     NotAnImageError,
+    NotGrantedError,
     NotMarkedError,
     SendError,
     SendRefusedError,
@@ -31,27 +40,41 @@ from dicom_node.instance import OpenInstance
 from dicom_node.queue.retry import next_attempt
 from dicom_node.scu import Sending
 from miadmark_core.errors import MiadMarkError, WeightsError
+from miadmark_core.sealing.recipients import Recipient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from dicom_node.audit import Audit
+    from dicom_node.authorising import Grant
     from dicom_node.config import Config, Destination, Route
     from dicom_node.filters.mark import MarkedInstance
-    from dicom_node.grants import Grants, Receiver
-    from dicom_node.keys.provider import KeyProvider
+    from dicom_node.grants import Grants
+    from dicom_node.instance import Identity
     from dicom_node.ledger import Ledger
+    from dicom_node.opening import Opening
     from dicom_node.queue.job import Job, Queue
+    from dicom_node.scu import Receiver
     from dicom_node.spool import Spool
+    from miadmark_core.sealing.record import Header
 
-    Mark = Callable[[OpenInstance], MarkedInstance]
-    """Marks one instance, or raises."""
+    Mark = Callable[[OpenInstance, Sequence[Recipient]], MarkedInstance]
+    """Marks one instance, so that the recipients open it too; or raises."""
 
 logger = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(minutes=15)
 
-PASSING: Final = (SendError, SpoolError, LedgerError, KeyFolderError, WeightsError)
+PASSING: Final = (
+    SendError,
+    SpoolError,
+    LedgerError,
+    KeyFolderError,
+    KeyServiceError,
+    AuditError,
+    WeightsError,
+)
 """Trouble around the instance, which another time may not be there."""
 
 
@@ -66,13 +89,29 @@ class Worker:
         spool: Spool,
         ledger: Ledger,
         grants: Grants,
-        keys: KeyProvider,
+        audit: Audit,
+        opening: Callable[[str], Opening],
+        own_tenant: bytes,
         mark: Mark,
         clock: Callable[[], datetime],
     ) -> None:
-        """Keep what the work needs."""
+        """Keep what the work needs.
+
+        Args:
+            config: What to do.
+            queue: What is owed.
+            spool: Where its files are.
+            ledger: Gets the second copy of each record.
+            grants: Who may have originals.
+            audit: Where releases are written down before they happen.
+            opening: Returns what opens objects of the study with that UID.
+            own_tenant: Who decides.
+            mark: Marks one instance.
+            clock: Returns the time, aware.
+        """
         self._config, self._queue, self._spool = config, queue, spool
-        self._ledger, self._grants, self._keys = ledger, grants, keys
+        self._ledger, self._grants, self._audit = ledger, grants, audit
+        self._opening, self._own_tenant = opening, own_tenant
         self._mark, self._clock = mark, clock
         self._sending: Sending | None = None
 
@@ -123,20 +162,13 @@ class Worker:
                 f"the route {job.route!r} was changed while this instance was on its way",
                 hint="It was made ready for another purpose. Send it again.",
             )
-        name = job.filtered or self._filtered(job, route, purpose)
         sending = self._sending_to(destination)
-
-        def allow(receiver: Receiver) -> None:
-            if route.action is Action.STRIP:
-                grant = self._grants.require(receiver, self._clock())
-                logger.info(
-                    "releasing instance=%s to=%s grant=%d",
-                    job.sop_instance_uid,
-                    destination.name,
-                    grant.id,
-                )
-
-        sending.send(self._spool.path(name), allow)
+        name = job.filtered or self._filtered(job, route, purpose, sending)
+        allow = None
+        if route.action is Action.STRIP:
+            identity = self._opened(name).identity()
+            allow = partial(self._release, route, identity)
+        sending.send(self._spool.path(name), allow or _nobody_asked)
         if self._queue.sent(job):
             logger.info(
                 "sent instance=%s to=%s action=%s",
@@ -146,25 +178,29 @@ class Worker:
             )
         self._spool.delete(self._queue.forget_sent())
 
-    def _filtered(self, job: Job, route: Route, purpose: str) -> str:
+    def _filtered(self, job: Job, route: Route, purpose: str, sending: Sending) -> str:
         """Return the name of the file to be sent, made now and remembered."""
         if route.action is Action.PASS:
             return job.file
-        instance = OpenInstance.of(self._spool.path(job.file).read_bytes(), Limits())
+        instance = self._opened(job.file)
         if route.action is Action.MARK:
             content = self._marked(instance, route)
         else:
-            content = self._stripped(instance)
+            content = self._stripped(instance, route, sending)
         if content is None:
             return job.file
         name = self._spool.write(content)
         self._queue.keep_filtered(job, name, purpose)
         return name
 
+    def _opened(self, name: str) -> OpenInstance:
+        return OpenInstance.of(self._spool.path(name).read_bytes(), Limits())
+
     def _marked(self, instance: OpenInstance, route: Route) -> bytes | None:
         """Return the marked file, its record in the ledger; None to pass it as it is."""
         try:
-            marked = self._mark(instance)
+            recipients = self._direct_recipients(instance, route)
+            marked = self._mark(instance, recipients)
         except NotAnImageError:
             if route.not_images is NotImages.HOLD:
                 raise
@@ -173,18 +209,100 @@ class Worker:
         self._ledger.add(marked.marked_digest, marked.record, self._clock())
         return marked.file.to_bytes()
 
-    def _stripped(self, instance: OpenInstance) -> bytes | None:
+    def _direct_recipients(
+        self, instance: OpenInstance, route: Route
+    ) -> list[Recipient]:
+        """Return who is to open the object without asking, as the grants allow it."""
+        recipients = []
+        for title in route.direct:
+            request = self._request(route, instance.identity(), Release.DIRECT, title)
+            grant = self._grants.require(request, self._clock())
+            self._write_down(Event.RELEASED, request, grant.id)
+            recipients.append(Recipient(b64decode(grant.terms.recipient)))
+        return recipients
+
+    def _stripped(
+        self, instance: OpenInstance, route: Route, sending: Sending
+    ) -> bytes | None:
         """Return the original file; None if it carries no mark."""
-        try:
-            restored = strip(
-                instance,
-                identities=self._keys.identities(),
-                trusted=self._keys.trusted(),
-                lookup=self._ledger.find,
+        identity = instance.identity()
+
+        def authorise(_header: Header, marked: Identity) -> None:
+            # Before any key is touched, whoever is at the other end must be known.
+            receiver = sending.receiver(
+                marked.sop_class_uid,
+                str(pixel_data.uncompressed(instance.file.transfer_syntax)),
             )
+            self._require(route, marked, receiver)
+
+        opening = replace(
+            self._opening(identity.study_instance_uid),
+            authorise=authorise,
+            accepts_renamed=route.accept_renamed,
+        )
+        try:
+            restored = strip(instance, opening)
         except (NotMarkedError, NotAnImageError):
             return None
         return restored.file.to_bytes()
+
+    def _release(self, route: Route, identity: Identity, receiver: Receiver) -> None:
+        """Return if ``receiver`` may have the original, and that is written down."""
+        request, grant = self._require(route, identity, receiver)
+        event = Event.RELEASED if receiver.fingerprint else Event.INSECURE
+        self._write_down(event, request, grant.id)
+        if event is Event.INSECURE:
+            logger.warning(
+                "insecure release to=%s grant=%d", receiver.address, grant.id
+            )
+
+    def _require(
+        self, route: Route, identity: Identity, receiver: Receiver
+    ) -> tuple[Request, Grant]:
+        request = self._request(
+            route, identity, Release.SENT, receiver.ae_title, receiver
+        )
+        try:
+            return request, self._grants.require(request, self._clock())
+        except NotGrantedError as error:
+            self._write_down(Event.REFUSED, request, 0, reason=str(error)[:500])
+            raise
+
+    def _request(
+        self,
+        route: Route,
+        identity: Identity,
+        release: Release,
+        ae_title: str,
+        receiver: Receiver | None = None,
+    ) -> Request:
+        return Request(
+            release=release,
+            tenant=self._own_tenant,
+            own_tenant=self._own_tenant,
+            ae_title=ae_title,
+            fingerprint=receiver.fingerprint if receiver else "",
+            address=receiver.address if receiver else "",
+            is_insecure_route=route.insecure,
+            purpose=route.purpose,
+            sop_class_uid=identity.sop_class_uid,
+            study_instance_uid=identity.study_instance_uid,
+        )
+
+    def _write_down(
+        self, event: Event, request: Request, grant: int, **more: str
+    ) -> None:
+        self._audit.add(
+            event,
+            how=request.release.value,
+            ae_title=request.ae_title,
+            address=request.address,
+            certificate_key=request.fingerprint,
+            purpose=request.purpose,
+            study=request.study_instance_uid,
+            grant=grant,
+            **more,
+        )
 
     def _sending_to(self, destination: Destination) -> Sending:
         if self._sending is None or self._sending.destination != destination:
@@ -208,3 +326,7 @@ class Worker:
             error,
         )
         self._queue.retry(job, again, str(error))
+
+
+def _nobody_asked(_: Receiver) -> None:
+    """Allow what is no original."""

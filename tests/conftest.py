@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from dicom_node.demo.loopback import path_without_scripts
+from dicom_node.demo.loopback import make_certificate, path_without_scripts
 from dicom_node.elements import Limits
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.instance import OpenInstance
-from dicom_node.keys.file import KeyFolder
+from dicom_node.keys.keyring import Keyring
+from dicom_node.keys.sealer import Sealer
 from dicom_node.node import SHIPPED_WEIGHTS
 from miadmark_core.search.finder import Finder
 from miadmark_core.search.optimise import Effort
@@ -37,6 +41,23 @@ os.environ["PATH"] = path_without_scripts()
 
 def opened(path: Path) -> OpenInstance:
     return OpenInstance.of(path.read_bytes(), Limits())
+
+
+def miadmark(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command, with more in its environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "dicom_node", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | more,
+    )
+
+
+def certificate_of(folder: Path, name: str) -> Path:
+    """Make a certificate, and return where it lies, PEM."""
+    make_certificate(folder, name)
+    return folder / f"{name}-cert.pem"
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +87,18 @@ def finder() -> Finder:
     return Finder(SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=HURRIED)
 
 
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFolder:
-    return KeyFolder.make(tmp_path_factory.mktemp("site") / "keys")
+def a_site(folder: Path) -> Sealer:
+    """Fresh keys of a site, and what seals with them."""
+    return Sealer(Keyring.make(folder / "keys", NOW), count(1).__next__)
 
 
 @pytest.fixture(scope="session")
-def mark_one(finder: Finder, keys: KeyFolder) -> MarkOne:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Sealer:
+    return a_site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="session")
+def mark_one(finder: Finder, keys: Sealer) -> MarkOne:
     def marked(instance: OpenInstance) -> MarkedInstance:
         (outcome,) = mark(
             [instance], find=finder.find, keys=keys, now=NOW, holds_weak=False

@@ -6,10 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_node.audit import Event
+from dicom_node.commands import terminal
+from dicom_node.commands.records import add_recover
 from dicom_node.commands.state import add_state, state_in
+from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
     import argparse
+
+    from dicom_node.keys.roots import MakeRoot
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,6 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     keys = commands.add_parser("keys", help="the keys of this site")
     verbs = keys.add_subparsers(required=True, metavar="VERB")
     init = verbs.add_parser("init", help="make them")
+    _add_root(init)
     init.set_defaults(run=_init)
     export = verbs.add_parser(
         "export-recipient", help="write the site file that others need"
@@ -24,25 +31,113 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export.add_argument("--name", default="site", help="how others will call this site")
     export.add_argument("--out", type=Path, metavar="FILE", help="else standard output")
     export.set_defaults(run=_export)
+    new = verbs.add_parser(
+        "new-identity", help="make a seed that opens by itself, and its site file"
+    )
+    new.add_argument("--out", type=Path, required=True, metavar="FILE")
+    new.add_argument("--site", type=Path, required=True, metavar="FILE")
+    new.add_argument("--name", default="site", help="how others will call it")
+    new.set_defaults(run=_new_identity)
     listing = verbs.add_parser("list", help="show what there is; nothing secret")
     listing.set_defaults(run=_list)
+    rotate = verbs.add_parser("rotate", help="use a fresh key from now on")
+    rotate.add_argument(
+        "what",
+        choices=["epoch", "identity", "signing", "root"],
+        nargs="?",
+        default="epoch",
+        help="epoch: for new records; root: seal all keys anew (%(default)s)",
+    )
+    rotate.set_defaults(run=_rotate)
+    end = verbs.add_parser(
+        "end-epochs",
+        help="begin an epoch, seal all records' keys under it, destroy the older keys",
+    )
+    end.set_defaults(run=_end_epochs)
+    rules = verbs.add_parser("rules", help="which suite is sealed with, and opened")
+    rules.add_argument(
+        "--suite", type=int, choices=[1, 2], help="1 classical, 2 hybrid"
+    )
+    rules.add_argument("--least-suite", type=int, choices=[1, 2])
+    rules.set_defaults(run=_rules)
     trust = verbs.add_parser("trust", help="open what another site has sealed")
     trust.add_argument("file", type=Path, metavar="FILE")
+    trust.add_argument(
+        "--last-sequence",
+        type=int,
+        metavar="N",
+        help="believe no later record: that site has given up this key",
+    )
     trust.set_defaults(run=partial(_add, as_recipient=False, as_trusted=True))
     recipient = verbs.add_parser("add-recipient", help="seal to another site as well")
     recipient.add_argument("file", type=Path, metavar="FILE")
-    recipient.set_defaults(run=partial(_add, as_recipient=True, as_trusted=False))
-    for verb in (init, export, listing, trust, recipient):
+    recipient.set_defaults(
+        run=partial(_add, as_recipient=True, as_trusted=False), last_sequence=None
+    )
+    add_recover(verbs)
+    for verb in (init, export, new, listing, rotate, end, rules, trust, recipient):
         add_state(verb)
 
 
+def _add_root(init: argparse.ArgumentParser) -> None:
+    root = init.add_argument_group(
+        "where the root key is kept; else a drawn passphrase"
+    )
+    root.add_argument("--passphrase-file", type=Path, metavar="FILE")
+    root.add_argument(
+        "--pkcs11-module", type=Path, metavar="FILE", help="a token's .so"
+    )
+    root.add_argument("--token", metavar="LABEL", help="which token")
+    root.add_argument("--pin-file", type=Path, metavar="FILE")
+    root.add_argument("--transit", metavar="URL", help="Vault or OpenBao, https://...")
+    root.add_argument("--transit-key", metavar="NAME", default="miadmark")
+    root.add_argument("--transit-mount", metavar="PATH", default="transit")
+    root.add_argument("--transit-ca", metavar="FILE", default="")
+    root.add_argument("--token-file", type=Path, metavar="FILE")
+
+
+def _root(options: argparse.Namespace) -> MakeRoot:
+    from dicom_node.keys import roots
+
+    chosen = (options.passphrase_file, options.pkcs11_module, options.transit)
+    if sum(choice is not None for choice in chosen) > 1:
+        raise NodeError("one root, not several")
+    if options.passphrase_file is not None:
+        return roots.passphrase_in(options.passphrase_file)
+    if options.pkcs11_module is not None:
+        if options.token is None or options.pin_file is None:
+            raise NodeError("a token takes --token and --pin-file as well")
+        return roots.pkcs11(
+            options.pkcs11_module, options.token, "miadmark-root", options.pin_file
+        )
+    if options.transit is not None:
+        if options.token_file is None:
+            raise NodeError("a transit service takes --token-file as well")
+        settings = {
+            "address": options.transit,
+            "key": options.transit_key,
+            "mount": options.transit_mount,
+        }
+        if options.transit_ca:
+            settings["ca"] = options.transit_ca
+        return roots.transit(settings, options.token_file)
+    return roots.generated_passphrase
+
+
 def _init(options: argparse.Namespace) -> int:
-    from dicom_node.keys.file import KeyFolder
+    from dicom_node.keys.keyring import Keyring
 
     folder = options.state / "keys"
-    made = KeyFolder.make(folder)
+    options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = Keyring.make(folder, terminal.now(), _root(options))
+    state_in(options.state).audit(made).add(
+        Event.KEYS, did="made", root=made.ring.root["kind"], by=terminal.user()
+    )
     print(f"made keys in {folder}; fingerprint {made.site('').fingerprint}")
-    print("Back this folder up now: what is sealed to it opens with nothing else.")
+    print("Back this folder up now, and what opens it: what is sealed to it opens with")
+    print("nothing else. Then: miadmark recovery split, so that people can.")
+    if made.ring.root["kind"] == "passphrase" and "file" not in made.ring.root:
+        print(f"{folder / 'passphrase'} opens it: keep that out of the same backup.")
     return 0
 
 
@@ -56,20 +151,124 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _new_identity(options: argparse.Namespace) -> int:
+    import os
+    from dataclasses import replace
+
+    from dicom_node.durable import write_durably
+    from miadmark_core.sealing.recipients import Identity
+
+    if options.out.exists():
+        raise NodeError(f"{options.out} is there already", hint="Choose another --out.")
+    identity = Identity.of_seed(os.urandom(32))
+    site = state_in(options.state).keys().site(options.name)
+    site = replace(site, recipient=identity.recipient)
+    write_durably(options.out, identity.seed.hex().encode("ascii") + b"\n")
+    options.site.write_text(site.to_text(), "utf-8")
+    print(f"wrote {options.out}: secret, keep it; and {options.site}: public")
+    return 0
+
+
 def _list(options: argparse.Namespace) -> int:
     keys = state_in(options.state).keys()
+    ring = keys.ring
     print(f"this site: fingerprint {keys.site('').fingerprint}")
+    print(f"root: {ring.root['kind']}, version {keys.root.version}")
+    print(
+        f"seals with suite {ring.suite}, opens {ring.least_suite} and up; policy "
+        f"{ring.policy}"
+    )
+    print(f"recovery key: {'yes' if ring.public.get('recovery') else 'none yet'}")
+    for entry in ring.keys:
+        state = "destroyed" if entry.is_destroyed else f"made {entry.created:%Y-%m-%d}"
+        print(f"{entry.kind} {entry.version}: {state}")
     for part, sites in (("sealed to", "recipients"), ("trusted", "trusted")):
         for site in keys.sites(sites):
-            print(f"{part}: {site.name}, fingerprint {site.fingerprint}")
+            last = site.last_sequence
+            until = "" if last is None else f", to record {last}"
+            print(f"{part}: {site.name}, fingerprint {site.fingerprint}{until}")
+    return 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from dicom_node.keys.ring import KeyKind
+
+    state = state_in(options.state)
+    keys = state.keys()
+    if options.what == "root":
+        version = keys.rotate_root()
+    else:
+        with state.ledger() as ledger:
+            number = ledger.last_number() + 1
+        version = keys.rotate(KeyKind(options.what), terminal.now(), number)
+    state.audit(keys).add(
+        Event.KEYS, did="rotated", what=options.what, to=version, by=terminal.user()
+    )
+    if options.what == "signing":
+        # An entry by the new key: the old one signs no grant any more.
+        with state.grants(keys) as grants:
+            grants.set_approvals(
+                grants.approvals, by=terminal.user(), now=terminal.now()
+            )
+    print(f"{options.what} {version} is in use; objects that are out stay as they are")
+    print("Back the key folder up again.")
+    if options.what in {"identity", "signing"}:
+        print(
+            "Send the new site file to the other sites: miadmark keys export-recipient"
+        )
+    return 0
+
+
+def _end_epochs(options: argparse.Namespace) -> int:
+    from dicom_node.rewrapping import end_epochs
+
+    state = state_in(options.state)
+    keys = state.keys()
+    with state.ledger() as ledger:
+        version = end_epochs(keys, ledger, terminal.now())
+    state.audit(keys).add(
+        Event.KEYS, did="ended epochs", below=version, by=terminal.user()
+    )
+    print(f"epoch {version} has begun; the keys of those before are destroyed")
+    print(
+        "Objects of those epochs now need the ledger: back it up with the key folder."
+    )
+    return 0
+
+
+def _rules(options: argparse.Namespace) -> int:
+    state = state_in(options.state)
+    keys = state.keys()
+    keys.set_rules(suite=options.suite, least_suite=options.least_suite)
+    ring = keys.ring
+    state.audit(keys).add(
+        Event.KEYS,
+        did="rules",
+        suite=ring.suite,
+        least_suite=ring.least_suite,
+        policy=ring.policy,
+        by=terminal.user(),
+    )
+    print(f"seals with suite {ring.suite}, opens {ring.least_suite} and up")
     return 0
 
 
 def _add(options: argparse.Namespace, *, as_recipient: bool, as_trusted: bool) -> int:
-    from dicom_node.keys.file import read_site
+    from dataclasses import replace
+
+    from dicom_node.keys.site import read_site
 
     site = read_site(options.file)
-    keys = state_in(options.state).keys()
+    if options.last_sequence is not None:
+        site = replace(site, last_sequence=options.last_sequence)
+    state = state_in(options.state)
+    keys = state.keys()
     keys.add_site(site, as_recipient=as_recipient, as_trusted=as_trusted)
+    did = "sealed to" if as_recipient else "trusted"
+    state.audit(keys).add(
+        Event.KEYS, did=did, site=site.fingerprint, by=terminal.user()
+    )
     print(f"{site.name}: compare its fingerprint by telephone: {site.fingerprint}")
+    if as_recipient:
+        print("It opens, for ever and without asking, all that is sealed from now on.")
     return 0

@@ -18,13 +18,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, run, text in (
         ("serve", _serve, "run the node"),
         ("worker", _work, "what serve starts to filter and send"),
+        ("desk", _desk, "what serve starts to release object keys"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held jobs again"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run is _work:
+        if run in {_work, _desk}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
         if run is _release:
             command.add_argument(
@@ -61,6 +62,15 @@ def _work(options: argparse.Namespace) -> int:
 
     log.configure()
     work(load(options.config), options.parent)
+    return 0
+
+
+def _desk(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+    from dicom_node.node import desk
+
+    log.configure()
+    desk(load(options.config), options.parent)
     return 0
 
 

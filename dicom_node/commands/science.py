@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dicom_node.commands import terminal
+from dicom_node.commands.state import state_in
 from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -188,7 +189,6 @@ def _train(
 def _evaluate(options: argparse.Namespace) -> int:
     from dicom_node.demo.engines import HURRIED, engine_maker, profile_of
     from dicom_node.demo.trial import evaluate, print_table
-    from dicom_node.keys.file import KeyFolder
     from dicom_node.node import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
     from miadmark_core.evaluation.attackers import ALL, is_known
     from miadmark_core.evaluation.stock import Stock
@@ -221,9 +221,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if strange:
         raise NodeError(f"no attacker {strange[0]!r}", hint=f"Known: {', '.join(ALL)}.")
     options.out.mkdir(parents=True, exist_ok=True)
-    folder = options.out / "keys"
-    keys = KeyFolder(folder) if KeyFolder.exists(folder) else KeyFolder.make(folder)
     started = terminal.now()
+    keys = state_in(options.out / "site").keys()
     report = partial(print, file=sys.stderr, flush=True)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-    from dicom_node.node import State
+    from dicom_node.state import State
 
 
 def add_state(command: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_state(command: argparse.ArgumentParser) -> None:
 
 def state_in(folder: Path) -> State:
     """Return the state in ``folder``; made on first use."""
-    from dicom_node.node import State
+    from dicom_node.state import State
 
     return State(folder)
 

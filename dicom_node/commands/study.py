@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from dicom_node import files
+from dicom_node.audit import Event
 from dicom_node.commands import terminal
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import NodeError
@@ -21,6 +23,13 @@ from miadmark_core.mode import Mode
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+
+    from dicom_node.filters.strip import Restored
+    from dicom_node.instance import Identity
+    from dicom_node.keys.desk import DeskClient
+    from dicom_node.keys.keyring import Keyring
+    from dicom_node.opening import Opening
+    from miadmark_core.sealing.stanza import Opener
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,8 +76,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     restore = commands.add_parser("restore", help="take the mark off again")
     _add_paths(restore)
     restore.add_argument(
-        "--identity", type=Path, metavar="FILE", help="private key (PEM) to open with"
+        "--identity", type=Path, metavar="FILE", help="a seed to open with as well"
     )
+    restore.add_argument(
+        "--accept-renamed",
+        action="store_true",
+        help="give back originals of objects that an archive has renamed",
+    )
+    desk = restore.add_argument_group("ask the desk of the site that marked them")
+    desk.add_argument("--desk", metavar="URL", help="https://host:port")
+    desk.add_argument("--gateway", metavar="FINGERPRINT", help="of that site")
+    for name in ("ca", "certificate", "key"):
+        desk.add_argument(f"--{name}", type=Path, metavar="FILE")
+    desk.add_argument("--ae-title", default="MIADMARK")
+    desk.add_argument("--purpose", default="treatment")
     restore.set_defaults(run=_restore)
 
     inspect = commands.add_parser("inspect", help="what a file says of its mark")
@@ -85,24 +106,24 @@ def _add_paths(command: argparse.ArgumentParser) -> None:
 
 
 def _protect(options: argparse.Namespace) -> int:
-    from dicom_node.keys.file import read_site
-    from dicom_node.node import WithRecipients, batch_marker
+    from dicom_node.keys.sealer import Sealer
+    from dicom_node.keys.site import read_site
+    from dicom_node.node import batch_marker
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
-    sites = [read_site(file) for file in options.recipient]
-    keys = WithRecipients(state.keys(), [site.recipient for site in sites])
-    mark_all = batch_marker(
-        options.weights,
-        keys,
-        terminal.now,
-        Marking(
-            profile=Profile(options.profile),
-            mode=Mode(options.mode),
-            weak_marks=WeakMarks(options.weak_marks),
-        ),
-    )
+    recipients = tuple(read_site(file).recipient for file in options.recipient)
     with state.ledger() as ledger:
+        mark_all = batch_marker(
+            options.weights,
+            Sealer(state.keys(), ledger.number, recipients),
+            terminal.now,
+            Marking(
+                profile=Profile(options.profile),
+                mode=Mode(options.mode),
+                weak_marks=WeakMarks(options.weak_marks),
+            ),
+        )
         outcomes = files.protect(
             todo,
             mark_all=mark_all,
@@ -110,32 +131,77 @@ def _protect(options: argparse.Namespace) -> int:
             clock=terminal.now,
             holds_others=options.hold_others,
         )
-        return _tell(outcomes, len(todo), "marking", as_json=options.json)
+        return tell(outcomes, len(todo), "marking", as_json=options.json)
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-    from dicom_node.keys.file import read_private
-    from miadmark_core.sealing.recipients import Identity
+    from dicom_node.state import opening_with
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
     keys = state.keys()
-    identities = keys.identities()
-    if options.identity is not None:
-        key = read_private(options.identity)
-        if not isinstance(key, X25519PrivateKey):
-            raise NodeError(f"{options.identity} is no X25519 key")
-        identities = [Identity(key)]
-    with state.ledger() as ledger:
-        outcomes = files.restore(
-            todo, identities=identities, trusted=keys.trusted(), ledger=ledger
+    audit = state.audit(keys)
+    asked = _desk(options, keys)
+
+    def note(restored: Restored, identity: Identity) -> None:
+        audit.add(
+            Event.RENAMED if restored.is_renamed else Event.RELEASED,
+            how="restored",
+            record=restored.record_id.hex(),
+            study=identity.study_instance_uid,
+            by=terminal.user(),
         )
-        return _tell(outcomes, len(todo), "restoring", as_json=options.json)
+
+    with state.ledger() as ledger:
+        site = opening_with(keys, ledger)
+        openers = [*site.openers, *_identity(options.identity)]
+
+        def opening(study: str) -> Opening:
+            desk = [] if asked is None else [asked.opener(study)]
+            return replace(
+                site,
+                openers=[*openers, *desk],
+                accepts_renamed=options.accept_renamed,
+            )
+
+        outcomes = files.restore(todo, opening=opening, note=note)
+        return tell(outcomes, len(todo), "restoring", as_json=options.json)
 
 
-def _tell(
+def _identity(file: Path | None) -> list[Opener]:
+    from dicom_node.keys.roots import secret_in
+    from miadmark_core.sealing.recipients import Identity
+
+    if file is None:
+        return []
+    try:
+        return [Identity.of_seed(bytes.fromhex(secret_in(file).decode("ascii")))]
+    except ValueError as error:
+        raise NodeError(
+            f"{file} holds no identity",
+            hint="32 bytes in hexadecimal: miadmark keys new-identity makes one.",
+        ) from error
+
+
+def _desk(options: argparse.Namespace, keys: Keyring) -> DeskClient | None:
+    if options.desk is None:
+        return None
+    from dicom_node.config import RemoteDesk
+    from dicom_node.keys.desk import DeskClient
+
+    needed = ("gateway", "ca", "certificate", "key")
+    missing = [name for name in needed if getattr(options, name) is None]
+    if missing:
+        raise NodeError(f"--desk takes --{missing[0]} as well")
+    remote = RemoteDesk(
+        address=options.desk,
+        purpose=options.purpose,
+        **{name: getattr(options, name) for name in needed},
+    )
+    return DeskClient(remote, options.ae_title, keys.identities())
+
+
+def tell(
     outcomes: Iterable[files.Outcome], count: int, verb: str, *, as_json: bool
 ) -> int:
     """Report every outcome; 1 if one of them failed."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
 
 
 def now() -> datetime:
@@ -13,8 +16,21 @@ def now() -> datetime:
 
 
 def user() -> str:
-    """Return who is asking, for records that name a person."""
+    """Return who is asking, for records that name a person.
+
+    The account that somebody logged in with stays the same through ``sudo`` where the
+    kernel keeps it (audit_setuid); elsewhere sudo's word is taken.
+    """
+    try:
+        login = int(Path("/proc/self/loginuid").read_text("ascii"))
+        if login != _UNSET:
+            return pwd.getpwuid(login).pw_name
+    except (OSError, ValueError, KeyError):
+        pass
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid())
+
+
+_UNSET: Final = (1 << 32) - 1
 
 
 def complain(message: str, hint: str) -> None:

@@ -13,6 +13,7 @@ import io
 import json
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +27,7 @@ from dicom_node.errors import NodeError
 from dicom_node.filters.mark import mark
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
-from dicom_node.node import WithRecipients
+from dicom_node.keys.sealer import Sealer
 from miadmark_core.evaluation import baselines
 from miadmark_core.evaluation.baselines import BSR, MI_FGSM, attacked
 from miadmark_core.evaluation.protocol import Engine, Marked
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dicom_node.filters.mark import Find
-    from dicom_node.keys.provider import KeyProvider
+    from dicom_node.keys.keyring import Keyring
     from miadmark_core.evaluation.suite import MakeEngine
     from miadmark_core.search.logo import LogoEffort
 
@@ -103,7 +104,7 @@ HURRIED: Final[Mapping[str, str]] = {"standard": "fast"}
 
 
 @dataclass(frozen=True)
-class SeededKeys(WithRecipients):
+class SeededKeys(Sealer):
     """Keys of a site whose marks anyone can make again: for measuring only."""
 
     secret: bytes = b""
@@ -159,7 +160,7 @@ def _is_like(value: object, before: object) -> bool:
 
 
 def engine_maker(
-    keys: KeyProvider,
+    keys: Keyring,
     clock: Callable[[], datetime],
     device: torch.device,
     report: Callable[[str], None],
@@ -174,7 +175,7 @@ def engine_maker(
     """
 
     def make(name: str, data_set: str, weights: Path, secret: bytes) -> Engine:
-        seeded = SeededKeys(keys, (), secret)
+        seeded = SeededKeys(keys, count(1).__next__, (), secret)
         card = CARDS[data_set]
         attack = {a.name: a for a in (MI_FGSM, BSR)}.get(name)
         finder = Finder(
@@ -205,7 +206,7 @@ def engine_through_dicom(
     version: str,
     *,
     find: Find,
-    keys: KeyProvider,
+    keys: Sealer,
     clock: Callable[[], datetime],
     report: Callable[[str], None] = lambda _: None,
 ) -> Engine:
@@ -239,7 +240,7 @@ def engine_through_dicom(
                 continue
             sent = OpenInstance.of(outcome.file.to_bytes(), Limits())
             shown[index] = _pixels(sent, stored[index])
-            back = strip(sent, identities=keys.identities(), trusted=keys.trusted())
+            back = strip(sent, keys.opening())
             restored[index] = _pixels(
                 OpenInstance.of(back.file.to_bytes(), Limits()), stored[index]
             )

@@ -24,10 +24,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from dicom_node.authorising import GrantMode, Terms
 from dicom_node.errors import NodeError
 from dicom_node.grants import fingerprint
-from dicom_node.node import State
 from dicom_node.queue.job import JobState
+from dicom_node.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,16 +106,7 @@ class Loopback:
             ),
             "utf-8",
         )
-        with State(self.folder / "state").grants() as grants:
-            now = datetime.now(UTC)
-            grants.add(
-                ae_title="ARCHIVE",
-                fingerprint=fingerprint(certificate),
-                address="",
-                not_after=now + timedelta(days=1),
-                granted_by="demonstration",
-                now=now,
-            )
+        self.grant(certificate)
         self.start_node()
         for port in self.ports.values():
             _await_port(port)
@@ -135,6 +127,22 @@ class Loopback:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def grant(self, certificate: x509.Certificate) -> int:
+        """Let the archive have originals for a day; return the grant's number."""
+        state, today = State(self.folder / "state"), datetime.now(UTC)
+        terms = Terms(
+            mode=GrantMode.MEDIATED,
+            ae_titles=("ARCHIVE",),
+            purposes=("treatment",),
+            not_before=today,
+            not_after=today + timedelta(days=1),
+            fingerprint=fingerprint(certificate),
+        )
+        with state.grants(state.keys()) as grants:
+            number = grants.propose(terms, by="demonstration", now=today)
+            grants.approve(number, by="demonstration, another person", now=today)
+        return number
 
     @property
     def config(self) -> Path:

@@ -10,7 +10,6 @@ How marks are found is an argument, so this module imports no torch.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -39,7 +38,6 @@ from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.original import Original, changed
 from miadmark_core.errors import MarkingError, MiadMarkError
-from miadmark_core.sealing.record import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from dicom_node.filters.region import Regions
-    from dicom_node.keys.provider import KeyProvider
+    from dicom_node.keys.sealer import Sealer
     from dicom_node.part10 import Part10
     from dicom_node.pixel_data import PixelLayout
     from miadmark_core.sealing.record import SealedRecord
@@ -116,7 +114,7 @@ def mark(
     originals: Sequence[OpenInstance],
     *,
     find: Find,
-    keys: KeyProvider,
+    keys: Sealer,
     now: datetime,
     holds_weak: bool,
     regions: Regions | None = None,
@@ -128,7 +126,7 @@ def mark(
     Args:
         originals: What to mark. Not modified.
         find: Finds the marks: :meth:`miadmark_core.search.finder.Finder.find`.
-        keys: Of this site.
+        keys: What to derive and seal with.
         now: Aware.
         holds_weak: Whether a faint mark that does not mislead whom it was tried on is
             an error.
@@ -197,7 +195,7 @@ def _named(error: Exception) -> NodeError | MiadMarkError:
     return named
 
 
-def _prepare(original: OpenInstance, keys: KeyProvider) -> _Prepared:
+def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
     if private_block.find(original.elements) is not None:
         raise AlreadyMarkedError(
             "the object carries a mark already",
@@ -242,7 +240,7 @@ def _prepare(original: OpenInstance, keys: KeyProvider) -> _Prepared:
 def _finish(
     prepared: _Prepared,
     found: Sequence[FoundMark],
-    keys: KeyProvider,
+    keys: Sealer,
     now: datetime,
     least_share: float,
 ) -> MarkedInstance:
@@ -276,7 +274,7 @@ def _finish(
         has_foreign_bits=prepared.has_foreign_bits,
         removal_key=marked.key.to_bytes(),
     ).to_bytes()
-    record = seal(
+    record = keys.seal(
         payload,
         binding.context(
             str(attributes.SOPClassUID),
@@ -284,10 +282,8 @@ def _finish(
             prepared.layout,
             marked.key.marked_digest,
         ),
-        recipients=keys.recipients(),
-        signer=keys.signer(),
+        method=marked.key.method,
         now=now,
-        random=os.urandom,
     )
     spliced = scan(unmarked, encoding, Limits())
     block = private_block.new_block(spliced, record)
@@ -317,14 +313,14 @@ def _finish(
     )
 
 
-def _prove(file: Part10, prepared: _Prepared, keys: KeyProvider) -> None:
+def _prove(file: Part10, prepared: _Prepared, keys: Sealer) -> None:
     """Strip the bytes about to be sent, and compare with the original.
 
     Raises:
         MarkingError: They differ.
     """
     sent = OpenInstance.of(file.to_bytes(), Limits())
-    restored = strip(sent, identities=keys.identities(), trusted=keys.trusted())
+    restored = strip(sent, keys.opening())
     original = prepared.original
     is_same = np.array_equal(restored.image.pixels, prepared.picture.image.pixels)
     if original.file.transfer_syntax in pixel_data.NATIVE:

@@ -2,11 +2,20 @@
 
 The sealed record is found in the object, or in the ledger where an archive has dropped
 the private block. A block that is there but damaged is an alarm, not a reason to look
-elsewhere. Who may have the original is not decided here.
+elsewhere. The order of checks, everything public first::
+
+    sizes and form | suite | gateway trusted | signature, payload digest | tenant
+    | whoever has to be asked | the ledger knows the record, and its key was not destroyed
+    | geometry, UID and pixels are those that were marked
+    | object key | commitment | header MAC | payload | removal | digest of the original
+
+Up to the pixels no secret is used. Who may have the original is not decided here:
+:attr:`dicom_node.opening.Opening.authorise` is asked.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import binding, pixel_data, private_block
@@ -15,92 +24,162 @@ from dicom_node.errors import (
     FilterError,
     LostRecordError,
     NotMarkedError,
+    RenamedError,
     UnsupportedPixelDataError,
 )
 from dicom_node.original import Original
+from miadmark_core.errors import DamagedSealError
 from miadmark_core.marking import read_key, restore_image
-from miadmark_core.sealing.record import unseal
+from miadmark_core.sealing.seal import (
+    believed,
+    object_key,
+    opened,
+    require_context,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from dicom_node.instance import OpenInstance
+    from dicom_node.opening import Opening
     from dicom_node.part10 import Part10
     from miadmark_core.image import HostImage
-    from miadmark_core.sealing.recipients import Identity
-    from miadmark_core.sealing.record import SealedRecord
-    from miadmark_core.sealing.signing import TrustedSigners
-
-    Lookup = Callable[[bytes], SealedRecord | None]
-    """Finds a record by the digest of the marked pixels."""
+    from miadmark_core.sealing.record import Header, SealedRecord
 
 
 _DERIVATION_CODE: Final = 0x00089215
 
 
 class Restored(NamedTuple):
-    """The original object, and where its record was found."""
+    """The original object, and how it was come by."""
 
     file: Part10
     image: HostImage
+    record_id: bytes
     is_from_ledger: bool
+    """Whether the object had lost its record."""
+    is_renamed: bool
+    """Whether it had another SOP Instance UID than when it was marked."""
 
 
-def strip(
-    marked: OpenInstance,
-    *,
-    identities: Sequence[Identity],
-    trusted: TrustedSigners,
-    lookup: Lookup = lambda _: None,
-) -> Restored:
+class _Pixels(NamedTuple):
+    native: bytes
+    layout: pixel_data.PixelLayout
+    image: HostImage
+    digest: bytes
+
+
+def strip(marked: OpenInstance, opening: Opening) -> Restored:
     """Return the object as it was before it was marked.
 
     Its data set is the original's, byte for byte, if nobody re-encoded it since; RLE
     Lossless objects come back uncompressed.
 
     Raises:
-        NotMarkedError: It carries no mark, and ``lookup`` finds none.
-        LostRecordError: It says that it was marked, and no record is to be found.
+        NotMarkedError: It carries no mark, and the ledger knows of none.
+        LostRecordError: It says that it was marked, and no record is to be found; or the
+            ledger should know its record and does not.
+        ShreddedError: Its key was destroyed.
+        NotGrantedError: Whoever it is for may not have it.
+        RenamedError: It has another SOP Instance UID than when it was marked.
         FilterError: It cannot be read.
-        SealError: Its record is damaged, of another object, or not for ``identities``.
+        SealError: Its record is damaged, of another object, or not for us.
         RemovalError: The mark does not come off exactly.
     """
     record = private_block.find(marked.elements)
-    attributes = marked.attributes(*pixel_data.TAGS)
-    if record is None and PIXEL_DATA not in marked.elements:
+    is_from_ledger = record is None
+    if record is None:
+        pixels = _pixels_without_record(marked)
+        record = opening.records.find(pixels.digest) if opening.records else None
+        if record is None:
+            raise _without_record(marked)
+        header = _permitted(marked, record, opening)
+    else:
+        header = _permitted(marked, record, opening)
+        pixels = _pixels(marked)
+    is_renamed = _is_renamed(marked, header, pixels)
+    if is_renamed and not opening.accepts_renamed:
+        raise RenamedError(
+            "the object has another SOP Instance UID than when it was marked",
+            hint="An archive has renamed it; its pixels are those that were marked. "
+            "miadmark restore --accept-renamed, or accept_renamed on a route, gives "
+            "back the original under its own UID.",
+        )
+    payload = opened(header, record.payload, object_key(header, opening.openers))
+    original = Original.from_bytes(payload)
+    host = restore_image(pixels.image, read_key(original.removal_key))
+    file = _put_back(marked, original, host, pixels)
+    return Restored(file, host, header.record_id, is_from_ledger, is_renamed)
+
+
+def marked_digest(marked: OpenInstance, header: Header) -> bytes:
+    """Return the digest of an object's pixels, if it is the one a header belongs to.
+
+    Raises:
+        FilterError: It cannot be read.
+        DamagedSealError: It is not.
+    """
+    pixels = _pixels(marked)
+    _is_renamed(marked, header, pixels)
+    return pixels.digest
+
+
+def _permitted(marked: OpenInstance, record: SealedRecord, opening: Opening) -> Header:
+    """Return the header once everything public but the pixels has been checked."""
+    header = believed(record, opening.trusted, opening.least_suite)
+    if opening.authorise is not None:
+        opening.authorise(header, marked.identity())
+    if opening.records is not None and header.tenant == opening.own_tenant:
+        opening.records.require_standing(header, record.header)
+    return header
+
+
+def _is_renamed(marked: OpenInstance, header: Header, pixels: _Pixels) -> bool:
+    """Say whether the object that was marked now has another SOP Instance UID.
+
+    Raises:
+        DamagedSealError: It is another object, or was changed.
+    """
+    identity = marked.identity()
+    context = binding.context(
+        identity.sop_class_uid, identity.sop_instance_uid, pixels.layout, pixels.digest
+    )
+    try:
+        require_context(header, context)
+    except DamagedSealError:
+        if _NAME.sub(b"", context) != _NAME.sub(b"", header.context):
+            raise
+        return True
+    return False
+
+
+_NAME: Final = re.compile(rb"^sop instance [0-9.]*\n", re.MULTILINE)
+
+
+def _pixels_without_record(marked: OpenInstance) -> _Pixels:
+    if PIXEL_DATA not in marked.elements:
         raise _without_record(marked)
     try:
-        layout = pixel_data.layout_of(attributes)
-        pixels, layout = pixel_data.native(
-            marked.elements, layout, marked.file.transfer_syntax
-        )
+        return _decoded(marked)
     except FilterError as error:
-        if record is None:
-            raise _without_record(marked) from error
+        raise _without_record(marked) from error
+
+
+def _pixels(marked: OpenInstance) -> _Pixels:
+    try:
+        return _decoded(marked)
+    except FilterError as error:
         raise UnsupportedPixelDataError(
             f"the marked pixels were put into another form on the way: {error}",
             hint="Ask for the object as it was sent, or in an uncompressed syntax.",
         ) from error
-    image = pixel_data.decode(pixels, layout).image
-    digest = image.digest()
-    is_from_ledger = record is None
-    if record is None:
-        record = lookup(digest)
-    if record is None:
-        raise _without_record(marked)
-    identity = marked.identity()
-    payload = unseal(
-        record,
-        binding.context(
-            identity.sop_class_uid, identity.sop_instance_uid, layout, digest
-        ),
-        identities=identities,
-        trusted=trusted,
+
+
+def _decoded(marked: OpenInstance) -> _Pixels:
+    layout = pixel_data.layout_of(marked.attributes(*pixel_data.TAGS))
+    native, layout = pixel_data.native(
+        marked.elements, layout, marked.file.transfer_syntax
     )
-    original = Original.from_bytes(payload)
-    host = restore_image(image, read_key(original.removal_key))
-    file = _put_back(marked, original, host, (pixels, layout))
-    return Restored(file, host, is_from_ledger)
+    image = pixel_data.decode(native, layout).image
+    return _Pixels(native, layout, image, image.digest())
 
 
 def _without_record(marked: OpenInstance) -> FilterError:
@@ -122,17 +201,19 @@ def _put_back(
     marked: OpenInstance,
     original: Original,
     host: HostImage,
-    native: tuple[bytes, pixel_data.PixelLayout],
+    pixels: _Pixels,
 ) -> Part10:
-    pixels, layout = native
     changes = original.changes(marked.elements.encoding)
     changes |= dict.fromkeys(private_block.tags(marked.elements))
     changes[PIXEL_DATA] = pixel_data.element(
         pixel_data.encode(
-            host, pixels, layout, has_foreign_bits=original.has_foreign_bits
+            host,
+            pixels.native,
+            pixels.layout,
+            has_foreign_bits=original.has_foreign_bits,
         ),
         marked.elements,
-        layout,
+        pixels.layout,
     )
     dataset = splice(marked.elements, changes)
     before = original.encoding.decode(original.elements)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,16 @@ from dicom_node.errors import (
     MalformedObjectError,
     NotAnImageError,
     NotMarkedError,
+    RenamedError,
     UnsupportedPixelDataError,
 )
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.picture import FRAMES_PER_GRID
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
-from dicom_node.keys.file import KeyFolder
-from dicom_node.node import WithRecipients
+from dicom_node.keys.sealer import Sealer
+from dicom_node.ledger import Ledger
+from dicom_node.opening import Opening
 from dicom_node.part10 import Encoding
 from miadmark_core.errors import (
     DamagedSealError,
@@ -39,9 +41,8 @@ from miadmark_core.errors import (
     SealError,
     UntrustedSignerError,
 )
-from miadmark_core.sealing.recipients import Recipient
 from miadmark_core.search.finder import Finder, FoundMark, Wanted
-from tests.conftest import NOW, opened
+from tests.conftest import NOW, a_site, opened
 
 MarkOne = Callable[[OpenInstance], MarkedInstance]
 
@@ -58,8 +59,8 @@ def with_dataset(instance: OpenInstance, dataset: bytes) -> OpenInstance:
     return OpenInstance.of(file.to_bytes(), Limits())
 
 
-def restored(instance: OpenInstance, keys: KeyFolder) -> bytes:
-    back = strip(instance, identities=keys.identities(), trusted=keys.trusted())
+def restored(instance: OpenInstance, keys: Sealer) -> bytes:
+    back = strip(instance, keys.opening())
     return back.file.dataset
 
 
@@ -69,7 +70,7 @@ def ct(images: Path, mark_one: MarkOne) -> MarkedInstance:
 
 
 def test_the_original_comes_back_byte_for_byte(
-    ct: MarkedInstance, images: Path, keys: KeyFolder
+    ct: MarkedInstance, images: Path, keys: Sealer
 ) -> None:
     original = opened(images / "ct.dcm")
     assert restored(sent(ct), keys) == original.file.dataset
@@ -152,7 +153,7 @@ def test_no_frame_leaves_unmarked(images: Path, mark_one: MarkOne) -> None:
 
 @pytest.mark.parametrize("is_logo", [False, True], ids=["faint", "logo"])
 def test_frames_that_a_search_leaves_as_they_are_hold_the_object(
-    images: Path, keys: KeyFolder, *, is_logo: bool
+    images: Path, keys: Sealer, *, is_logo: bool
 ) -> None:
     dataset = dcmread(images / "chest-xray-normal.dcm")
     dataset.NumberOfFrames = 2 * FRAMES_PER_GRID
@@ -171,21 +172,20 @@ def test_frames_that_a_search_leaves_as_they_are_hold_the_object(
 
 
 def test_what_its_own_site_could_not_strip_does_not_leave(
-    images: Path, keys: KeyFolder, finder: Finder, tmp_path: Path
+    images: Path, keys: Sealer, finder: Finder, tmp_path: Path
 ) -> None:
     """Every object is stripped before it is sent: here the seal is for others only."""
-    other = KeyFolder.make(tmp_path / "other")
+    other = a_site(tmp_path)
 
-    @dataclass(frozen=True)
-    class ForOthers(WithRecipients):
-        def recipients(self) -> Sequence[Recipient]:
-            return other.recipients()
+    class ForOthers(Sealer):
+        def opening(self) -> Opening:
+            return replace(super().opening(), openers=other.opening().openers)
 
     original = opened(images / "chest-xray-normal.dcm")
     (outcome,) = mark(
         [original],
         find=finder.find,
-        keys=ForOthers(keys, ()),
+        keys=ForOthers(keys.keyring, keys.number),
         now=NOW,
         holds_weak=False,
     )
@@ -217,23 +217,23 @@ def test_a_marked_object_is_not_marked_again(
         mark_one(sent(ct))
 
 
-def test_an_unmarked_object_has_nothing_to_strip(images: Path, keys: KeyFolder) -> None:
+def test_an_unmarked_object_has_nothing_to_strip(images: Path, keys: Sealer) -> None:
     with pytest.raises(NotMarkedError):
         restored(opened(images / "ct.dcm"), keys)
 
 
 def test_a_wrong_identity_is_refused(
-    ct: MarkedInstance, keys: KeyFolder, tmp_path: Path
+    ct: MarkedInstance, keys: Sealer, tmp_path: Path
 ) -> None:
-    other = KeyFolder.make(tmp_path / "keys")
+    other = a_site(tmp_path)
     with pytest.raises(UntrustedSignerError):
         restored(sent(ct), other)
     with pytest.raises(NoStanzaError):
-        strip(sent(ct), identities=other.identities(), trusted=keys.trusted())
+        strip(sent(ct), replace(other.opening(), trusted=keys.opening().trusted))
 
 
 def test_a_record_moved_to_another_object_is_refused(
-    ct: MarkedInstance, images: Path, mark_one: MarkOne, keys: KeyFolder
+    ct: MarkedInstance, images: Path, mark_one: MarkOne, keys: Sealer
 ) -> None:
     other = sent(mark_one(opened(images / "chest-xray-normal.dcm")))
     stolen = private_block.new_block(opened(images / "ct.dcm").elements, ct.record)
@@ -242,26 +242,42 @@ def test_a_record_moved_to_another_object_is_refused(
         restored(moved, keys)
 
 
-def test_one_flipped_pixel_is_refused(ct: MarkedInstance, keys: KeyFolder) -> None:
+def test_one_flipped_pixel_is_refused(ct: MarkedInstance, keys: Sealer) -> None:
     encoded = bytearray(ct.file.to_bytes())
     encoded[-1000] ^= 1
     with pytest.raises(DamagedSealError):
         restored(OpenInstance.of(bytes(encoded), Limits()), keys)
 
 
-def test_a_renamed_object_is_refused(ct: MarkedInstance, keys: KeyFolder) -> None:
-    marked = sent(ct)
+def renamed(marked: OpenInstance) -> OpenInstance:
     name = Dataset()
     name.SOPInstanceUID = "1.2.3.4"
     encoding = marked.file.encoding
     element = scan(encoding.encode(name), encoding, Limits()).bytes_of(0x00080018)
-    renamed = with_dataset(marked, splice(marked.elements, {0x00080018: element}))
+    return with_dataset(marked, splice(marked.elements, {0x00080018: element}))
+
+
+def test_a_renamed_object_is_refused_unless_someone_says_otherwise(
+    ct: MarkedInstance, images: Path, keys: Sealer
+) -> None:
+    marked = renamed(sent(ct))
+    with pytest.raises(RenamedError):
+        restored(marked, keys)
+    back = strip(marked, replace(keys.opening(), accepts_renamed=True))
+    assert back.is_renamed
+    assert back.file.dataset == opened(images / "ct.dcm").file.dataset
+
+
+def test_nothing_but_the_name_may_be_another(ct: MarkedInstance, keys: Sealer) -> None:
+    encoded = bytearray(renamed(sent(ct)).file.to_bytes())
+    encoded[-1000] ^= 1
+    changed = OpenInstance.of(bytes(encoded), Limits())
     with pytest.raises(DamagedSealError):
-        restored(renamed, keys)
+        strip(changed, replace(keys.opening(), accepts_renamed=True))
 
 
 def test_what_lossy_compression_has_touched_is_refused(
-    images: Path, mark_one: MarkOne, keys: KeyFolder
+    images: Path, mark_one: MarkOne, keys: Sealer
 ) -> None:
     """JPEG at quality 95 and back, as a careless archive does."""
     import io
@@ -283,23 +299,25 @@ def test_what_lossy_compression_has_touched_is_refused(
 
 
 def test_a_dropped_block_is_found_in_the_ledger_or_refused(
-    ct: MarkedInstance, images: Path, keys: KeyFolder
+    ct: MarkedInstance, images: Path, keys: Sealer, tmp_path: Path
 ) -> None:
     marked = sent(ct)
     block = private_block.tags(marked.elements)
     bare = with_dataset(marked, splice(marked.elements, dict.fromkeys(block)))
     with pytest.raises(LostRecordError):
         restored(bare, keys)
-    ledger = {ct.marked_digest: ct.record}
-    back = strip(
-        bare, identities=keys.identities(), trusted=keys.trusted(), lookup=ledger.get
-    )
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        opening = replace(keys.opening(), records=ledger)
+        with pytest.raises(LostRecordError):
+            strip(bare, opening)
+        ledger.add(ct.marked_digest, ct.record, NOW)
+        back = strip(bare, opening)
     assert back.is_from_ledger
     assert back.file.dataset == opened(images / "ct.dcm").file.dataset
 
 
 def test_every_flipped_bit_of_the_block_is_refused(
-    ct: MarkedInstance, keys: KeyFolder
+    ct: MarkedInstance, keys: Sealer
 ) -> None:
     encoded = ct.file.to_bytes()
     starts = [encoded.find(part) for part in ct.record]
@@ -319,12 +337,12 @@ def test_every_flipped_bit_of_the_block_is_refused(
 @pytest.mark.usefixtures("peers")
 @pytest.mark.parametrize("syntax", ["+ti", "+tb"], ids=["implicit", "big endian"])
 def test_an_archive_may_re_encode_the_object(
-    ct: MarkedInstance, images: Path, keys: KeyFolder, tmp_path: Path, syntax: str
+    ct: MarkedInstance, images: Path, keys: Sealer, tmp_path: Path, syntax: str
 ) -> None:
     path, again = tmp_path / "sent.dcm", tmp_path / "again.dcm"
     path.write_bytes(ct.file.to_bytes())
     subprocess.run(["dcmconv", syntax, path, again], check=True)
-    back = strip(opened(again), identities=keys.identities(), trusted=keys.trusted())
+    back = strip(opened(again), keys.opening())
     original = dcmread(images / "ct.dcm")
     restored_values = back.file.encoding.decode(back.file.dataset)
     assert set(restored_values.keys()) == set(original.keys())

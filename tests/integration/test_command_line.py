@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 
-from tests.conftest import opened
-
-
-def miadmark(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dicom_node", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.conftest import miadmark, opened
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +85,27 @@ def test_another_site_opens_it_only_as_a_recipient(
     assert opens("2") == ""
     restored = opened(tmp_path / "r2" / "ct.dcm")
     assert restored.file.dataset == opened(one).file.dataset
-    identity = theirs / "keys" / "identity.pem"
-    again = tmp_path / "again"
-    miadmark("keys", "init", "--state", tmp_path / "c")
-    miadmark("keys", "trust", site_a, "--state", tmp_path / "c")
-    done = miadmark(
-        *("restore", tmp_path / "2" / "ct.dcm", "--out", again),
-        *("--state", tmp_path / "c", "--identity", identity),
+
+
+def test_a_seed_in_a_file_opens_what_is_sealed_to_it(
+    protected: Path, images: Path, tmp_path: Path
+) -> None:
+    one, ours = images / "ct.dcm", protected / "s"
+    seed, site, alone = tmp_path / "seed", tmp_path / "b.site", tmp_path / "c"
+    new = ("keys", "new-identity", "--out", seed, "--site", site)
+    assert miadmark(*new, "--state", alone).returncode == 0
+    miadmark("keys", "export-recipient", "--out", tmp_path / "a.site", "--state", ours)
+    miadmark("keys", "trust", tmp_path / "a.site", "--state", alone)
+    miadmark(
+        *("protect", one, "--profile", "fast", "--state", ours),
+        *("--out", tmp_path / "1", "--recipient", site),
     )
-    assert done.returncode == 0
+    back = ("restore", tmp_path / "1" / "ct.dcm", "--state", alone)
+    assert miadmark(*back, "--out", tmp_path / "2").returncode == 1
+    done = miadmark(*back, "--out", tmp_path / "3", "--identity", seed)
+    assert (done.returncode, done.stderr) == (0, "")
+    restored = opened(tmp_path / "3" / "ct.dcm")
+    assert restored.file.dataset == opened(one).file.dataset
 
 
 def test_a_visible_mark_is_said_to_be_one_and_comes_off(
@@ -146,7 +147,8 @@ def test_inspect_tells_what_is_public_and_no_more(protected: Path) -> None:
     done = miadmark("inspect", "--json", path)
     facts = json.loads(done.stdout)
     assert facts["marked"] is True
-    assert len(facts["recipients"]) == 1
+    assert [who.split()[0] for who in facts["opens_for"]] == ["epoch"]
+    assert facts["suite"].startswith("02 ")
     original = dcmread(protected / "in" / "study" / "ct.dcm")
     assert str(original.SOPInstanceUID) not in done.stdout
     assert str(original.PatientName) not in done.stdout
@@ -156,21 +158,6 @@ def test_keys_are_not_made_twice(protected: Path) -> None:
     done = miadmark("keys", "init", "--state", protected / "s")
     assert done.returncode == 1
     assert "holds keys already" in done.stderr
-
-
-def test_a_grant_is_given_listed_and_revoked(tmp_path: Path) -> None:
-    given = miadmark(
-        *("grant", "add", "--ae-title", "ARCHIVE", "--insecure-address", "h:1"),
-        *("--state", tmp_path),
-    )
-    assert given.returncode == 0
-    assert "without TLS" in given.stderr
-    assert (
-        "ARCHIVE, h:1, until" in miadmark("grant", "list", "--state", tmp_path).stdout
-    )
-    assert miadmark("grant", "revoke", 1, "--state", tmp_path).returncode == 0
-    assert "revoked" in miadmark("grant", "list", "--state", tmp_path).stdout
-    assert miadmark("grant", "revoke", 7, "--state", tmp_path).returncode == 1
 
 
 def test_misuse_ends_with_two() -> None:

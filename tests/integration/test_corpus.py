@@ -17,7 +17,7 @@ from dicom_node.errors import NodeError, NotAnImageError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
-from dicom_node.keys.file import KeyFolder
+from dicom_node.keys.sealer import Sealer
 from dicom_node.node import SHIPPED_WEIGHTS
 from miadmark_core.errors import MiadMarkError
 from miadmark_core.search.finder import Finder, FoundMark, Wanted
@@ -50,7 +50,7 @@ def is_promised(row: dict[str, str]) -> bool:
 
 
 def test_every_file_is_marked_and_restored_or_refused_by_name(
-    shared: Path, keys: KeyFolder
+    shared: Path, keys: Sealer
 ) -> None:
     hurried = Finder(
         SHIPPED_WEIGHTS, device=torch.device("cpu"), effort=Effort(steps=2, settling=0)
@@ -81,7 +81,7 @@ def test_every_file_is_marked_and_restored_or_refused_by_name(
 
 
 def test_every_file_that_can_be_marked_takes_a_logo_and_gives_it_back(
-    shared: Path, keys: KeyFolder
+    shared: Path, keys: Sealer
 ) -> None:
     def by_hand(wanted: Sequence[Wanted]) -> list[FoundMark]:
         steps = np.zeros((224, 224, 1), np.int8)
@@ -104,10 +104,10 @@ def test_every_file_that_can_be_marked_takes_a_logo_and_gives_it_back(
 
 
 def restores(
-    original: OpenInstance, marked: MarkedInstance, path: Path, keys: KeyFolder
+    original: OpenInstance, marked: MarkedInstance, path: Path, keys: Sealer
 ) -> None:
     sent = OpenInstance.of(marked.file.to_bytes(), Limits())
-    back = strip(sent, identities=keys.identities(), trusted=keys.trusted())
+    back = strip(sent, keys.opening())
     reference = dcmread(path, force=True)
     shape = reference.pixel_array.shape
     np.testing.assert_array_equal(

@@ -15,7 +15,6 @@ from PIL import Image
 
 from dicom_node.demo.engines import SeededKeys, engine_through_dicom
 from dicom_node.demo.trial import evaluate
-from dicom_node.keys.file import KeyFolder
 from dicom_node.node import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
 from miadmark_core.evaluation.baselines import MI_FGSM, attacked
 from miadmark_core.evaluation.networks import ARCHITECTURES
@@ -28,6 +27,7 @@ from miadmark_core.search.optimise import Effort
 from miadmark_core.search.packs import Weights
 from miadmark_core.training.denoisers import DenoiserPlan
 from miadmark_core.training.recipe import write_weights
+from tests.conftest import a_site
 
 CPU = torch.device("cpu")
 ANYWAY = ("jpeg-50", "series-mean")
@@ -94,7 +94,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def make_engine(tmp_path_factory: pytest.TempPathFactory) -> MakeEngine:
     """The engine that ships and a published attack, both in a hurry."""
-    keys = KeyFolder.make(tmp_path_factory.mktemp("site") / "keys")
+    keys = a_site(tmp_path_factory.mktemp("site"))
 
     def make(name: str, _: str, weights: Path, secret: bytes) -> Engine:
         finders = {
@@ -109,7 +109,7 @@ def make_engine(tmp_path_factory: pytest.TempPathFactory) -> MakeEngine:
             name,
             repr(secret),
             find=finders[name],
-            keys=SeededKeys(keys, (), secret),
+            keys=SeededKeys(keys.keyring, keys.number, (), secret),
             clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         )
         return replace(engine, is_beside=name == "mi-fgsm")

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
@@ -29,9 +30,9 @@ from dicom_node.demo.loopback import (
 )
 from dicom_node.demo.selftest import pixels, send
 from dicom_node.errors import NodeError, SendRefusedError
-from dicom_node.node import State
 from dicom_node.queue.job import JobState
 from dicom_node.scu import Sending
+from dicom_node.state import State
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
 
@@ -179,19 +180,14 @@ def test_an_impostor_with_a_valid_certificate_gets_nothing(
 
 
 def test_a_released_job_is_tried_again(loopback: Loopback, images: Path) -> None:
-    with State(loopback.folder / "state").grants() as grants:
+    state = State(loopback.folder / "state")
+    with state.grants(state.keys()) as grants:
         (grant,) = grants.all()
-        grants.revoke(grant.id, revoked_by="test", now=datetime.now(UTC))
-        send(loopback, [images / "report-sr.dcm"], STRIPPING)
-        await_that(lambda: loopback.counts()[JobState.HELD] == 1, "the hold")
-        grants.add(
-            ae_title=grant.ae_title,
-            fingerprint=grant.fingerprint,
-            address="",
-            not_after=grant.not_after,
-            granted_by="test",
-            now=datetime.now(UTC),
-        )
+        grants.revoke(grant.id, by="test", now=datetime.now(UTC))
+    send(loopback, [images / "report-sr.dcm"], STRIPPING)
+    await_that(lambda: loopback.counts()[JobState.HELD] == 1, "the hold")
+    pem = (loopback.folder / "archive-cert.pem").read_bytes()
+    loopback.grant(x509.load_pem_x509_certificate(pem))
     command = [sys.executable, "-m", "dicom_node", "release"]
     subprocess.run([*command, "--config", loopback.config], check=True)
     loopback.await_sent(1)

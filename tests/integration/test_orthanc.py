@@ -22,7 +22,7 @@ from dicom_node.elements import Limits
 from dicom_node.filters.mark import MarkedInstance
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
-from dicom_node.keys.file import KeyFolder
+from dicom_node.keys.sealer import Sealer
 from dicom_node.scu import Sending
 from tests.conftest import opened
 
@@ -116,7 +116,7 @@ class TestOrthancInBetween:
         orthanc: Orthanc,
         images: Path,
         mark_one: MarkOne,
-        keys: KeyFolder,
+        keys: Sealer,
         tmp_path: Path,
     ) -> None:
         original = opened(images / "ct.dcm")
@@ -129,7 +129,7 @@ class TestOrthancInBetween:
             sending.send(marked)
         (stored,) = orthanc.instances()
         fetched = OpenInstance.of(orthanc.get(f"/instances/{stored}/file"), Limits())
-        back = strip(fetched, identities=keys.identities(), trusted=keys.trusted())
+        back = strip(fetched, keys.opening())
         assert back.file.dataset == original.file.dataset
 
 

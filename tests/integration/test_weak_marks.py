@@ -9,13 +9,13 @@ import pytest
 from dicom_node.errors import WeakMarkError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.region import drawn_regions
-from dicom_node.keys.file import KeyFolder
+from dicom_node.keys.sealer import Sealer
 from miadmark_core.search.finder import FoundMark, Wanted
 from tests.conftest import NOW, opened
 
 
 def outcome_of(
-    path: Path, keys: KeyFolder, misled: dict[str, bool], *, holds_weak: bool
+    path: Path, keys: Sealer, misled: dict[str, bool], *, holds_weak: bool
 ) -> object:
     def find(wanted: Sequence[Wanted]) -> list[FoundMark]:
         steps = np.full((8, 8, 1), 20, np.int8)
@@ -27,9 +27,7 @@ def outcome_of(
     return outcome
 
 
-def test_a_mark_that_somebody_sees_through_is_held(
-    images: Path, keys: KeyFolder
-) -> None:
+def test_a_mark_that_somebody_sees_through_is_held(images: Path, keys: Sealer) -> None:
     path = images / "chest-xray-normal.dcm"
     weak = {"lite0": True, "lite2": False}
     held = outcome_of(path, keys, weak, holds_weak=True)
@@ -43,9 +41,7 @@ def test_a_mark_that_somebody_sees_through_is_held(
     assert isinstance(good, MarkedInstance)
 
 
-def test_a_segmentation_says_where_the_finding_is(
-    shared: Path, keys: KeyFolder
-) -> None:
+def test_a_segmentation_says_where_the_finding_is(shared: Path, keys: Sealer) -> None:
     folder = shared / "dicom" / "highdicom" / "data" / "test_files"
     image = folder / "ct_image.dcm"
     drawing = folder / "seg_image_ct_binary_single_frame.dcm"
@@ -78,9 +74,7 @@ def test_files_that_are_nothing_draw_nothing(tmp_path: Path, content: bytes) -> 
     assert not drawn_regions([tmp_path / "x"])
 
 
-def test_a_mark_that_had_to_be_made_weaker_is_held(
-    images: Path, keys: KeyFolder
-) -> None:
+def test_a_mark_that_had_to_be_made_weaker_is_held(images: Path, keys: Sealer) -> None:
     """What was tried on classifiers is not what would be sent."""
 
     def find(wanted: Sequence[Wanted]) -> list[FoundMark]:

@@ -1,0 +1,226 @@
+"""``keys split-recovery`` and ``recover``, ``ledger``, ``shred`` and ``audit``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node import files
+from dicom_node.audit import Event
+from dicom_node.commands import terminal
+from dicom_node.commands.state import add_state, state_in
+from dicom_node.commands.study import tell
+from dicom_node.errors import NodeError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from miadmark_core.sealing.recipients import Identity
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the parser."""
+    recovery = commands.add_parser("recovery", help="the key that people keep")
+    verbs = recovery.add_subparsers(required=True, metavar="VERB")
+    split = verbs.add_parser("split", help="make it, and write its shares")
+    split.add_argument("--out", type=Path, required=True, metavar="DIR")
+    split.add_argument("--shares", type=int, default=5)
+    split.add_argument("--threshold", type=int, default=3, help="how many are needed")
+    split.set_defaults(run=_split)
+    add_state(split)
+    rehearse = verbs.add_parser("rehearse", help="see whether shares join to this key")
+    _add_shares(rehearse)
+    rehearse.set_defaults(run=_rehearse)
+    add_state(rehearse)
+
+    ledger = commands.add_parser("ledger", help="the second copies of sealed records")
+    verbs = ledger.add_subparsers(required=True, metavar="VERB")
+    rebuild = verbs.add_parser("rebuild", help="make it again from marked objects")
+    rebuild.add_argument("paths", type=Path, nargs="+", metavar="PATH")
+    _add_shares(rebuild, is_required=False)
+    rebuild.set_defaults(run=_rebuild)
+    add_state(rebuild)
+    shred = verbs.add_parser(
+        "shred", help="destroy what this site opens an object with"
+    )
+    shred.add_argument("path", type=Path, metavar="FILE", help="the marked object")
+    shred.set_defaults(run=_shred)
+    add_state(shred)
+
+    audit = commands.add_parser("audit", help="what happened, and whether all is there")
+    audit.add_argument("--json", action="store_true", help="print every entry")
+    audit.set_defaults(run=_audit)
+    add_state(audit)
+
+
+def add_recover(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``keys recover``, which needs neither node nor ledger."""
+    recover = verbs.add_parser(
+        "recover",
+        help="restore objects with the recovery key's shares, and nothing else",
+    )
+    recover.add_argument("paths", type=Path, nargs="+", metavar="PATH")
+    recover.add_argument("--out", type=Path, required=True, metavar="DIR")
+    recover.add_argument(
+        "--site", type=Path, required=True, metavar="FILE", help="who marked them"
+    )
+    recover.add_argument("--json", action="store_true", help="one object a line")
+    recover.add_argument("--accept-renamed", action="store_true")
+    _add_shares(recover)
+    recover.set_defaults(run=_recover)
+
+
+def _add_shares(verb: argparse.ArgumentParser, *, is_required: bool = True) -> None:
+    verb.add_argument(
+        "--shares",
+        type=Path,
+        nargs="+",
+        required=is_required,
+        default=[],
+        metavar="FILE",
+        help="files with one share each; as many as are needed",
+    )
+
+
+def _joined(shares: Sequence[Path]) -> Identity:
+    from dicom_node.keys.recovery import join
+
+    texts = []
+    for file in shares:
+        try:
+            lines = file.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise NodeError(f"{file} cannot be read") from error
+        texts.append(" ".join(line for line in lines if not line.startswith("#")))
+    return join(texts)
+
+
+def _split(options: argparse.Namespace) -> int:
+    from dicom_node.durable import write_durably
+    from dicom_node.keys.recovery import split
+
+    state = state_in(options.state)
+    keys = state.keys()
+    if keys.recovery() is not None:
+        raise NodeError(
+            "there is a recovery key already",
+            hint="Its holders open what was sealed so far. A second one would need a "
+            "second circle of people: make fresh keys for that.",
+        )
+    identity, shares = split(threshold=options.threshold, shares=options.shares)
+    options.out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    taken = [*options.out.iterdir()]
+    if taken:
+        raise NodeError(f"{options.out} is not empty", hint="Choose another --out.")
+    for number, share in enumerate(shares, 1):
+        head = (
+            f"# Share {number} of {len(shares)} of a recovery key; {options.threshold} "
+            "are needed.\n# Secret: one person keeps it on paper, away from others.\n"
+        )
+        text = f"{head}{share}\n"
+        write_durably(options.out / f"share-{number}.txt", text.encode("ascii"))
+    site = keys.site("recovery").to_text().encode("utf-8")
+    write_durably(options.out / "site.site", site)
+    keys.set_rules(recovery=identity.recipient)
+    state.audit(keys).add(
+        Event.KEYS,
+        did="recovery key",
+        shares=options.shares,
+        threshold=options.threshold,
+        by=terminal.user(),
+    )
+    print(
+        f"wrote {len(shares)} shares to {options.out}; {options.threshold} are needed"
+    )
+    print("Give each to one person, with a copy of site.site; then delete the folder.")
+    print("Objects are sealed to it from now on, those marked before are not.")
+    print("Twice a year: miadmark recovery rehearse --shares FILE...")
+    return 0
+
+
+def _rehearse(options: argparse.Namespace) -> int:
+    state = state_in(options.state)
+    keys = state.keys()
+    if _joined(options.shares).recipient != keys.recovery():
+        raise NodeError("these shares join to another key than this site seals to")
+    state.audit(keys).add(Event.KEYS, did="rehearsed recovery", by=terminal.user())
+    print("the shares join to the recovery key of this site")
+    return 0
+
+
+def _recover(options: argparse.Namespace) -> int:
+    from dicom_node.keys.site import read_site
+    from dicom_node.opening import Opening
+    from miadmark_core.sealing.signing import TrustedSigners
+
+    site = read_site(options.site)
+    opening = Opening(
+        openers=[_joined(options.shares)],
+        trusted=TrustedSigners({site.verifier.id: site.trust}),
+        accepts_renamed=options.accept_renamed,
+    )
+    todo = files.tasks(options.paths, options.out)
+    outcomes = files.restore(todo, opening=lambda _: opening)
+    return tell(outcomes, len(todo), "recovering", as_json=options.json)
+
+
+def _rebuild(options: argparse.Namespace) -> int:
+    from dicom_node.rebuilding import rebuild
+
+    state = state_in(options.state)
+    keys, now = state.keys(), terminal.now()
+    audit = state.audit(keys)
+    recovery = [_joined(options.shares)] if options.shares else []
+    counts: dict[str, int] = {}
+    with state.ledger() as ledger:
+        shredded = {
+            bytes.fromhex(str(entry["record"]))
+            for entry in audit.entries()
+            if entry["event"] == Event.SHREDDED
+        }
+        paths = [task.source for task in files.tasks(options.paths, Path())]
+        for path, outcome in rebuild(paths, keys, ledger, recovery, shredded, now):
+            counts[outcome] = counts.get(outcome, 0) + 1
+            if outcome == "failed":
+                terminal.complain(f"{path} cannot be read", "")
+    audit.add(Event.KEYS, did="rebuilt ledger", by=terminal.user(), **counts)
+    print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "no files")
+    return 1 if counts.get("failed") or counts.get("closed") else 0
+
+
+def _shred(options: argparse.Namespace) -> int:
+    from dicom_node import private_block
+    from dicom_node.elements import Limits
+    from dicom_node.instance import OpenInstance
+    from dicom_node.rewrapping import shred
+    from miadmark_core.sealing.record import parse
+
+    instance = OpenInstance.of(options.path.read_bytes(), Limits())
+    record = private_block.find(instance.elements)
+    if record is None:
+        raise NodeError("the object carries no record", hint="Is it the marked one?")
+    state = state_in(options.state)
+    keys = state.keys()
+    record_id = parse(record.header).record_id
+    with state.ledger() as ledger:
+        state.audit(keys).add(
+            Event.SHREDDED, record=record_id.hex(), by=terminal.user()
+        )
+        epoch = shred(record_id, keys, ledger, by=terminal.user(), now=terminal.now())
+    print(f"record {record_id.hex()} is shredded; epoch {epoch} has begun")
+    print("Still able to open it: the recovery key's holders, direct recipients, and a")
+    print("backup of the key folder until: miadmark keys rotate root")
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    state = state_in(options.state)
+    audit = state.audit(state.keys())
+    for entry in audit.entries():
+        if options.json:
+            print(json.dumps(entry))
+    head = audit.head()
+    print(f"{head.number} entries, none changed; the last is {head.digest}")
+    return 0

@@ -1,0 +1,84 @@
+"""The folder in which a site keeps what must not be lost, and what lies where in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dicom_node.audit import Audit
+from dicom_node.grants import Grants
+from dicom_node.keys.keyring import Keyring
+from dicom_node.keys.sealer import opening_of
+from dicom_node.ledger import Ledger
+from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.rewrapping import LedgerOpener
+from dicom_node.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from dicom_node.opening import Opening
+
+
+def now() -> datetime:
+    """Return the time, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state folder; whatever is not there yet is made on first use."""
+
+    folder: Path
+    clock: Callable[[], datetime] = now
+
+    def keys(self) -> Keyring:
+        """Return the keys of this site, made now if there are none.
+
+        Raises:
+            KeyFolderError: They cannot be read or made.
+        """
+        self._make()
+        folder = self.folder / "keys"
+        if Keyring.exists(folder):
+            return Keyring(folder)
+        return Keyring.make(folder, self.clock())
+
+    def ledger(self) -> Ledger:
+        """Open the ledger."""
+        self._make()
+        return Ledger(self.folder / "ledger.sqlite")
+
+    def grants(self, keyring: Keyring) -> Grants:
+        """Open the grants, which the site's keys sign."""
+        self._make()
+        return Grants(self.folder / "grants.sqlite", keyring)
+
+    def audit(self, keyring: Keyring) -> Audit:
+        """Return the audit, whose entries the site's keys authenticate."""
+        self._make()
+        return Audit(self.folder / "audit.jsonl", keyring.derive(b"audit"), self.clock)
+
+    def queue(self) -> SqliteQueue:
+        """Open the queue."""
+        self._make()
+        return SqliteQueue(self.folder / "queue.sqlite")
+
+    def spool(self) -> Spool:
+        """Return the spool."""
+        self._make()
+        return Spool(self.folder / "spool")
+
+    def _make(self) -> None:
+        """Make the folder, for its owner only: originals pass through it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+
+
+def opening_with(keyring: Keyring, ledger: Ledger) -> Opening:
+    """Return what opens records with all that a site has: keys, and its ledger."""
+    opening = opening_of(keyring)
+    openers = [LedgerOpener(keyring, ledger), *opening.openers]
+    return replace(opening, openers=openers, records=ledger)
