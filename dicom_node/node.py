@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from dicom_node.state import State, now, opening_with
 from dicom_node.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from dicom_node.config import Config
@@ -83,9 +83,10 @@ def batch_marker(
         regions: Regions,
         recipients: Sequence[Recipient] = (),
     ) -> list[MarkedInstance | Exception]:
-        from dicom_node.filters.mark import mark
-        from miadmark_core.search.finder import PROFILES, Finder, best_device
-        from miadmark_core.search.optimise import Effort
+        with _extra("mark", "marking"):
+            from dicom_node.filters.mark import mark
+            from miadmark_core.search.finder import PROFILES, Finder, best_device
+            from miadmark_core.search.optimise import Effort
 
         if not finder:
             effort = PROFILES[marking.profile.value]
@@ -310,6 +311,18 @@ def _run(worker: Worker, stopping: threading.Event, parent: int) -> None:
         stopping.wait(_IDLE_S)
 
 
+@contextmanager
+def _extra(name: str, what: str) -> Iterator[None]:
+    """Say which extra is not installed, where an import shows that it is not."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{what} needs {error.name}, which is not installed",
+            hint=f"pip install 'miadmark[{name}]'; stripping needs none of it.",
+        ) from error
+
+
 def _locked(path: Path) -> IO[bytes] | None:
     """Return an open file that nobody else has locked; None if somebody has."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -329,7 +342,9 @@ def desk(config: Config, parent: int) -> None:
         ConfigError: The configuration has no desk, or its port is taken.
     """
     from dicom_node.desk import Desk
-    from dicom_node.web.desk import serve_desk
+
+    with _extra("desk", "a release desk"):
+        from dicom_node.web.desk import serve_desk
 
     if config.release is None:
         raise ConfigError("the configuration has no [release]")

@@ -94,7 +94,7 @@ class Part10:
         self, dataset: bytes, sop_instance_uid: str, transfer_syntax: UID
     ) -> Part10:
         """Return a file with another data set, its meta information adapted."""
-        meta = copy.deepcopy(self.meta)  # elements are shared by a shallow copy
+        meta = _copied(self.meta)
         meta.MediaStorageSOPInstanceUID = uid.UID(sop_instance_uid)
         meta.TransferSyntaxUID = transfer_syntax
         return replace(self, meta=meta, dataset=dataset)
@@ -103,7 +103,7 @@ class Part10:
         """Return the file; the inverse of :meth:`from_bytes`."""
         buffer = DicomBytesIO()
         buffer.write(self.preamble + b"DICM")
-        write_file_meta_info(buffer, copy.deepcopy(self.meta), enforce_standard=False)
+        write_file_meta_info(buffer, _copied(self.meta), enforce_standard=False)
         return buffer.getvalue() + self.dataset
 
     @classmethod
@@ -135,6 +135,17 @@ class Part10:
             dataset = _inflated(dataset)
             meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
         return cls(preamble, meta, dataset)
+
+
+def _copied(meta: FileMetaDataset) -> FileMetaDataset:
+    """Return a copy whose elements can be changed: their values cannot, and are shared.
+
+    ``deepcopy`` does the same in ten times as long, twice for each object.
+    """
+    copied = FileMetaDataset()
+    for element in meta:
+        copied.add(copy.copy(element))
+    return copied
 
 
 def _read_meta(stream: io.BytesIO) -> Dataset:

@@ -62,6 +62,7 @@ class Keyring:
             KeyServiceError: The root cannot be reached.
         """
         self.folder, self._store = folder, KeyStore(folder, root)
+        self._verifiers: dict[int, Verifier] = {}
 
     @classmethod
     def make(
