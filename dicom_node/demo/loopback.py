@@ -85,6 +85,8 @@ class Loopback:
 
     folder: Path
     profile: str = "standard"
+    more: str = ""
+    """Further tables of the node's configuration; ``{research}`` is a port."""
     ports: dict[str, int] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -98,7 +100,7 @@ class Loopback:
         self.start_receiver("research", "RESEARCH")
         self.start_receiver("archive", "ARCHIVE", tls="archive")
         self.config.write_text(
-            _CONFIG.format(
+            (_CONFIG + self.more).format(
                 marking=MARKING,
                 stripping=STRIPPING,
                 profile=self.profile,
