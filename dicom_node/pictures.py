@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dicom_node import pixel_data, private_block, windowing
+from dicom_node.decompression import decompressed
 from dicom_node.elements import Limits
 from dicom_node.filters.mark import LABELS
 from dicom_node.instance import OpenInstance
@@ -31,7 +32,7 @@ def picture_in(path: Path) -> Image.Image | None:
     if content[128:132] != b"DICM":
         return read_picture(path)
     try:
-        instance = OpenInstance.of(content, Limits())
+        instance = decompressed(OpenInstance.of(content, Limits()))
         if (
             instance.identity().sop_class_uid in LABELS
             or private_block.find(instance.elements) is not None

@@ -5,20 +5,17 @@ were and leaves every other bit as it was: bits beyond Bits Stored that a vendor
 overlays, a padding byte, bytes behind the last frame. Unused bits that merely repeat the
 sign, or are zero, follow the new value instead.
 
-What is marked today: MONOCHROME1, MONOCHROME2 and RGB, 8 or 16 Bits Allocated, native or
-RLE Lossless. Everything else is refused by name. Windows are not known here.
+What is marked today: MONOCHROME1, MONOCHROME2 and RGB, 8 or 16 Bits Allocated. Everything
+else is refused by name. Neither windows nor codecs are known here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from pydicom import uid
-from pydicom.encaps import parse_fragments
-from pydicom.pixels.decoders.base import get_decoder
 
 from dicom_node.elements import PIXEL_DATA, header
 from dicom_node.errors import (
@@ -42,8 +39,7 @@ NATIVE: Final = (
     uid.ExplicitVRLittleEndian,
     uid.ExplicitVRBigEndian,
 )
-MARKABLE: Final = (*NATIVE, uid.RLELossless)
-"""Transfer syntaxes whose pixels can be marked."""
+"""Uncompressed transfer syntaxes; what is compressed is decompressed before."""
 
 MAX_SIZE: Final = 1 << 31
 """Bytes of all frames together; checked before anything is allocated."""
@@ -212,22 +208,20 @@ def _padding(
 def native(
     elements: Elements, layout: PixelLayout, syntax: UID
 ) -> tuple[bytes, PixelLayout]:
-    """Return native Pixel Data and how it lies, whatever it was compressed with.
+    """Return native Pixel Data, and how it lies.
 
     Raises:
         NotAnImageError: There is no Pixel Data.
-        UnsupportedPixelDataError: It is compressed in a way that cannot be marked yet.
+        UnsupportedPixelDataError: It is compressed.
         MalformedObjectError: It is shorter than the image it should hold.
     """
     element = elements.get(PIXEL_DATA)
     if element is None:
         raise NotAnImageError("the object holds no Pixel Data")
-    if syntax == uid.RLELossless:
-        return _from_rle(elements, layout), layout
     if syntax not in NATIVE or element.is_undefined_length:
         raise UnsupportedPixelDataError(
             f"transfer syntax {syntax.name} cannot be marked yet",
-            hint="Uncompressed and RLE Lossless objects can.",
+            hint="Decompress it first.",
         )
     layout = replace(
         layout,
@@ -293,20 +287,14 @@ def encode(
     return encoded + pixel_data[layout.size :]
 
 
-def uncompressed(syntax: UID) -> UID:
-    """Return the transfer syntax of an object once its pixels are native."""
-    return syntax if syntax in NATIVE else uid.ExplicitVRLittleEndian
-
-
 def element(pixel_data: bytes, elements: Elements, layout: PixelLayout) -> bytes:
     """Return native Pixel Data as the element that takes the place of the old one.
 
-    Its VR stays what it was, unless the old one was compressed: then it is OW, or OB
-    for 8 bits (PS3.5 A.2).
+    Its VR stays what it was.
     """
     old = elements.get(PIXEL_DATA)
     vr = "OW" if layout.bits_allocated > 8 else "OB"
-    if old is not None and not old.is_undefined_length and old.vr:
+    if old is not None and old.vr:
         vr = old.vr
     return header(PIXEL_DATA, vr, len(pixel_data), elements.encoding) + pixel_data
 
@@ -359,41 +347,3 @@ def _as_words(fields: NDArray[np.integer[Any]], layout: PixelLayout) -> Words:
     word = np.dtype(f"u{layout.bits_allocated // 8}")
     words: Words = fields.astype(word) << word.type(layout.shift)
     return words
-
-
-def _from_rle(elements: Elements, layout: PixelLayout) -> bytes:
-    """Return RLE Lossless Pixel Data as native, interleaved as the object says."""
-    options: dict[str, Any] = {
-        "transfer_syntax_uid": uid.RLELossless,
-        "rows": layout.rows,
-        "columns": layout.columns,
-        "number_of_frames": layout.frames,
-        "samples_per_pixel": layout.samples,
-        "photometric_interpretation": layout.photometric_interpretation,
-        "planar_configuration": 0,
-        "bits_allocated": layout.bits_allocated,
-        "bits_stored": layout.bits_stored,
-        "pixel_representation": int(layout.is_signed),
-        "pixel_keyword": "PixelData",
-    }
-    stream = bytes(elements.value_of(PIXEL_DATA))
-    try:
-        fragments, _ = parse_fragments(BytesIO(stream[8 + _offsets_size(stream) :]))
-        pixels, _ = get_decoder(uid.RLELossless).as_array(stream, raw=True, **options)
-    except Exception as error:
-        raise MalformedObjectError(
-            f"the RLE pixel data cannot be decoded: {type(error).__name__}"
-        ) from error
-    shape = (layout.frames, layout.rows, layout.columns, layout.samples)
-    # One fragment a frame (PS3.5 A.4.2); another one would be left out unnoticed.
-    if pixels.size != np.prod(shape) or fragments != layout.frames:
-        raise MalformedObjectError("the RLE pixel data does not hold the image")
-    pixels = pixels.reshape(shape)
-    if layout.is_planar:
-        pixels = pixels.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(pixels).tobytes() + b"\0" * (layout.size % 2)
-
-
-def _offsets_size(stream: bytes) -> int:
-    """Return how long the Basic Offset Table is, which is the first item (PS3.5 A.4)."""
-    return int.from_bytes(stream[4:8], "little")

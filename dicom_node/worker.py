@@ -16,10 +16,10 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from dicom_node import pixel_data
 from dicom_node.audit import Event
 from dicom_node.authorising import Release, Request
 from dicom_node.config import Action, NotImages
+from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     AuditError,
@@ -231,7 +231,7 @@ class Worker:
             # Before any key is touched, whoever is at the other end must be known.
             receiver = sending.receiver(
                 marked.sop_class_uid,
-                str(pixel_data.uncompressed(instance.file.transfer_syntax)),
+                str(uncompressed(instance.file.transfer_syntax)),
             )
             self._require(route, marked, receiver)
 

@@ -19,6 +19,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import binding, pixel_data, private_block
+from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, splice
 from dicom_node.errors import (
     FilterError,
@@ -61,6 +62,8 @@ class Restored(NamedTuple):
 
 
 class _Pixels(NamedTuple):
+    marked: OpenInstance
+    """The object they are from, uncompressed."""
     native: bytes
     layout: pixel_data.PixelLayout
     image: HostImage
@@ -70,8 +73,8 @@ class _Pixels(NamedTuple):
 def strip(marked: OpenInstance, opening: Opening) -> Restored:
     """Return the object as it was before it was marked.
 
-    Its data set is the original's, byte for byte, if nobody re-encoded it since; RLE
-    Lossless objects come back uncompressed.
+    Its data set is the original's, byte for byte, if nobody re-encoded it since; what was
+    compressed comes back uncompressed.
 
     Raises:
         NotMarkedError: It carries no mark, and the ledger knows of none.
@@ -106,7 +109,7 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
     payload = opened(header, record.payload, object_key(header, opening.openers))
     original = Original.from_bytes(payload)
     host = restore_image(pixels.image, read_key(original.removal_key))
-    file = _put_back(marked, original, host, pixels)
+    file = _put_back(original, host, pixels)
     return Restored(file, host, header.record_id, is_from_ledger, is_renamed)
 
 
@@ -174,12 +177,13 @@ def _pixels(marked: OpenInstance) -> _Pixels:
 
 
 def _decoded(marked: OpenInstance) -> _Pixels:
+    marked = decompressed(marked)
     layout = pixel_data.layout_of(marked.attributes(*pixel_data.TAGS))
     native, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
     )
     image = pixel_data.decode(native, layout).image
-    return _Pixels(native, layout, image, image.digest())
+    return _Pixels(marked, native, layout, image, image.digest())
 
 
 def _without_record(marked: OpenInstance) -> FilterError:
@@ -197,12 +201,8 @@ def _without_record(marked: OpenInstance) -> FilterError:
     return NotMarkedError("the object carries no mark")
 
 
-def _put_back(
-    marked: OpenInstance,
-    original: Original,
-    host: HostImage,
-    pixels: _Pixels,
-) -> Part10:
+def _put_back(original: Original, host: HostImage, pixels: _Pixels) -> Part10:
+    marked = pixels.marked
     changes = original.changes(marked.elements.encoding)
     changes |= dict.fromkeys(private_block.tags(marked.elements))
     changes[PIXEL_DATA] = pixel_data.element(
@@ -220,5 +220,5 @@ def _put_back(
     return marked.file.changed(
         dataset,
         str(before.SOPInstanceUID),
-        pixel_data.uncompressed(marked.file.transfer_syntax),
+        marked.file.transfer_syntax,
     )

@@ -12,13 +12,15 @@ import pytest
 import torch
 from pydicom import dcmread, uid
 
+from dicom_node.decompression import DECODED, decompressed
 from dicom_node.elements import PIXEL_DATA, Limits
-from dicom_node.errors import NodeError, NotAnImageError
+from dicom_node.errors import MalformedObjectError, NodeError, NotAnImageError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.node import SHIPPED_WEIGHTS
+from dicom_node.pixel_data import NATIVE
 from miadmark_core.errors import MiadMarkError
 from miadmark_core.search.finder import Finder, FoundMark, Wanted
 from miadmark_core.search.optimise import Effort
@@ -29,13 +31,22 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # odd files are what this is about
 ]
 
-OPEN_FORMATS = {
-    uid.ImplicitVRLittleEndian,
-    uid.ExplicitVRLittleEndian,
-    uid.ExplicitVRBigEndian,
-    uid.DeflatedExplicitVRLittleEndian,
-    uid.RLELossless,
+PHOTOMETRIC = 0x00280004
+OFFSETS = (0x7FE00001, 0x7FE00002)
+OPEN_FORMATS = {*NATIVE, uid.DeflatedExplicitVRLittleEndian, *DECODED}
+
+
+SMALL = 1024
+"""Rows, up to which every file takes a logo in a test: large ones take seconds each."""
+
+FAILING = {
+    # A CT that was cut down to eight bits, with the window of twelve.
+    "the image spans 12 stored values: too few for a mark within its budget": 2,
+    "the pixel data (JPEG 2000 Image Compression (Lossless Only)) cannot be decoded: "
+    "RuntimeError": 1,
+    "the pixel data (JPEG Extended (Process 2 and 4)) cannot be decoded: RuntimeError": 1,
 }
+"""What real files fail with; the last two open nowhere else either."""
 
 
 def is_promised(row: dict[str, str]) -> bool:
@@ -58,6 +69,7 @@ def test_every_file_is_marked_and_restored_or_refused_by_name(
     with (shared / "dicom" / "index.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     ended: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
     for row in rows:
         path = shared / "dicom" / row["file"]
         try:
@@ -75,9 +87,11 @@ def test_every_file_is_marked_and_restored_or_refused_by_name(
         assert isinstance(outcome, (NodeError, MiadMarkError)), path
         ended[type(outcome).__name__] += 1
         # Labels and quantities are passed as they are; nothing else promised may fail.
-        assert not is_promised(row) or isinstance(outcome, NotAnImageError), path
+        if is_promised(row) and not isinstance(outcome, NotAnImageError):
+            failed[str(outcome)] += 1
+    assert failed == FAILING
     assert sum(ended.values()) == len(rows) >= 146
-    assert ended["marked"] >= 45
+    assert ended["marked"] >= 95
 
 
 def test_every_file_that_can_be_marked_takes_a_logo_and_gives_it_back(
@@ -90,17 +104,21 @@ def test_every_file_that_can_be_marked_takes_a_logo_and_gives_it_back(
 
     with (shared / "dicom" / "index.csv").open(newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if is_promised(row)]
+    rows = [row for row in rows if int(row["rows"]) <= SMALL]
     covered = 0
     for row in rows:
         path = shared / "dicom" / row["file"]
-        original = opened(path)
+        try:
+            original = opened(path)
+        except MalformedObjectError:  # cut short; the test above counts it
+            continue
         (outcome,) = mark([original], find=by_hand, keys=keys, now=NOW, holds_weak=True)
         if isinstance(outcome, MarkedInstance):
             covered += 1
             restores(original, outcome, path, keys)
         else:
-            assert isinstance(outcome, NotAnImageError), path
-    assert covered >= 45
+            assert isinstance(outcome, NotAnImageError) or str(outcome) in FAILING, path
+    assert covered >= 75
 
 
 def restores(
@@ -113,10 +131,13 @@ def restores(
     np.testing.assert_array_equal(
         back.image.pixels.reshape(shape), reference.pixel_array, str(path)
     )
-    if original.file.transfer_syntax != uid.RLELossless:
-        assert back.file.dataset == original.file.dataset, path
+    assert back.file.dataset == decompressed(original).file.dataset, path
     again = OpenInstance.of(back.file.to_bytes(), Limits())
     for tag in original.elements.tags():
-        if tag != PIXEL_DATA:
+        if tag not in {PIXEL_DATA, PHOTOMETRIC, *OFFSETS}:
             same = again.elements.bytes_of(tag) == original.elements.bytes_of(tag)
             assert same, (path, hex(tag))
+    decoded = str(reference.PhotometricInterpretation)
+    assert again.attributes(PHOTOMETRIC).PhotometricInterpretation == (
+        "RGB" if decoded.startswith("YBR") else decoded
+    )
