@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from dicom_node.files import MarkAll
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.region import Regions
+    from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
-    from dicom_node.ledger import Ledger
     from dicom_node.marking import Marking
     from dicom_node.opening import Opening
     from dicom_node.queue.sqlite import SqliteQueue
@@ -277,6 +277,13 @@ def work(config: Config, parent: int) -> None:
         keyring = state.keys()
         ledger = stack.enter_context(state.ledger())
         sealer = Sealer(keyring, ledger.number)
+        asked = _desk_clients(config, keyring)
+
+        def opening(study: str) -> Opening:
+            site = opening_with(keyring, ledger)
+            desks = [client.opener(study) for client in asked]
+            return replace(site, openers=[*site.openers, *desks])
+
         worker = Worker(
             config,
             queue=queue,
@@ -284,7 +291,7 @@ def work(config: Config, parent: int) -> None:
             ledger=ledger,
             grants=stack.enter_context(state.grants(keyring)),
             audit=state.audit(keyring),
-            opening=lambda study: _opening(config, keyring, ledger, study),
+            opening=opening,
             own_tenant=keyring.ring.tenant,
             mark=marker(
                 batch_marker(config.node.weights, sealer, now, config.node.marking)
@@ -362,15 +369,9 @@ def desk(config: Config, parent: int) -> None:
         )
 
 
-def _opening(config: Config, keyring: Keyring, ledger: Ledger, study: str) -> Opening:
-    """Return what opens objects of a study: the site's own means, then others' desks."""
-    opening = opening_with(keyring, ledger)
-    if not config.desks:
-        return opening
+def _desk_clients(config: Config, keyring: Keyring) -> list[DeskClient]:
+    """Return what asks the desks that the configuration names."""
     from dicom_node.keys.desk import DeskClient
 
-    asked = [
-        DeskClient(desk, config.node.ae_title, keyring.identities()).opener(study)
-        for desk in config.desks
-    ]
-    return replace(opening, openers=[*opening.openers, *asked])
+    identities = keyring.identities()
+    return [DeskClient(d, config.node.ae_title, identities) for d in config.desks]
