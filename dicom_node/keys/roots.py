@@ -73,7 +73,8 @@ def transit(settings: Mapping[str, str], token_file: Path) -> MakeRoot:
     def make(_: Path) -> tuple[Mapping[str, str], Root]:
         from dicom_node.keys.transit import TransitRoot
 
-        root = TransitRoot.make(**settings, access=partial(_text_in, token_file))
+        access = partial(_text_in, token_file)
+        root = TransitRoot(**settings, access=access, is_new=True)
         told = {"kind": "transit", "token_file": str(token_file.absolute())}
         return told | dict(root.settings()), root
 
@@ -101,7 +102,9 @@ def open_root(folder: Path, settings: Mapping[str, str]) -> Root:
         from dicom_node.keys.transit import TransitRoot
 
         token_file = Path(rest.pop("token_file"))
-        return TransitRoot(**rest, access=partial(_text_in, token_file))
+        return TransitRoot(  # type: ignore[arg-type]  # texts, whatever they are called
+            **rest, access=partial(_text_in, token_file)
+        )
     raise KeyFolderError(f"the root of {folder} is of an unknown kind: {kind!r}")
 
 
