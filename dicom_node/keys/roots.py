@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.durable import write_durably
 from dicom_node.errors import KeyFolderError
@@ -88,7 +88,7 @@ def open_root(folder: Path, settings: Mapping[str, str]) -> Root:
         KeyFolderError: It cannot be found, or does not open with what the site gives.
         KeyServiceError: It cannot be reached for now.
     """
-    rest = dict(settings)
+    rest: dict[str, Any] = dict(settings)
     kind = rest.pop("kind", "")
     if kind == "passphrase":
         file = Path(rest.get("file") or folder / PASSPHRASE_FILE)
@@ -102,9 +102,7 @@ def open_root(folder: Path, settings: Mapping[str, str]) -> Root:
         from dicom_node.keys.transit import TransitRoot
 
         token_file = Path(rest.pop("token_file"))
-        return TransitRoot(  # type: ignore[arg-type]  # texts, whatever they are called
-            **rest, access=partial(_text_in, token_file)
-        )
+        return TransitRoot(**rest, access=partial(_text_in, token_file))
     raise KeyFolderError(f"the root of {folder} is of an unknown kind: {kind!r}")
 
 

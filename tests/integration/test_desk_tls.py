@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 import urllib3
 
-from dicom_node.asking import PATH
+from dicom_node.asking import MAX_BYTES, PATH
 from dicom_node.config import ReleaseDesk
 from dicom_node.desk import Desk
 from dicom_node.errors import ConfigError, KeyServiceError
@@ -166,6 +166,7 @@ def test_one_certificate_has_so_many_connections_and_leaves_the_rest_to_others(
         for _ in range(MAX_CONNECTIONS):
             stack.enter_context(a_connection(world, greedy))
         more = stack.enter_context(a_connection(world, greedy))
+        more.settimeout(5)  # it is not one that was left idle
         assert more.recv(1) == b""
         assert world.open(world.site.mark()) == PAYLOAD
 
@@ -192,6 +193,14 @@ def test_neither_a_late_body_nor_late_headers_are_waited_for(
         with a_connection(world, world.archive) as late:
             late.sendall(b"POST /v1/release HTT")
             assert received(late) == b""
+
+
+def test_what_is_too_much_is_not_read_to_its_end(world: World) -> None:
+    with a_connection(world, world.archive) as endless:
+        endless.settimeout(5)
+        length = b"Content-Length: 1000000000\r\n\r\n"
+        endless.sendall(HEAD + length + bytes(MAX_BYTES + 1))
+        assert endless.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
 def test_what_nobody_expected_is_no_answer_and_stops_nobody(

@@ -80,7 +80,10 @@ class Site:
         return seal(payload, suite=suite, **(arguments | more))
 
     def open(self, record: SealedRecord, *openers: Opener, **more: Any) -> bytes:
-        arguments: dict[str, Any] = {"context": CONTEXT, "trusted": self.trusted()} | more
+        arguments: dict[str, Any] = {
+            "context": CONTEXT,
+            "trusted": self.trusted(),
+        } | more
         return unseal(record, openers=openers or [self.epoch], **arguments)
 
 

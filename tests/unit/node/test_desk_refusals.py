@@ -14,7 +14,7 @@ from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.ring import KeyKind
 from dicom_node.ledger import Rewrapped
 from miadmark_core.sealing.epoch_key import EpochKey
-from miadmark_core.sealing.record import Header, SealedRecord, parse
+from miadmark_core.sealing.record import Header, SealedRecord, field, parse
 from miadmark_core.sealing.seal import believe_key
 from tests.certificates import DAY
 from tests.desks import (
@@ -95,45 +95,62 @@ def _cut(_: MarkingSite, record: SealedRecord) -> bytes:
     return asking(record, header=record.header[:-1]).to_bytes()
 
 
-def _swapped(site: MarkingSite, record: SealedRecord) -> bytes:
-    site.ledger.add(bytes(32), record, NOW)
+def _signed_twice(site: MarkingSite, record: SealedRecord) -> bytes:
+    """Only who has the signing key can do that."""
+    header = parse(record.header)
+    signed = header.signed[:-1] + bytes([header.signed[-1] ^ 1])
+    signature = site.keyring.signer().sign(header.suite, "record", signed)
+    return asking(record, header=signed + field(0x0D, signature)).to_bytes()
+
+
+def _swapped(_: MarkingSite, record: SealedRecord) -> bytes:
     return asking(record, context=a_context("1.2.3")).to_bytes()
 
 
 PUBLIC = [
-    pytest.param("form", lambda *_: b"{}", id="other fields"),
-    pytest.param("form", _cut, id="a header cut short"),
-    pytest.param("suite", _below_the_floor, id="a suite below the floor"),
-    pytest.param("signer", _of_another_site, id="a trusted site's, not ours"),
-    pytest.param("signature", _forged, id="a forged signature"),
+    pytest.param("form", "fields", lambda *_: b"{}", id="other fields"),
+    pytest.param("form", "length", _cut, id="a header cut short"),
+    pytest.param("suite", "below 02", _below_the_floor, id="a suite below the floor"),
+    pytest.param("signer", "not trusted", _of_another_site, id="a trusted site's"),
+    pytest.param("signature", "gateway signed", _forged, id="a forged signature"),
     pytest.param(
         "grant",
+        "other AE titles",
         lambda _, r: asking(r, ae_title="OTHER").to_bytes(),
         id="another AE title",
     ),
     pytest.param(
         "grant",
+        "other purposes",
         lambda _, r: asking(r, purpose="research").to_bytes(),
         id="another purpose",
     ),
-    pytest.param("ledger", lambda s, _: asking(s.seal()).to_bytes(), id="not known"),
-    pytest.param("ledger", _shredded, id="shredded"),
-    pytest.param("context", _swapped, id="another object"),
+    pytest.param(
+        "ledger",
+        "does not know it",
+        lambda s, _: asking(s.seal()).to_bytes(),
+        id="not known",
+    ),
+    pytest.param("ledger", "destroyed", _shredded, id="shredded"),
+    pytest.param("signature", "the ledger holds", _signed_twice, id="signed twice"),
+    pytest.param("context", "another object", _swapped, id="another object"),
 ]
 
 
-@pytest.mark.parametrize(("layer", "ask"), PUBLIC)
+@pytest.mark.parametrize(("layer", "reason", "ask"), PUBLIC)
 def test_what_is_public_is_checked_before_a_secret_is_used(
     site: MarkingSite,
     record: SealedRecord,
     layer: str,
+    reason: str,
     ask: Callable[[MarkingSite, SealedRecord], bytes],
 ) -> None:
+    desk = closed_desk(site)
     request = ask(site, record)
-    assert refused(closed_desk(site), request) == "the desk does not release this"
+    assert refused(desk, request) == "the desk does not release this"
     said = site.last()
     assert (said["event"], said["layer"]) == ("refused", layer)
-    assert said["reason"]
+    assert reason in str(said["reason"])
 
 
 @pytest.mark.parametrize(
