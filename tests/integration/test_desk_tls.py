@@ -154,7 +154,7 @@ def test_silent_peers_keep_nobody_waiting(world: World) -> None:
 def a_connection(world: World, credential: Credential) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=world.authority.own.file)
     context.load_cert_chain(credential.file, credential.key_file)
-    plain = socket.create_connection(("127.0.0.1", port_of(world)), timeout=10)
+    plain = socket.create_connection(("127.0.0.1", port_of(world)), timeout=5)
     return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
@@ -166,7 +166,6 @@ def test_one_certificate_has_so_many_connections_and_leaves_the_rest_to_others(
         for _ in range(MAX_CONNECTIONS):
             stack.enter_context(a_connection(world, greedy))
         more = stack.enter_context(a_connection(world, greedy))
-        more.settimeout(5)  # it is not one that was left idle
         assert more.recv(1) == b""
         assert world.open(world.site.mark()) == PAYLOAD
 
@@ -182,11 +181,14 @@ def received(connection: ssl.SSLSocket) -> bytes:
     return b"".join(parts)
 
 
-def test_neither_a_late_body_nor_late_headers_are_waited_for(
+def test_neither_handshake_nor_headers_nor_body_are_waited_for_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dicom_node.web.desk.HANDSHAKE_S", 0.3)
     monkeypatch.setattr("dicom_node.web.desk.READ_S", 0.3)
     with serving(world.site, world.desk, world.authority) as world.address:
+        with socket.create_connection(("127.0.0.1", port_of(world)), 5) as silent:
+            assert silent.recv(1) == b""
         with a_connection(world, world.archive) as late:
             late.sendall(HEAD + b"Content-Length: 9\r\n\r\n{")
             assert received(late).startswith(b"HTTP/1.1 400 ")
@@ -197,7 +199,6 @@ def test_neither_a_late_body_nor_late_headers_are_waited_for(
 
 def test_what_is_too_much_is_not_read_to_its_end(world: World) -> None:
     with a_connection(world, world.archive) as endless:
-        endless.settimeout(5)
         length = b"Content-Length: 1000000000\r\n\r\n"
         endless.sendall(HEAD + length + bytes(MAX_BYTES + 1))
         assert endless.recv(1000).startswith(b"HTTP/1.1 400 ")
