@@ -52,6 +52,7 @@ class Verdict(StrEnum):
     OTHER_ADDRESS = "it is for another address"
     NOT_INSECURE = "it is for an address, and the route is not switched to insecure"
     OTHER_MODE = "it is for another way of release"
+    NO_SITE_FILE = "it names no site file, to whose keys an answer could be sealed"
     OTHER_PURPOSE = "it is for other purposes"
     OTHER_CLASS = "it is for other SOP classes"
     OTHER_STUDY = "it is for other studies"
@@ -150,6 +151,8 @@ class Grant:
             return Verdict.OTHER_TITLE
         if (request.release is Release.DIRECT) != (terms.mode is GrantMode.DIRECT):
             return Verdict.OTHER_MODE
+        if request.release is Release.DESK and not terms.recipient:
+            return Verdict.NO_SITE_FILE
         if terms.fingerprint:
             if not request.fingerprint and request.release is not Release.DIRECT:
                 return Verdict.NO_KEY

@@ -150,7 +150,7 @@ class Desk:
         now: datetime,
     ) -> bytes:
         """Return the answer; ``said`` gets what is known for the audit on the way."""
-        self._keyring.grant_entries()  # reads the ring again, if somebody changed it
+        self._keyring.refresh()
         asked = Asked.from_bytes(request)
         said |= {
             "ae_title": asked.ae_title,
@@ -193,7 +193,8 @@ class Desk:
             fingerprint=fingerprint,
             purpose=asked.purpose,
             sop_class_uid=_sop_class_uid(header),
-            study_instance_uid=asked.study_instance_uid,
+            # What the receiver says of its study is its own word.
+            study_instance_uid=self._ledger.study_of(header.record_id),
         )
         return self._grants.require(request, now)
 
@@ -236,7 +237,7 @@ class _Nobody:
     def object_key(self, header: Header) -> bytes | None:
         blank = bytes(body_size(StanzaType.EPOCH, header.suite))
         with suppress(DamagedSealError):
-            EpochKey(0, bytes(32)).unwrap(header.suite, blank, header.stanza_info)
+            EpochKey(1, bytes(32)).unwrap(header.suite, blank, header.stanza_info)
         return None
 
 

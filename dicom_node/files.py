@@ -21,14 +21,12 @@ from miadmark_core.errors import MiadMarkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.region import Regions
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity
-    from dicom_node.ledger import Ledger
     from dicom_node.opening import Opening
     from miadmark_core.sealing.recipients import Recipient
 
@@ -121,8 +119,7 @@ def protect(
     todo: Sequence[Task],
     *,
     mark_all: MarkAll,
-    ledger: Ledger,
-    clock: Callable[[], datetime],
+    keep: Callable[[MarkedInstance], None],
     holds_others: bool,
 ) -> Iterator[Outcome]:
     """Mark each file; yield what became of it, in order.
@@ -132,8 +129,7 @@ def protect(
     Args:
         todo: What to do.
         mark_all: Marks several instances together.
-        ledger: Gets the second copy of each record, before its file is written.
-        clock: Returns the time, aware.
+        keep: Puts each record into the ledger, before its file is written.
         holds_others: Fail objects that hold no picture, rather than pass them.
     """
     regions = drawn_regions(task.source for task in todo)
@@ -158,7 +154,7 @@ def protect(
                 yield _failed(task, result, seconds)
             else:
                 try:
-                    ledger.add(result.marked_digest, result.record, clock())
+                    keep(result)
                     _write(task.target, result.file.to_bytes())
                 except (NodeError, OSError) as error:
                     yield _failed(task, error, seconds)

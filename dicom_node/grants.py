@@ -149,6 +149,16 @@ class Grants:
         Raises:
             LedgerError: An entry is not as it was signed, or the file is an old copy.
         """
+        wanted = self._keyring.grant_entries()
+        self._read_on()  # after the count, which is kept after the entry
+        if self._number < wanted:
+            raise LedgerError(
+                f"{self._path} is an older copy: {self._number} of {wanted} entries",
+                hint="A grant that was revoked since could be in force in it.",
+            )
+        return list(self._read)
+
+    def _read_on(self) -> None:
         with self._translated():
             rows = self._database.execute(
                 "SELECT number, body, signature FROM entry WHERE number > ?"
@@ -157,13 +167,6 @@ class Grants:
             ).fetchall()
         for number, body, signature in rows:
             self._take(number, body, signature)
-        if self._number < self._keyring.grant_entries():
-            raise LedgerError(
-                f"{self._path} is an older copy: {self._number} of "
-                f"{self._keyring.grant_entries()} entries",
-                hint="A grant that was revoked since could be in force in it.",
-            )
-        return list(self._read)
 
     def require(self, request: Request, now: datetime) -> Grant:
         """Return the grant by which ``request`` is allowed.

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS record (
     record_id         BLOB    NOT NULL UNIQUE,
     marked_digest     BLOB    NOT NULL,
     epoch             INTEGER NOT NULL,  -- of its stanza; 0 where it has none
+    study             TEXT    NOT NULL,  -- Study Instance UID; '' where unknown
     header            BLOB    NOT NULL,
     payload           BLOB    NOT NULL,
     created           TEXT    NOT NULL
@@ -110,22 +111,32 @@ class Ledger:
             row = self._database.execute("SELECT last FROM numbered").fetchone()
         return int(row[0])
 
-    def add(self, marked_digest: bytes, record: SealedRecord, now: datetime) -> None:
-        """Keep ``record`` under the digest of the marked pixels.
+    def add(
+        self,
+        marked_digest: bytes,
+        record: SealedRecord,
+        now: datetime,
+        study_instance_uid: str = "",
+    ) -> None:
+        """Keep ``record``; durable when this returns, and once however often it is added.
 
-        It is durable when this returns; the same record twice is kept once. ``now`` is
-        aware.
+        Args:
+            marked_digest: Of the marked pixels: what it is found by.
+            record: What to keep.
+            now: Aware.
+            study_instance_uid: Of the study that was marked: grants may be for some only.
         """
         header = parse(record.header)
         with _translated(), self._transaction():
             self._database.execute(
                 "INSERT INTO record"
-                " (record_id, marked_digest, epoch, header, payload, created)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (record_id) DO NOTHING",
+                " (record_id, marked_digest, epoch, study, header, payload, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (record_id) DO NOTHING",
                 (
                     header.record_id,
                     marked_digest,
                     _epoch(header),
+                    study_instance_uid,
                     *record,
                     now.isoformat(),
                 ),
@@ -178,8 +189,16 @@ class Ledger:
             raise DamagedSealError(
                 "the record is not the one that the ledger holds under its number",
                 hint="Tell whoever looks after security.",
-                layer=Layer.SIGNATURE,
+                layer=Layer.LEDGER,
             )
+
+    def study_of(self, record_id: bytes) -> str:
+        """Return the Study Instance UID that was marked; empty where it is not known."""
+        with _translated():
+            row = self._database.execute(
+                "SELECT study FROM record WHERE record_id = ?", (record_id,)
+            ).fetchone()
+        return "" if row is None else str(row[0])
 
     def rewrapped(self, record_id: bytes) -> Rewrapped | None:
         """Return the object key of a record under a later epoch's key, if it is there."""

@@ -29,6 +29,7 @@ from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.marking import WeakMarks
 from dicom_node.queue.job import Arrival
+from dicom_node.rewrapping import keep
 from dicom_node.route import choose
 from dicom_node.scp import Received, StorageScp
 from dicom_node.state import State, now, opening_with
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dicom_node.filters.region import Regions
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
+    from dicom_node.ledger import Ledger
     from dicom_node.marking import Marking
     from dicom_node.opening import Opening
     from dicom_node.queue.sqlite import SqliteQueue
@@ -120,6 +122,24 @@ def marker(mark_all: MarkAll) -> Mark:
         return outcome
 
     return mark_one
+
+
+def keeper(
+    keyring: Keyring, ledger: Ledger, clock: Callable[[], datetime]
+) -> Callable[[MarkedInstance], None]:
+    """Return what puts the record of a marked object into the ledger."""
+
+    def keep_record(marked: MarkedInstance) -> None:
+        keep(
+            marked.marked_digest,
+            marked.record,
+            marked.study_instance_uid,
+            keyring=keyring,
+            ledger=ledger,
+            now=clock(),
+        )
+
+    return keep_record
 
 
 def accept(
@@ -288,7 +308,7 @@ def work(config: Config, parent: int) -> None:
             config,
             queue=queue,
             spool=state.spool(),
-            ledger=ledger,
+            keep=keeper(keyring, ledger, now),
             grants=stack.enter_context(state.grants(keyring)),
             audit=state.audit(keyring),
             opening=opening,

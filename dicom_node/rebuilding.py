@@ -77,7 +77,8 @@ def _rebuilt(
         return "passed"
     if header.record_id in shredded:
         return "shredded"
-    ledger.add(marked_digest(marked, header), record, now)
+    study = marked.identity().study_instance_uid
+    ledger.add(marked_digest(marked, header), record, now, study)
     if _opens(header, keyring, ledger):
         return "added"
     try:

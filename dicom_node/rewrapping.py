@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.errors import LostRecordError
+from dicom_node.errors import KeyServiceError, LostRecordError
 from dicom_node.keys.ring import KeyKind
 from dicom_node.ledger import Rewrapped
 from miadmark_core.sealing.record import parse
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dicom_node.keys.keyring import Keyring
     from dicom_node.ledger import Ledger
     from miadmark_core.sealing.epoch_key import EpochKey
-    from miadmark_core.sealing.record import Header
+    from miadmark_core.sealing.record import Header, SealedRecord
 
 _BATCH: Final = 1000
 
@@ -53,34 +53,68 @@ class LedgerOpener:
 def end_epochs(keyring: Keyring, ledger: Ledger, now: datetime) -> int:
     """Begin a new epoch and destroy the keys of all before it; return its number.
 
-    Nothing is destroyed before every record of the ledger opens under the new key. A
-    crash on the way is repaired by doing it again.
+    Nothing is destroyed before every record of the ledger opens under the new key. The
+    second pass is for records that were on their way during the first: whoever keeps one
+    later than that sees that its epoch has ended (:func:`keep`). A crash on the way is
+    repaired by doing it again.
 
     Raises:
         LostRecordError: A record opens by no key of this site: nothing is destroyed.
     """
     version = keyring.rotate(KeyKind.EPOCH, now, ledger.last_number() + 1)
     rewrap_before(version, keyring, ledger)
-    keyring.destroy_epochs_below(version)
+    keyring.raise_floor(version)
+    rewrap_before(version, keyring, ledger)
+    keyring.destroy_ended_epochs()
     return version
+
+
+def keep(
+    marked_digest: bytes,
+    record: SealedRecord,
+    study_instance_uid: str,
+    *,
+    keyring: Keyring,
+    ledger: Ledger,
+    now: datetime,
+) -> None:
+    """Put a new record into the ledger; it opens when this returns.
+
+    Raises:
+        KeyServiceError: Its epoch ended while it was made: it has to be made again.
+        LedgerError: It cannot be kept.
+    """
+    ledger.add(marked_digest, record, now, study_instance_uid)
+    keyring.refresh()
+    epoch = max(stanza.version for stanza in parse(record.header).stanzas)
+    if keyring.epoch_of(epoch) is None:
+        raise KeyServiceError(
+            "the epoch ended while the object was marked, so it is marked again"
+        )
 
 
 def rewrap_before(version: int, keyring: Keyring, ledger: Ledger) -> int:
     """Seal the object keys of all older epochs under the present one; return how many."""
     present, after, total = keyring.epoch(), 0, 0
-    ledger_opener = LedgerOpener(keyring, ledger)
     while rows := ledger.headers_before(version, after, _BATCH):
         headers = [parse(encoded) for _, encoded in rows]
-        ledger.rewrap(_rewrapped(h, present, keyring, ledger_opener) for h in headers)
+        ledger.rewrap(
+            _rewrapped(header, present, keyring, ledger) for header in headers
+        )
         after, total = rows[-1][0], total + len(rows)
     return total
 
 
 def _rewrapped(
-    header: Header, present: EpochKey, keyring: Keyring, ledger_opener: LedgerOpener
+    header: Header, present: EpochKey, keyring: Keyring, ledger: Ledger
 ) -> Rewrapped:
-    key = ledger_opener.object_key(header) or keyring.object_key(header)
-    if key is None:
+    kept = ledger.rewrapped(header.record_id)
+    before = None if kept is None else keyring.epoch_of(kept.epoch, is_ended=True)
+    if kept is not None and before is not None:
+        key = before.unwrap(header.suite, kept.body, header.stanza_info)
+    elif (found := keyring.object_key(header, is_ended=True)) is not None:
+        key = found
+    else:
         raise LostRecordError(
             f"record {header.record_id.hex()} opens by no key of this site",
             hint="Nothing was destroyed. The recovery key opens it: miadmark ledger "

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
-    from dicom_node.ledger import Ledger
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Job, Queue
     from dicom_node.scu import Receiver
@@ -87,7 +86,7 @@ class Worker:
         *,
         queue: Queue,
         spool: Spool,
-        ledger: Ledger,
+        keep: Callable[[MarkedInstance], None],
         grants: Grants,
         audit: Audit,
         opening: Callable[[str], Opening],
@@ -101,7 +100,7 @@ class Worker:
             config: What to do.
             queue: What is owed.
             spool: Where its files are.
-            ledger: Gets the second copy of each record.
+            keep: Puts the record of a marked object into the ledger.
             grants: Who may have originals.
             audit: Where releases are written down before they happen.
             opening: Returns what opens objects of the study with that UID.
@@ -110,7 +109,7 @@ class Worker:
             clock: Returns the time, aware.
         """
         self._config, self._queue, self._spool = config, queue, spool
-        self._ledger, self._grants, self._audit = ledger, grants, audit
+        self._keep, self._grants, self._audit = keep, grants, audit
         self._opening, self._own_tenant = opening, own_tenant
         self._mark, self._clock = mark, clock
         self._sending: Sending | None = None
@@ -206,7 +205,7 @@ class Worker:
                 raise
             logger.info("passed unmarked: no picture in it")
             return None
-        self._ledger.add(marked.marked_digest, marked.record, self._clock())
+        self._keep(marked)
         return marked.file.to_bytes()
 
     def _direct_recipients(

@@ -81,9 +81,9 @@ class MarkingSite:
             PAYLOAD, context or a_context(), method="test", now=NOW
         )
 
-    def mark(self, context: bytes | None = None) -> SealedRecord:
+    def mark(self, context: bytes | None = None, study: str = STUDY) -> SealedRecord:
         record = self.seal(context)
-        self.ledger.add(next(self.numbers).to_bytes(32), record, NOW)
+        self.ledger.add(next(self.numbers).to_bytes(32), record, NOW, study)
         return record
 
     def propose(self, certificate_key: str, identity: Identity, **more: object) -> int:

@@ -108,15 +108,16 @@ def _add_paths(command: argparse.ArgumentParser) -> None:
 def _protect(options: argparse.Namespace) -> int:
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
-    from dicom_node.node import batch_marker
+    from dicom_node.node import batch_marker, keeper
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
     recipients = tuple(read_site(file).recipient for file in options.recipient)
+    keyring = state.keys()
     with state.ledger() as ledger:
         mark_all = batch_marker(
             options.weights,
-            Sealer(state.keys(), ledger.number, recipients),
+            Sealer(keyring, ledger.number, recipients),
             terminal.now,
             Marking(
                 profile=Profile(options.profile),
@@ -127,8 +128,7 @@ def _protect(options: argparse.Namespace) -> int:
         outcomes = files.protect(
             todo,
             mark_all=mark_all,
-            ledger=ledger,
-            clock=terminal.now,
+            keep=keeper(keyring, ledger, terminal.now),
             holds_others=options.hold_others,
         )
         return tell(outcomes, len(todo), "marking", as_json=options.json)

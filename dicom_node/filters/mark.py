@@ -103,6 +103,7 @@ class MarkedInstance(NamedTuple):
     record: SealedRecord
     marked_digest: bytes
     sop_instance_uid: str
+    study_instance_uid: str
     report: Report
 
 
@@ -309,6 +310,7 @@ def _finish(
         record,
         marked.key.marked_digest,
         derived.sop_instance_uid,
+        str(attributes.get("StudyInstanceUID") or ""),
         Report(
             psnr,
             similarity,

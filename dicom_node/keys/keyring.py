@@ -129,22 +129,31 @@ class Keyring:
         version = self.ring.newest(KeyKind.EPOCH).version
         return EpochKey(version, self._store.secret(KeyKind.EPOCH, version))
 
-    def epoch_of(self, version: int) -> EpochKey | None:
-        """Return the key of an epoch that still counts; None where it does not."""
+    def epoch_of(self, version: int, *, is_ended: bool = False) -> EpochKey | None:
+        """Return the key of an epoch; None where it does not count, or is destroyed.
+
+        Args:
+            version: The epoch.
+            is_ended: Return it even where it counts no more.
+        """
         kept = {e.version for e in self.ring.of(KeyKind.EPOCH)}
-        if version < self.ring.least_epoch or version not in kept:
+        if version not in kept or (version < self.ring.least_epoch and not is_ended):
             return None
         return EpochKey(version, self._store.secret(KeyKind.EPOCH, version))
 
-    def object_key(self, header: Header) -> bytes | None:
+    def object_key(self, header: Header, *, is_ended: bool = False) -> bytes | None:
         """Return the object key by the epoch's stanza, if that epoch still counts.
+
+        Args:
+            header: Of the record.
+            is_ended: Take an epoch that counts no more, as long as its key is there.
 
         Raises:
             DamagedSealError: The stanza changed, or belongs to another record.
         """
         for stanza in header.stanzas:
             if stanza.type is StanzaType.EPOCH:
-                key = self.epoch_of(stanza.version)
+                key = self.epoch_of(stanza.version, is_ended=is_ended)
                 return None if key is None else key.object_key(header)
         return None
 
@@ -184,8 +193,13 @@ class Keyring:
 
     def keep_grant_entries(self, count: int) -> None:
         """Remember how many entries the grants have."""
+        with self._store.changing():
+            most = max(count, self.ring.grant_entries)
+            self._store.write(replace(self.ring, grant_entries=most))
+
+    def refresh(self) -> None:
+        """See what another process has changed."""
         self._store.refresh()
-        self._store.write(replace(self.ring, grant_entries=count))
 
     def derive(self, message: bytes) -> bytes:
         """Return 32 bytes that only this site can derive from ``message``."""
@@ -216,6 +230,10 @@ class Keyring:
                 "the derivation key cannot be another",
                 hint="The same original would become two different objects.",
             )
+        with self._store.changing():
+            return self._rotated(kind, now, sequence)
+
+    def _rotated(self, kind: KeyKind, now: datetime, sequence: int) -> int:
         ring = self.ring.with_next(kind, now, sequence)
         self._store.add(ring.newest(kind), os.urandom(SIZES[kind]))
         self._store.write(ring)
@@ -224,45 +242,60 @@ class Keyring:
     def rotate_if_due(self, now: datetime, sequence: int) -> bool:
         """Begin a new epoch where the present one has lasted long enough."""
         self._store.refresh()
-        epoch = self.ring.newest(KeyKind.EPOCH)
-        if (
-            now - epoch.created
-        ).days < MAX_EPOCH_DAYS and sequence - epoch.first_sequence < MAX_EPOCH_RECORDS:
+        if not self._is_due(now, sequence):
             return False
-        self.rotate(KeyKind.EPOCH, now, sequence)
+        with self._store.changing():
+            if not self._is_due(now, sequence):
+                return False  # another process was first
+            self._rotated(KeyKind.EPOCH, now, sequence)
         return True
+
+    def _is_due(self, now: datetime, sequence: int) -> bool:
+        epoch = self.ring.newest(KeyKind.EPOCH)
+        return (
+            now - epoch.created
+        ).days >= MAX_EPOCH_DAYS or sequence - epoch.first_sequence >= MAX_EPOCH_RECORDS
 
     def rotate_root(self) -> int:
         """Seal every key under a new version of the root; return it.
 
         The old version is destroyed last, so a crash on the way loses nothing.
         """
-        entries = [e for e in self.ring.keys if not e.is_destroyed]
-        secrets = [(e, self._store.secret(e.kind, e.version)) for e in entries]
-        before = self.root.version
-        self.root.rotate()
-        for entry, secret in secrets:
-            self._store.add(entry, secret)
+        with self._store.changing():
+            entries = [e for e in self.ring.keys if not e.is_destroyed]
+            secrets = [(e, self._store.secret(e.kind, e.version)) for e in entries]
+            before = self.root.version
+            self.root.rotate()
+            for entry, secret in secrets:
+                self._store.add(entry, secret)
         self.root.forget(before)
         return self.root.version
 
-    def destroy_epochs_below(self, version: int) -> None:
-        """Destroy the keys of all epochs before ``version``.
-
-        What they sealed opens by other stanzas, or never again.
+    def raise_floor(self, version: int) -> None:
+        """Let the stanzas of all epochs before ``version`` count no more.
 
         Raises:
             KeyFolderError: The present epoch would be among them.
         """
-        if version > self.ring.newest(KeyKind.EPOCH).version:
-            raise KeyFolderError(f"epoch {version} has not begun")
-        ring = replace(self.ring, least_epoch=max(version, self.ring.least_epoch))
-        gone = [e for e in ring.of(KeyKind.EPOCH) if e.version < version]
-        for entry in gone:
-            ring = ring.without(entry.kind, entry.version)
-        self._store.write(ring)
-        for entry in gone:
-            self._store.destroy(entry)
+        with self._store.changing():
+            if version > self.ring.newest(KeyKind.EPOCH).version:
+                raise KeyFolderError(f"epoch {version} has not begun")
+            least = max(version, self.ring.least_epoch)
+            self._store.write(replace(self.ring, least_epoch=least))
+
+    def destroy_ended_epochs(self) -> None:
+        """Destroy the keys of the epochs that count no more.
+
+        What they sealed opens by other stanzas, or never again.
+        """
+        with self._store.changing():
+            ring = self.ring
+            gone = [e for e in ring.of(KeyKind.EPOCH) if e.version < ring.least_epoch]
+            for entry in gone:
+                ring = ring.without(entry.kind, entry.version)
+            self._store.write(ring)
+            for entry in gone:
+                self._store.destroy(entry)
 
     def set_rules(
         self,
@@ -272,13 +305,16 @@ class Keyring:
         recovery: Recipient | None = None,
     ) -> None:
         """Change the rules for new records, and count that as another policy."""
-        ring = self.ring
-        suite = ring.suite if suite is None else suite_of(suite).number
-        least = ring.least_suite if least_suite is None else least_suite
-        if suite_of(least).number > suite:
-            raise KeyFolderError("new records would be below what is opened at least")
-        public = dict(ring.public)
-        if recovery is not None:
-            public["recovery"] = base64.b64encode(recovery.encoded).decode()
-        changed = replace(ring, suite=suite, least_suite=least, public=public)
-        self._store.write(replace(changed, policy=ring.policy + 1))
+        with self._store.changing():
+            ring = self.ring
+            suite = ring.suite if suite is None else suite_of(suite).number
+            least = ring.least_suite if least_suite is None else least_suite
+            if suite_of(least).number > suite:
+                raise KeyFolderError(
+                    "new records would be below what is opened at least"
+                )
+            public = dict(ring.public)
+            if recovery is not None:
+                public["recovery"] = base64.b64encode(recovery.encoded).decode()
+            changed = replace(ring, suite=suite, least_suite=least, public=public)
+            self._store.write(replace(changed, policy=ring.policy + 1))

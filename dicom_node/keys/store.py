@@ -6,8 +6,10 @@ is closed closes the node. What the keys are for is not known here.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.durable import sync_folder, write_durably
@@ -16,7 +18,7 @@ from dicom_node.keys.ring import FILE, KeyEntry, KeyKind, Ring, require_mac
 from dicom_node.keys.roots import open_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -95,10 +97,10 @@ class KeyStore:
         _write_key(self.folder, self.root, self.ring.tenant, entry, secret)
 
     def write(self, ring: Ring) -> None:
-        """Let ``ring`` hold from now on; durable when this returns."""
+        """Let ``ring`` hold from now on; within :meth:`changing`."""
         key = self.secret(KeyKind.DERIVATION, 1)
         write_durably(self.folder / FILE, ring.to_bytes(key))
-        self.ring = ring
+        self.ring, self._read_at = ring, _stamp(self.folder / FILE)
 
     def destroy(self, entry: KeyEntry) -> None:
         """Write over a key's file and delete it; on flash no more can be promised."""
@@ -113,10 +115,30 @@ class KeyStore:
         self._opened.pop((entry.kind, entry.version), None)
 
     def refresh(self) -> None:
-        """Read the ring again if another process has changed it."""
-        if (self.folder / FILE).stat().st_mtime_ns != self._read_at:
+        """Read the ring again if another process has changed it.
+
+        Raises:
+            KeyFolderError: It cannot be read, or was changed by somebody else.
+        """
+        if _stamp(self.folder / FILE) != self._read_at:
             self.ring, values, self._read_at = _parsed(self.folder)
             self._require_mac(values)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep other processes from changing the ring, as it is read now."""
+        try:
+            lock = os.open(self.folder / "ring.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise KeyFolderError(
+                f"{self.folder} cannot be written: {error.strerror}"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.refresh()
+            yield
+        finally:
+            os.close(lock)
 
     def _require_mac(self, values: Mapping[str, object]) -> None:
         key = self.secret(KeyKind.DERIVATION, 1)
@@ -161,7 +183,22 @@ def exists(folder: Path) -> bool:
     return (folder / FILE).exists() or (folder / "identity.pem").exists()
 
 
-def _parsed(folder: Path) -> tuple[Ring, Mapping[str, object], int]:
+_Stamp = tuple[int, int, int]
+"""What changes when a file is replaced, even twice within a tick of its clock."""
+
+
+def _stamp(file: Path) -> _Stamp:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise KeyFolderError(
+            f"{file} cannot be read: {error.strerror}",
+            hint="miadmark keys init makes the keys of a site.",
+        ) from error
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _parsed(folder: Path) -> tuple[Ring, Mapping[str, object], _Stamp]:
     if (folder / "identity.pem").exists():
         raise KeyFolderError(
             f"{folder} holds keys of version 0.1",
@@ -169,14 +206,8 @@ def _parsed(folder: Path) -> tuple[Ring, Mapping[str, object], int]:
             "its own, in another folder.",
         )
     file = folder / FILE
-    try:
-        read_at = file.stat().st_mtime_ns
-        return *Ring.from_bytes(file.read_bytes(), str(file)), read_at
-    except OSError as error:
-        raise KeyFolderError(
-            f"{file} cannot be read: {error.strerror}",
-            hint="miadmark keys init makes the keys of a site.",
-        ) from error
+    stamp = _stamp(file)
+    return *Ring.from_bytes(file.read_bytes(), str(file)), stamp
 
 
 def _write_key(

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from miadmark_core.errors import DamagedSealError, Layer
 from miadmark_core.sealing.stanza import KEY_ID_SIZE, Stanza, StanzaType
+from miadmark_core.sealing.suites import OBJECT_KEY_SIZE
 
 if TYPE_CHECKING:
     from miadmark_core.sealing.record import Header
@@ -34,6 +35,15 @@ class EpochKey:
     """Which epoch; from 1 on."""
     secret: bytes = field(repr=False)
     """32 bytes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no key.
+
+        Raises:
+            ValueError: It does not have 32 bytes, or its epoch no number.
+        """
+        if len(self.secret) != OBJECT_KEY_SIZE or self.version < 1:
+            raise ValueError(f"epoch {self.version}, {len(self.secret)} bytes")
 
     @property
     def key_id(self) -> bytes:
@@ -52,7 +62,7 @@ class EpochKey:
             DamagedSealError: The stanza changed, or belongs to another record.
         """
         for stanza in header.stanzas:
-            if stanza.type is StanzaType.EPOCH and stanza.key_id == self.key_id:
+            if stanza[:3] == (StanzaType.EPOCH, self.key_id, self.version):
                 return self.unwrap(header.suite, stanza.body, header.stanza_info)
         return None
 

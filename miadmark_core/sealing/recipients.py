@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 SEED_SIZE: Final = 32
 _MLKEM_PUBLIC: Final = 1184
 _X25519_PUBLIC: Final = 32
+_BASE_POINT: Final = b"\x09" + bytes(31)
+"""Of X25519 (RFC 7748, 4.1): a share that takes as long as any; zeros would not."""
 RECIPIENT_SIZE: Final = _X25519_PUBLIC + _MLKEM_PUBLIC + _X25519_PUBLIC
 """Bytes of a recipient written down."""
 
@@ -62,6 +64,9 @@ class Recipient:
         if len(self.encoded) != RECIPIENT_SIZE:
             raise ValueError(f"{len(self.encoded)} bytes are no recipient")
         MLKEM768PublicKey.from_public_bytes(self._mlkem)
+        for start in (0, _X25519_PUBLIC + _MLKEM_PUBLIC):
+            if not any(self.encoded[start : start + _X25519_PUBLIC]):
+                raise ValueError("zeros are no public key")
 
     def key_id(self, suite: Suite) -> bytes:
         """Return what names this recipient in records of ``suite``."""
@@ -99,11 +104,18 @@ class Identity:
     seed: bytes = field(repr=False)
     kind: StanzaType = StanzaType.RECIPIENT
 
+    def __post_init__(self) -> None:
+        """Refuse what is no seed.
+
+        Raises:
+            ValueError: It does not have ``SEED_SIZE`` bytes.
+        """
+        if len(self.seed) != SEED_SIZE:
+            raise ValueError(f"a seed of {len(self.seed)} bytes")
+
     @classmethod
     def of_seed(cls, seed: bytes) -> Identity:
-        """Return the identity that a seed of ``SEED_SIZE`` bytes stands for."""
-        if len(seed) != SEED_SIZE:
-            raise ValueError(f"a seed of {len(seed)} bytes")
+        """Return the identity of a recipient."""
         return cls(seed)
 
     @cached_property
@@ -150,7 +162,7 @@ class Identity:
         for stanza in header.stanzas:
             if stanza.type is self.kind and stanza.key_id == key_id:
                 return self.unwrap(header.suite, stanza.body, header.stanza_info)
-        blank = bytes(header.suite.wrapped_size - 1) + b"\1"
+        blank = bytes(header.suite.encapsulated_size - 32) + _BASE_POINT + bytes(48)
         try:
             self.unwrap(header.suite, blank, header.stanza_info)
         except DamagedSealError:

@@ -269,12 +269,12 @@ def _require_order(stanzas: Sequence[Stanza]) -> None:
     kinds = [stanza.type for stanza in stanzas]
     if kinds != sorted(kinds):
         raise DamagedSealError("the stanzas of the record are out of order")
-    if len({stanza[:2] for stanza in stanzas}) != len(stanzas) or any(
+    if len({stanza.key_id for stanza in stanzas}) != len(stanzas) or any(
         kinds.count(single) > 1 for single in (StanzaType.EPOCH, StanzaType.RECOVERY)
     ):
         raise DamagedSealError("the record has a stanza twice")
-    if any(s.version and s.type is not StanzaType.EPOCH for s in stanzas):
-        raise DamagedSealError("a stanza has a version that its type lacks")
+    if any((s.version > 0) != (s.type is StanzaType.EPOCH) for s in stanzas):
+        raise DamagedSealError("an epoch has a number from 1 on, and nothing else has")
 
 
 def spans(header: bytes) -> Iterator[tuple[int, int, int]]:

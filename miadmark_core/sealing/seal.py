@@ -2,7 +2,7 @@
 
 Opening checks in this order, everything public first::
 
-    form | suite >= floor | gateway trusted | signature | context | payload digest
+    form | suite >= floor | gateway trusted | signature | payload digest | context
     | stanza | commitment | authentication | payload
 
 AES-GCM does not commit to a key, so the commitment is compared before anything is opened.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -28,6 +29,7 @@ from miadmark_core.errors import (
     DamagedSealError,
     Layer,
     NoStanzaError,
+    SealError,
     UnknownFormatError,
 )
 from miadmark_core.sealing.record import (
@@ -84,8 +86,11 @@ def seal(
         random: Returns that many bytes nobody can predict: ``os.urandom``.
 
     Raises:
-        ValueError: No recipient, or more than 32.
+        ValueError: No recipient, more than 32, or one twice; a context, method, tenant,
+            number or time that cannot be written down.
     """
+    if now.tzinfo is None:
+        raise ValueError("a time without its zone")
     if not 1 <= len(to) <= MAX_STANZAS:
         raise ValueError(f"{len(to)} recipients; 1 to {MAX_STANZAS} are possible")
     bound = Bound(
@@ -99,6 +104,7 @@ def seal(
         method=method,
         context=context,
     )
+    _require_writable(bound)
     object_key = random(OBJECT_KEY_SIZE)
     keys = _derived(object_key, bound)
     sealed_payload = b"".join(_sealed_chunks(payload, keys.encryption))
@@ -109,8 +115,18 @@ def seal(
     header += b"".join(map(stanza_field, sorted(stanzas, key=lambda s: s.type)))
     header += field(0x0C, _hmac(keys.authentication, header))
     header += field(0x0D, signer.sign(suite, "record", header))
-    parse(header)  # what could not be read again must not be written
+    try:
+        parse(header)  # what could not be read again must not be written
+    except SealError as error:
+        raise ValueError(str(error)) from error
     return SealedRecord(header, sealed_payload)
+
+
+def _require_writable(bound: Bound) -> None:
+    try:
+        len(bound.encoded)
+    except (struct.error, UnicodeEncodeError) as error:
+        raise ValueError(f"it cannot be written down: {error}") from error
 
 
 def unseal(
@@ -271,6 +287,9 @@ def _sealed_chunks(payload: bytes, key: bytes) -> Iterator[bytes]:
 def _opened_chunks(sealed: bytes, key: bytes) -> Iterator[bytes]:
     cipher, size = AESGCM(key), _CHUNK + _TAG_SIZE
     last = max(len(sealed) - 1, 0) // size
+    if last and len(sealed) - last * size == _TAG_SIZE:
+        # An empty chunk behind a whole one: one payload would have two encodings.
+        raise DamagedSealError("the sealed payload is oddly cut", layer=Layer.PAYLOAD)
     for number in range(last + 1):
         chunk = sealed[number * size : (number + 1) * size]
         try:

@@ -114,7 +114,7 @@ def test_trouble_that_passes_is_no_refusal(
     monkeypatch: pytest.MonkeyPatch,
     error: type[NodeError],
 ) -> None:
-    def fails(*_: object) -> NoReturn:
+    def fails(*_: object, **__: object) -> NoReturn:
         raise error("for now")
 
     monkeypatch.setattr(Keyring, "epoch_of", fails)

@@ -45,10 +45,20 @@ def record(site: MarkingSite) -> SealedRecord:
 class ClosedKeyring(Keyring):
     """Opens nothing: whoever needs a secret fails loudly."""
 
-    def object_key(self, header: object) -> NoReturn:  # noqa: ARG002
+    def object_key(
+        self,
+        header: object,  # noqa: ARG002
+        *,
+        is_ended: bool = False,  # noqa: ARG002
+    ) -> NoReturn:
         raise AssertionError("a secret was used")
 
-    def epoch_of(self, version: int) -> NoReturn:  # noqa: ARG002
+    def epoch_of(
+        self,
+        version: int,  # noqa: ARG002
+        *,
+        is_ended: bool = False,  # noqa: ARG002
+    ) -> NoReturn:
         raise AssertionError("a secret was used")
 
 
@@ -132,7 +142,7 @@ PUBLIC = [
         id="not known",
     ),
     pytest.param("ledger", "destroyed", _shredded, id="shredded"),
-    pytest.param("signature", "the ledger holds", _signed_twice, id="signed twice"),
+    pytest.param("ledger", "the ledger holds", _signed_twice, id="signed twice"),
     pytest.param("context", "another object", _swapped, id="another object"),
 ]
 
@@ -191,7 +201,8 @@ def test_a_grant_counts_once_approved_and_until_revoked(site: MarkingSite) -> No
 
 def _no_stanza(site: MarkingSite, _: SealedRecord) -> None:
     version = site.keyring.rotate(KeyKind.EPOCH, NOW, 100)
-    site.keyring.destroy_epochs_below(version)
+    site.keyring.raise_floor(version)
+    site.keyring.destroy_ended_epochs()
 
 
 def _bad_stanza(site: MarkingSite, record: SealedRecord) -> None:
