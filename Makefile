@@ -30,12 +30,14 @@ $(VENV)/.made: pyproject.toml requirements.lock
 # The other makes of software that the tests talk to, where Debian has them and we may.
 peers: $(VENV)/.made
 	@if command -v storescp >/dev/null && command -v Orthanc >/dev/null \
-	  && command -v softhsm2-util >/dev/null; then :; \
+	  && command -v softhsm2-util >/dev/null && command -v dciodvfy >/dev/null \
+	  && command -v gdcminfo >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq dcmtk orthanc softhsm2 >/dev/null; \
-	else echo "DCMTK, Orthanc or SoftHSM2 is not installed: tests that need them are" \
-	  "left out (apt-get install dcmtk orthanc softhsm2)"; fi
+	    apt-get install -y -qq dcmtk orthanc softhsm2 dicom3tools \
+	    libgdcm-tools >/dev/null; \
+	else echo "A peer is not installed: tests that need it are left out" \
+	  "(apt-get install dcmtk orthanc softhsm2 dicom3tools libgdcm-tools)"; fi
 
 # Exact versions of everything, for the environment at hand.
 lock: $(VENV)/.made

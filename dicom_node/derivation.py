@@ -23,6 +23,7 @@ from highdicom import ContributingEquipment
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from dicom_node import __version__
 from dicom_node.errors import MalformedObjectError
@@ -64,6 +65,23 @@ _REMOVED: Final = (
     0xFFFAFFFA,  # Digital Signatures Sequence: the pixels it covers are others now
 )
 
+_OF_ORIGINALS: Final = frozenset(
+    {
+        *(0x00180023, 0x00189005, 0x00189008, 0x00189010, 0x00189011, 0x00189012),
+        *(0x00189014, 0x00189015, 0x00189016, 0x00189017, 0x00189018, 0x00189024),
+        *(0x00189025, 0x00189026, 0x00189029, 0x00189032, 0x00189033, 0x00189034),
+        *(0x00189093, 0x00189094, 0x00189172, 0x00189173),
+    }
+)
+"""The modules MR Pulse Sequence and Bulk Motion Synchronization, which an enhanced MR
+image has only where its Image Type begins with ORIGINAL (PS3.3 A.36.2): they go, sealed,
+and come back."""
+
+_ENHANCED_MR: Final = frozenset(
+    {"1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.3"}
+)
+_SHARED_GROUPS: Final = 0x52009229
+
 TAGS: Final = (
     0x00080005,  # Specific Character Set
     _IMAGE_TYPE,
@@ -71,6 +89,7 @@ TAGS: Final = (
     0x00080018,  # SOP Instance UID
     0x0020000E,  # Series Instance UID
     0x00080300,  # Private Data Element Characteristics Sequence
+    0x00081115,  # Referenced Series Sequence
     0x00082111,  # Derivation Description
     0x00082112,  # Source Image Sequence
     0x00089215,  # Derivation Code Sequence
@@ -141,9 +160,15 @@ def derive(
     attributes.DerivationCodeSequence = _with(
         original.get("DerivationCodeSequence"), _coded(method.code)
     )
-    attributes.SourceImageSequence = _with(
-        original.get("SourceImageSequence"), _source(sop_class, source)
-    )
+    if _is_valid(source):  # a UID that is none must not be said once more
+        attributes.SourceImageSequence = _with(
+            original.get("SourceImageSequence"), _source(sop_class, source)
+        )
+        if _SHARED_GROUPS in elements and "SeriesInstanceUID" in original:
+            attributes.ReferencedSeriesSequence = _with(
+                original.get("ReferencedSeriesSequence"),
+                _series(str(original.SeriesInstanceUID), sop_class, source),
+            )
     attributes.ContributingEquipmentSequence = _with(
         original.get("ContributingEquipmentSequence"),
         ContributingEquipment(
@@ -159,7 +184,8 @@ def derive(
         original.get("PrivateDataElementCharacteristicsSequence"), _block_is_safe()
     )
     _extremes(original, attributes, image)
-    removed = [t for t in elements.tags() if t in _REMOVED or t & 0xFFFF == 0]
+    gone = {*_REMOVED, *(_OF_ORIGINALS if sop_class in _ENHANCED_MR else ())}
+    removed = [t for t in elements.tags() if t in gone or t & 0xFFFF == 0]
     return Derived(
         sop_instance_uid=str(attributes.SOPInstanceUID),
         attributes=attributes,
@@ -181,6 +207,22 @@ def _coded(code: Code) -> Dataset:
     item.CodeValue = code.value
     item.CodingSchemeDesignator = code.scheme_designator
     item.CodeMeaning = code.meaning
+    return item
+
+
+def _is_valid(name: str) -> bool:
+    """Say whether a UID is one (PS3.5 9.1), its root assigned by ISO or ITU."""
+    return UID(name).is_valid and name[:2] in {"0.", "1.", "2."}
+
+
+def _series(series: str, sop_class: str, sop_instance: str) -> Dataset:
+    """Return the reference that Common Instance Reference asks for (PS3.3 C.12.2)."""
+    instance = Dataset()
+    instance.ReferencedSOPClassUID = sop_class
+    instance.ReferencedSOPInstanceUID = sop_instance
+    item = Dataset()
+    item.ReferencedInstanceSequence = [instance]
+    item.SeriesInstanceUID = series
     return item
 
 
