@@ -193,7 +193,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from miadmark_core.evaluation.attackers import ALL, is_known
     from miadmark_core.evaluation.stock import Stock
     from miadmark_core.evaluation.suite import SUITES, Run
-    from miadmark_core.evaluation.victims import JURY, VICTIMS
+    from miadmark_core.evaluation.victims import JURY, KNOWN
     from miadmark_core.search.finder import best_device
     from miadmark_core.training.cards import CARDS
 
@@ -205,11 +205,11 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"no set {min(foreign)!r} can be evaluated",
             hint=f"Known, with their modalities: {', '.join(CARDS)}.",
         )
-    strangers = set(options.victim or []) - {recipe.name for recipe in VICTIMS}
+    strangers = set(options.victim or []) - {recipe.name for recipe in KNOWN}
     if strangers:
         raise NodeError(
             f"no victim {min(strangers)!r}",
-            hint=f"Known: {', '.join(recipe.name for recipe in VICTIMS)}.",
+            hint=f"Known: {', '.join(recipe.name for recipe in KNOWN)}.",
         )
     suite = SUITES[options.suite]
     if options.attacker:

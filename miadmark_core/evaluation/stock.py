@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from miadmark_core.evaluation.judges import Judge
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIM_NETWORKS
-from miadmark_core.evaluation.victims import JURY, VICTIMS, train_victims
+from miadmark_core.evaluation.victims import JURY, KNOWN, train_victims
 from miadmark_core.search.networks import ARCHITECTURES
 from miadmark_core.search.packs import (
     GENERATOR,
@@ -112,7 +112,7 @@ class Stock:
         own = self.out / "victims"
         there: dict[str, tuple[Path, Weights]] = {}
         for folder in (self.shipped_victims, own):
-            made = followed(VICTIMS, folder, name)
+            made = followed(KNOWN, folder, name)
             there |= {victim: (folder, e) for victim, e in made.items()}
         missing = [victim for victim in self.victims if victim not in there]
         if missing:

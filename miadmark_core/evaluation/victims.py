@@ -7,6 +7,7 @@ stands here is who they are; nothing here knows of marks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from miadmark_core.evaluation.networks import ARCHITECTURES
@@ -92,6 +93,19 @@ VICTIMS: Final = (
 """Each can be trained on every set: seven a set, six families, two starts. For how long
 was settled with their accuracy on clean test pictures in view, and no mark."""
 
+AGAIN: Final = tuple(
+    replace(
+        recipe,
+        name=f"{recipe.name}-again",
+        plan=replace(recipe.plan, seed=1, start_seed=2),
+    )
+    for recipe in VICTIMS
+)
+"""The same from other chance: whether a figure is a network's or one training's."""
+
+KNOWN: Final = (*VICTIMS, *AGAIN)
+"""Every victim that can be named."""
+
 JURY: Final = (
     "efficientnet-lite1",
     "vgg9",
@@ -114,7 +128,7 @@ def train_victims(
 ) -> list[Weights]:
     """Train victims; see :func:`~miadmark_core.training.recipe.follow_all`."""
     return follow_all(
-        VICTIMS,
+        KNOWN,
         data,
         out,
         sets=sets,
