@@ -93,7 +93,7 @@ class Loopback:
     def __enter__(self) -> Self:
         """Start the receivers and the node; they answer when this returns."""
         self.ports = dict(
-            zip(("node", "research", "archive"), _free_ports(3), strict=True)
+            zip(("node", "research", "archive"), free_ports(3), strict=True)
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         certificate = make_certificate(self.folder, "archive")
@@ -284,7 +284,8 @@ def make_certificate(folder: Path, name: str) -> x509.Certificate:
     return certificate
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind((LOOPBACK, 0))

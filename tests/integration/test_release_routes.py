@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.demo.loopback import MARKING, STRIPPING, Loopback, await_that
+from dicom_node.demo.loopback import (
+    MARKING,
+    STRIPPING,
+    Loopback,
+    await_that,
+    free_ports,
+)
 from dicom_node.demo.selftest import send
 from dicom_node.queue.job import JobState
 from dicom_node.state import State
@@ -142,3 +148,57 @@ def test_a_receiving_node_strips_what_was_sealed_to_its_site(
         original = opened(images / "ct.dcm").file.dataset
         assert opened(restored).file.dataset == original
         assert proxy.counts()[JobState.HELD] == 0
+
+
+def test_a_receiving_node_asks_the_desk_each_time(images: Path, tmp_path: Path) -> None:
+    certificates = tmp_path / "certificates"
+    certificates.mkdir()
+    for name in ("desk", "partner"):
+        certificate_of(certificates, name)
+    (port,) = free_ports(1)
+    desk = f"""
+[release]
+certificate = "{certificates}/desk-cert.pem"
+key = "{certificates}/desk-key.pem"
+client_ca = "{certificates}/partner-cert.pem"
+port = {port}
+"""
+    with Loopback(tmp_path / "site", profile="fast", more=desk) as site:
+        ours = State(site.folder / "state").keys().site("")
+        asks = f"""
+[[desk]]
+address = "https://127.0.0.1:{port}"
+gateway = "{ours.fingerprint}"
+ca = "{certificates}/desk-cert.pem"
+certificate = "{certificates}/partner-cert.pem"
+key = "{certificates}/partner-key.pem"
+"""
+        with Loopback(tmp_path / "proxy", more=asks) as proxy:
+            theirs = ("--state", proxy.folder / "state")
+            (tmp_path / "a.site").write_text(ours.to_text())
+            miadmark("keys", "export-recipient", "--out", tmp_path / "b.site", *theirs)
+            miadmark("keys", "trust", tmp_path / "a.site", *theirs)
+            pem = certificates / "partner-cert.pem"
+            granted(
+                site,
+                *("--ae-title", "MIADMARK", "--certificate", pem),
+                *("--site", tmp_path / "b.site"),
+            )
+            send(site, [images / "ct.dcm", images / "chest-xray-normal.dcm"], MARKING)
+            site.await_sent(2)
+            first, second = site.received("research")
+            send(proxy, [first], STRIPPING)
+            proxy.await_sent(1)
+            (restored,) = proxy.received("archive")
+            originals = {
+                opened(images / name).file.dataset
+                for name in ("ct.dcm", "chest-xray-normal.dcm")
+            }
+            assert opened(restored).file.dataset in originals
+            state = ("--state", site.folder / "state")
+            for grant in ("1", "3"):
+                miadmark("grant", "revoke", grant, *state)
+            send(proxy, [second], STRIPPING)
+            assert held_because(proxy, "refuses")
+            assert len(proxy.received("archive")) == 1
+            assert {"released", "refused"} <= set(events(site))
