@@ -57,6 +57,8 @@ class Listener:
     profile: Profile = Profile.STANDARD
     mode: Mode = Mode.AUTO
     weak_marks: WeakMarks = WeakMarks.HOLD
+    fingerprint: str = ""
+    """Of this site's keys (miadmark keys list): the node starts with no others."""
     max_associations: int = 20
     timeout_s: float = 30.0
     """For the next message of a peer, in seconds."""

@@ -197,7 +197,7 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
         ConfigError: Another node runs on the same state folder, or the port is taken.
     """
     state = State(config.node.state)
-    state.keys()
+    _keys(config, state)
     spool, queue = state.spool(), state.queue()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -294,7 +294,7 @@ def work(config: Config, parent: int) -> None:
         released = queue.release_claims(now() + config.retry.first_wait)
         if released:
             logger.info("released jobs=%d", released)
-        keyring = state.keys()
+        keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
         sealer = Sealer(keyring, ledger.number)
         asked = _desk_clients(config, keyring)
@@ -379,7 +379,7 @@ def desk(config: Config, parent: int) -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
-    keyring = state.keys()
+    keyring = _keys(config, state)
     with state.ledger() as ledger, state.grants(keyring) as grants:
         serve_desk(
             Desk(keyring, ledger, grants, state.audit(keyring), now),
@@ -387,6 +387,24 @@ def desk(config: Config, parent: int) -> None:
             ready=lambda port: logger.info("desk listens port=%d", port),
             stopping=lambda: stopping.is_set() or os.getppid() != parent,
         )
+
+
+def _keys(config: Config, state: State) -> Keyring:
+    """Return the site's keys, if they are those that the configuration names.
+
+    Raises:
+        ConfigError: They are others: somebody has put another key folder there.
+    """
+    keyring = state.keys()
+    found, wanted = keyring.site("").fingerprint, config.node.fingerprint
+    if wanted and found != wanted.lower():
+        raise ConfigError(
+            f"the keys in {keyring.folder} have the fingerprint {found}, and the "
+            f"configuration wants {wanted}",
+            hint="After keys rotate signing it is another: see miadmark keys list. "
+            "Otherwise tell whoever looks after security.",
+        )
+    return keyring
 
 
 def _desk_clients(config: Config, keyring: Keyring) -> list[DeskClient]:

@@ -97,6 +97,7 @@ def open_root(folder: Path, settings: Mapping[str, str]) -> Root:
         from dicom_node.keys.pkcs11 import Pkcs11Root
 
         pin_file = Path(rest.pop("pin_file"))
+        _require_trustworthy(Path(rest["module"]))
         return Pkcs11Root(**rest, pin=partial(secret_in, pin_file))
     if kind == "transit":
         from dicom_node.keys.transit import TransitRoot
@@ -104,6 +105,28 @@ def open_root(folder: Path, settings: Mapping[str, str]) -> Root:
         token_file = Path(rest.pop("token_file"))
         return TransitRoot(**rest, access=partial(_text_in, token_file))
     raise KeyFolderError(f"the root of {folder} is of an unknown kind: {kind!r}")
+
+
+def _require_trustworthy(module: Path) -> None:
+    """Return if a library that is about to be loaded is the system's.
+
+    Where it lies is read from the key folder, before that can be believed: whoever can
+    write there must not choose what this process runs.
+
+    Raises:
+        KeyFolderError: Somebody other than root could have written it.
+    """
+    try:
+        found = [path.stat() for path in (module.resolve(), module.resolve().parent)]
+    except OSError as error:
+        raise KeyFolderError(
+            f"the token's library {module} cannot be read: {error.strerror}"
+        ) from error
+    if any(f.st_uid != 0 or f.st_mode & 0o022 for f in found):
+        raise KeyFolderError(
+            f"the token's library {module} can be written by others than root",
+            hint="Install it, and its folder, for root alone to write.",
+        )
 
 
 def secret_in(file: Path) -> bytes:

@@ -230,6 +230,19 @@ def test_a_token_that_is_not_there_is_said_to_be(token: Path) -> None:
         Pkcs11Root(**there | {"module": "/nowhere.so"}, pin=pin)
 
 
+def test_a_library_that_others_could_have_written_is_not_loaded(
+    token: Path, tmp_path: Path
+) -> None:
+    settings = {"kind": "pkcs11", "pin_file": str(token), "label": "x", "token": TOKEN}
+    library = tmp_path / "evil.so"
+    library.write_bytes(b"")
+    library.chmod(0o666)
+    with pytest.raises(KeyFolderError, match="can be written by others"):
+        open_root(tmp_path, {**settings, "module": str(library)})
+    with pytest.raises(KeyFolderError, match="cannot be read"):
+        open_root(tmp_path, {**settings, "module": str(tmp_path / "none.so")})
+
+
 def test_a_transit_service_in_trouble_is_waited_for(
     transit: TransitServer, tmp_path: Path
 ) -> None:

@@ -185,3 +185,13 @@ def test_a_root_of_another_kind_is_chosen_when_keys_are_made(tmp_path: Path) -> 
     done = miadmark("keys", "list", *state)
     assert done.returncode == 1
     assert "does not open" in done.stderr
+
+
+def test_a_node_starts_with_the_keys_that_it_was_told_of(tmp_path: Path) -> None:
+    state = ("--state", tmp_path / "s")
+    miadmark("keys", "init", *state)
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\nport = 0\nstate = "s"\nfingerprint = "{"0" * 32}"\n')
+    done = miadmark("serve", "--config", config)
+    assert done.returncode == 1
+    assert "the configuration wants 0000" in done.stderr
