@@ -6,12 +6,13 @@ once the entry is on disk; whoever releases an original waits for that. An entry
 UIDs, AE titles, record ids and people who decide; never a patient, a key or a pixel.
 
 Edits, gaps, reordering and forks are found by :func:`verify`. That the end was cut off
-can only be seen by someone who knows how many entries there were: :attr:`Audit.head` is
-what to keep elsewhere, and the grants keep it too.
+can only be seen by someone who knows how many entries there were: :meth:`Audit.head` is
+what to keep elsewhere.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FIRST: Final = "0" * 64
-_TAIL: Final = 16 * 1024
+MAX_ENTRY: Final = 8 * 1024
+_TAIL: Final = 2 * MAX_ENTRY
 
 
 class Event(StrEnum):
@@ -93,7 +95,9 @@ class Audit:
                     **facts,
                 }
                 line = _encoded(values | {"hmac": _mac(values, self._key)})
-                os.write(stream, line)
+                if len(line) > MAX_ENTRY:
+                    raise AuditError(f"an entry of {len(line)} bytes is too long")
+                _write_whole(stream, line)
                 os.fsync(stream)
         except OSError as error:
             raise AuditError(
@@ -156,6 +160,14 @@ def verify(path: Path, key: bytes) -> Iterator[dict[str, Any]]:
             yield values
 
 
+def _write_whole(stream: int, line: bytes) -> None:
+    """Write a line, or nothing: a full disk may take a part of it without an error."""
+    written = os.write(stream, line)
+    if written != len(line):
+        os.ftruncate(stream, os.fstat(stream).st_size - written)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _last(stream: int, path: Path) -> Head:
     size = os.fstat(stream).st_size
     tail = os.pread(stream, min(size, _TAIL), max(0, size - _TAIL))
@@ -172,7 +184,7 @@ def _last(stream: int, path: Path) -> Head:
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(
             f"the last entry of {path} cannot be read",
-            hint="miadmark audit verify names the first that was changed.",
+            hint="miadmark audit names the first that was changed.",
         ) from error
 
 

@@ -6,12 +6,14 @@ order of checks, everything public first::
 
     pace | sizes and form | suite | signed by this site | grant
     | the ledger knows the record, and its key was not destroyed
-    | the object is the one that was marked
+    | the context that was asked for is the record's
     | object key | commitment | header MAC | audit entry on disk | answer
 
-Up to the object no secret is used. Whoever is refused hears one sentence, whatever the
-reason; that is in the audit. Nothing here knows a socket: a request goes in, with the
-fingerprint of the certificate that TLS has shown, and an answer comes out.
+Up to the context no secret is used; whether the receiver's object is the one that was
+marked, the desk cannot see: the receiver's strip filter does. Whoever is refused hears
+one sentence, whatever the reason; that is in the audit. Nothing here knows a socket: a
+request goes in, with the fingerprint of the certificate that TLS has shown, and an
+answer comes out.
 """
 
 from __future__ import annotations

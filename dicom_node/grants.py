@@ -63,6 +63,7 @@ class Grants:
         self._read: list[Grant] = []
         self._approvals, self._number, self._before = APPROVALS, 0, ""
         self._signed_by = 0
+        self._digests: list[str] = []
         with self._translated():
             self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -151,6 +152,15 @@ class Grants:
         """
         wanted = self._keyring.grant_entries()
         self._read_on()  # after the count, which is kept after the entry
+        if (
+            wanted
+            and self._number >= wanted
+            and (self._digests[wanted - 1] != self._keyring.grant_head())
+        ):
+            raise LedgerError(
+                f"{self._path} has another history than this site's",
+                hint="Take it from your backup, and tell whoever looks after security.",
+            )
         if self._number < wanted:
             raise LedgerError(
                 f"{self._path} is an older copy: {self._number} of {wanted} entries",
@@ -211,7 +221,7 @@ class Grants:
                 raise
             self._database.execute("COMMIT")
         self.all()
-        self._keyring.keep_grant_entries(self._number)
+        self._keyring.keep_grant_entries(self._number, self._before)
         return self._number
 
     def _take(self, number: int, body: bytes, signature: bytes) -> None:
@@ -250,6 +260,7 @@ class Grants:
                 ]
         self._number, self._signed_by = number, signed_by
         self._before = hashlib.sha256(body).hexdigest()
+        self._digests.append(self._before)
 
     def _signed_with(self, body: bytes, signature: bytes) -> int:
         """Return which version of this site's signing key signed; 0 if none did."""

@@ -4,8 +4,9 @@ A record is found by the digest of the marked pixels, which survives renaming, l
 recompression and a lost private block. The ledger holds sealed records only: whoever
 steals it has what every receiver of a marked object has.
 
-It also numbers the records of a site, and knows which of them were shredded. Rows are
-added and never changed; shredding alone takes away. This is the only module that knows
+It also numbers the records of a site, and knows of which study each is and which were
+shredded. Rows are added and never changed; shredding takes away, and so does marking
+again what was never sent. This is the only module that knows
 the ledger's SQL.
 """
 
@@ -117,6 +118,8 @@ class Ledger:
         record: SealedRecord,
         now: datetime,
         study_instance_uid: str = "",
+        *,
+        is_closed: bool = False,
     ) -> None:
         """Keep ``record``; durable when this returns, and once however often it is added.
 
@@ -125,6 +128,7 @@ class Ledger:
             record: What to keep.
             now: Aware.
             study_instance_uid: Of the study that was marked: grants may be for some only.
+            is_closed: No key of this site opens it, so no epoch's end waits for it.
         """
         header = parse(record.header)
         with _translated(), self._transaction():
@@ -135,7 +139,7 @@ class Ledger:
                 (
                     header.record_id,
                     marked_digest,
-                    _epoch(header),
+                    0 if is_closed else _epoch(header),
                     study_instance_uid,
                     *record,
                     now.isoformat(),
@@ -144,6 +148,13 @@ class Ledger:
             # A ledger made again from objects goes on where they left off.
             self._database.execute(
                 "UPDATE numbered SET last = max(last, ?)", (header.sequence,)
+            )
+
+    def forget(self, record_id: bytes) -> None:
+        """Take out a record that was never sent."""
+        with _translated():
+            self._database.execute(
+                "DELETE FROM record WHERE record_id = ?", (record_id,)
             )
 
     def find(self, marked_digest: bytes) -> SealedRecord | None:

@@ -28,6 +28,10 @@ class Records(Protocol):
         """Return the newest record of the pixels with that digest."""
         ...
 
+    def study_of(self, record_id: bytes) -> str:
+        """Return the Study Instance UID that was marked; empty where it is not known."""
+        ...
+
     def require_standing(self, header: Header, encoded: bytes) -> None:
         """Return if this very record was made here, and its key not destroyed."""
         ...

@@ -2,7 +2,7 @@
 
 Records whose epoch still counts are only indexed again. Those whose epoch has ended open
 by the recovery key alone; their object keys are sealed under the present epoch. What was
-shredded stays so: the audit remembers.
+shredded stays so, as far as the audit is there to remember it.
 """
 
 from __future__ import annotations
@@ -77,15 +77,17 @@ def _rebuilt(
         return "passed"
     if header.record_id in shredded:
         return "shredded"
-    study = marked.identity().study_instance_uid
-    ledger.add(marked_digest(marked, header), record, now, study)
+    study, digest = marked.identity().study_instance_uid, marked_digest(marked, header)
     if _opens(header, keyring, ledger):
+        ledger.add(digest, record, now, study)
         return "added"
     try:
         key = object_key(header, recovery)
         believe_key(header, key)
     except NoStanzaError:
+        ledger.add(digest, record, now, study, is_closed=True)
         return "closed"
+    ledger.add(digest, record, now, study)
     epoch = keyring.epoch()
     stanza = epoch.wrap(header.suite, key, header.stanza_info)
     ledger.rewrap([Rewrapped(header.record_id, epoch.version, stanza.body)])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.errors import KeyServiceError, LostRecordError
 from dicom_node.keys.ring import KeyKind
 from dicom_node.ledger import Rewrapped
+from miadmark_core.errors import UntrustedSignerError
 from miadmark_core.sealing.record import parse
 
 if TYPE_CHECKING:
@@ -81,15 +82,22 @@ def keep(
     """Put a new record into the ledger; it opens when this returns.
 
     Raises:
-        KeyServiceError: Its epoch ended while it was made: it has to be made again.
+        KeyServiceError: A key of it was given up meanwhile: it has to be made again.
         LedgerError: It cannot be kept.
     """
     ledger.add(marked_digest, record, now, study_instance_uid)
     keyring.refresh()
-    epoch = max(stanza.version for stanza in parse(record.header).stanzas)
-    if keyring.epoch_of(epoch) is None:
+    header = parse(record.header)
+    epoch = max(stanza.version for stanza in header.stanzas)
+    try:
+        keyring.trusted().require(header)
+        is_good = keyring.epoch_of(epoch) is not None
+    except UntrustedSignerError:
+        is_good = False
+    if not is_good:
+        ledger.forget(header.record_id)
         raise KeyServiceError(
-            "the epoch ended while the object was marked, so it is marked again"
+            "a key was given up while the object was marked, so it is marked again"
         )
 
 

@@ -116,8 +116,21 @@ class Sending:
         return Receiver(
             ae_title=self.destination.ae_title,
             address=self.destination.address,
-            fingerprint=_shown(association),
+            fingerprint=self._shown(association),
         )
+
+    def _shown(self, association: Association) -> str:
+        """Return the fingerprint of the certificate that the peer has shown."""
+        connection = association.dul.socket
+        tls = None if connection is None else connection.socket
+        if not isinstance(tls, ssl.SSLSocket):
+            if self.destination.tls_ca is not None:
+                # It has just gone; that is not somebody without a certificate.
+                self.close()
+                raise SendInterruptedError(f"{self._named()}: the association broke")
+            return ""
+        certificate = tls.getpeercert(binary_form=True)
+        return fingerprint(x509.load_der_x509_certificate(certificate or b""))
 
     def close(self) -> None:
         """Release the association, if there is one."""
@@ -258,13 +271,3 @@ def _reencoded(file: Path, syntax: UID) -> Path:
         enforce_file_format=False,
     )
     return copy
-
-
-def _shown(association: Association) -> str:
-    """Return the fingerprint of the certificate that the peer has shown; or nothing."""
-    connection = association.dul.socket
-    tls = None if connection is None else connection.socket
-    if not isinstance(tls, ssl.SSLSocket):
-        return ""
-    certificate = tls.getpeercert(binary_form=True)
-    return fingerprint(x509.load_der_x509_certificate(certificate or b""))

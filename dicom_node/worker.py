@@ -113,6 +113,8 @@ class Worker:
         self._opening, self._own_tenant = opening, own_tenant
         self._mark, self._clock = mark, clock
         self._sending: Sending | None = None
+        self._studies: dict[int, str] = {}
+        """Which study each job is of, as the ledger knows it."""
 
     def turn(self) -> bool:
         """Do one job that is due; False if none is.
@@ -166,8 +168,12 @@ class Worker:
         allow = None
         if route.action is Action.STRIP:
             identity = self._opened(name).identity()
+            if job.id in self._studies:
+                study = self._studies[job.id]
+                identity = replace(identity, study_instance_uid=study)
             allow = partial(self._release, route, identity)
         sending.send(self._spool.path(name), allow or _nobody_asked)
+        self._studies.pop(job.id, None)
         if self._queue.sent(job):
             logger.info(
                 "sent instance=%s to=%s action=%s",
@@ -185,7 +191,7 @@ class Worker:
         if route.action is Action.MARK:
             content = self._marked(instance, route)
         else:
-            content = self._stripped(instance, route, sending)
+            content = self._stripped(instance, job, route, sending)
         if content is None:
             return job.file
         name = self._spool.write(content)
@@ -221,12 +227,19 @@ class Worker:
         return recipients
 
     def _stripped(
-        self, instance: OpenInstance, route: Route, sending: Sending
+        self, instance: OpenInstance, job: Job, route: Route, sending: Sending
     ) -> bytes | None:
         """Return the original file; None if it carries no mark."""
         identity = instance.identity()
 
-        def authorise(_header: Header, marked: Identity) -> None:
+        site = self._opening(identity.study_instance_uid)
+
+        def authorise(header: Header, marked: Identity) -> None:
+            # What an object says of its study is bound to nothing: the ledger knows.
+            is_own = header.tenant == self._own_tenant and site.records is not None
+            study = site.records.study_of(header.record_id) if is_own else ""  # type: ignore[union-attr]
+            marked = replace(marked, study_instance_uid=study)
+            self._studies[job.id] = study
             # Before any key is touched, whoever is at the other end must be known.
             receiver = sending.receiver(
                 marked.sop_class_uid,
@@ -235,7 +248,7 @@ class Worker:
             self._require(route, marked, receiver)
 
         opening = replace(
-            self._opening(identity.study_instance_uid),
+            site,
             authorise=authorise,
             accepts_renamed=route.accept_renamed,
         )
@@ -243,13 +256,15 @@ class Worker:
             restored = strip(instance, opening)
         except (NotMarkedError, NotAnImageError):
             return None
+        if restored.is_renamed:
+            self._audit.add(Event.RENAMED, how="sent", record=restored.record_id.hex())
         return restored.file.to_bytes()
 
     def _release(self, route: Route, identity: Identity, receiver: Receiver) -> None:
         """Return if ``receiver`` may have the original, and that is written down."""
         request, grant = self._require(route, identity, receiver)
         event = Event.RELEASED if receiver.fingerprint else Event.INSECURE
-        self._write_down(event, request, grant.id)
+        self._write_down(event, request, grant.id, instance=identity.sop_instance_uid)
         if event is Event.INSECURE:
             logger.warning(
                 "insecure release to=%s grant=%d", receiver.address, grant.id

@@ -199,8 +199,11 @@ def _rotate(options: argparse.Namespace) -> int:
         version = keys.rotate_root()
     else:
         with state.ledger() as ledger:
-            number = ledger.last_number() + 1
-        version = keys.rotate(KeyKind(options.what), terminal.now(), number)
+            kind = KeyKind(options.what)
+            version = keys.rotate(kind, terminal.now(), ledger.last_number() + 1)
+            if kind is KeyKind.SIGNING:
+                # Whoever signs with the old key has drawn its number before this.
+                keys.end_signing(version - 1, ledger.last_number())
     state.audit(keys).add(
         Event.KEYS, did="rotated", what=options.what, to=version, by=terminal.user()
     )
@@ -214,8 +217,9 @@ def _rotate(options: argparse.Namespace) -> int:
     print("Back the key folder up again.")
     if options.what in {"identity", "signing"}:
         print(
-            "Send the new site file to the other sites: miadmark keys export-recipient"
+            "Send the new site file to the other sites, and to the holders of recovery"
         )
+        print("shares beside their old one: miadmark keys export-recipient")
     return 0
 
 

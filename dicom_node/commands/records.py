@@ -1,4 +1,4 @@
-"""``keys split-recovery`` and ``recover``, ``ledger``, ``shred`` and ``audit``."""
+"""``recovery``, ``keys recover``, ``ledger`` and ``audit``."""
 
 from __future__ import annotations
 
@@ -64,7 +64,12 @@ def add_recover(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     recover.add_argument("paths", type=Path, nargs="+", metavar="PATH")
     recover.add_argument("--out", type=Path, required=True, metavar="DIR")
     recover.add_argument(
-        "--site", type=Path, required=True, metavar="FILE", help="who marked them"
+        "--site",
+        type=Path,
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="who marked them: a file for each signing key that the site has had",
     )
     recover.add_argument("--json", action="store_true", help="one object a line")
     recover.add_argument("--accept-renamed", action="store_true")
@@ -155,10 +160,10 @@ def _recover(options: argparse.Namespace) -> int:
     from dicom_node.opening import Opening
     from miadmark_core.sealing.signing import TrustedSigners
 
-    site = read_site(options.site)
+    sites = [read_site(file) for file in options.site]
     opening = Opening(
         openers=[_joined(options.shares)],
-        trusted=TrustedSigners({site.verifier.id: site.trust}),
+        trusted=TrustedSigners({site.verifier.id: site.trust for site in sites}),
         accepts_renamed=options.accept_renamed,
     )
     todo = files.tasks(options.paths, options.out)
@@ -193,9 +198,10 @@ def _rebuild(options: argparse.Namespace) -> int:
 def _shred(options: argparse.Namespace) -> int:
     from dicom_node import private_block
     from dicom_node.elements import Limits
+    from dicom_node.filters.strip import marked_digest
     from dicom_node.instance import OpenInstance
     from dicom_node.rewrapping import shred
-    from miadmark_core.sealing.record import parse
+    from miadmark_core.sealing.seal import believed
 
     instance = OpenInstance.of(options.path.read_bytes(), Limits())
     record = private_block.find(instance.elements)
@@ -203,8 +209,14 @@ def _shred(options: argparse.Namespace) -> int:
         raise NodeError("the object carries no record", hint="Is it the marked one?")
     state = state_in(options.state)
     keys = state.keys()
-    record_id = parse(record.header).record_id
+    # Whoever hands over a file must not choose which other object is lost.
+    header = believed(record, keys.trusted())
+    marked_digest(instance, header)
+    if header.tenant != keys.ring.tenant:
+        raise NodeError("another site has sealed this object: it is theirs to shred")
+    record_id = header.record_id
     with state.ledger() as ledger:
+        ledger.require_standing(header, record.header)
         state.audit(keys).add(
             Event.SHREDDED, record=record_id.hex(), by=terminal.user()
         )

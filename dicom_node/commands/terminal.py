@@ -27,7 +27,13 @@ def user() -> str:
             return pwd.getpwuid(login).pw_name
     except (OSError, ValueError, KeyError):
         pass
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid())
+    account = os.environ.get("SUDO_USER")
+    if account:
+        return account
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 _UNSET: Final = (1 << 32) - 1

@@ -17,7 +17,9 @@ from __future__ import annotations
 import base64
 import hmac
 import os
+from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import write_durably
@@ -191,11 +193,16 @@ class Keyring:
         self._store.refresh()
         return self.ring.grant_entries
 
-    def keep_grant_entries(self, count: int) -> None:
-        """Remember how many entries the grants have."""
+    def grant_head(self) -> str:
+        """Return the digest of the last of them that is remembered."""
+        return self.ring.grant_head
+
+    def keep_grant_entries(self, count: int, head: str) -> None:
+        """Remember how many entries the grants have, and the digest of the last."""
         with self._store.changing():
-            most = max(count, self.ring.grant_entries)
-            self._store.write(replace(self.ring, grant_entries=most))
+            if count > self.ring.grant_entries:
+                ring = replace(self.ring, grant_entries=count, grant_head=head)
+                self._store.write(ring)
 
     def refresh(self) -> None:
         """See what another process has changed."""
@@ -208,14 +215,30 @@ class Keyring:
 
     def sites(self, part: str) -> list[Site]:
         """Return the sites in one of ``recipients`` and ``trusted``."""
-        return [read_site(file) for file in sorted((self.folder / part).glob("*.site"))]
+        self._store.refresh()  # the list may be longer by now
+        files = sorted((self.folder / part).glob("*.site"))
+        for file in files:
+            known = self.ring.public.get(f"{part}/{file.name}")
+            if known != sha256(file.read_bytes()).hexdigest():
+                raise KeyFolderError(
+                    f"{file} was put there, or changed, by somebody who cannot open the "
+                    "keys",
+                    hint="miadmark keys trust and add-recipient add site files. Take it "
+                    "out, and tell whoever looks after security.",
+                )
+        return [read_site(file) for file in files]
 
     def add_site(self, site: Site, *, as_recipient: bool, as_trusted: bool) -> None:
         """Seal to ``site`` from now on, or open what it seals, or both."""
-        name = f"{site.fingerprint}.site"
-        for part, wanted in (("recipients", as_recipient), ("trusted", as_trusted)):
-            if wanted:
-                write_durably(self.folder / part / name, site.to_text().encode("utf-8"))
+        name, text = f"{site.fingerprint}.site", site.to_text().encode("utf-8")
+        parts = {"recipients": as_recipient, "trusted": as_trusted}
+        with self._store.changing():
+            public = dict(self.ring.public)
+            for part, is_wanted in parts.items():
+                if is_wanted:
+                    write_durably(self.folder / part / name, text)
+                    public[f"{part}/{name}"] = sha256(text).hexdigest()
+            self._store.write(replace(self.ring, public=public))
 
     def rotate(self, kind: KeyKind, now: datetime, sequence: int) -> int:
         """Use a fresh key of that kind from record ``sequence`` on; return its version.
@@ -238,6 +261,12 @@ class Keyring:
         self._store.add(ring.newest(kind), os.urandom(SIZES[kind]))
         self._store.write(ring)
         return ring.newest(kind).version
+
+    def end_signing(self, version: int, last: int) -> None:
+        """Believe a signing key that is in use no more up to record ``last``."""
+        with self._store.changing():
+            ring = self.ring.with_last(KeyKind.SIGNING, version, last)
+            self._store.write(ring)
 
     def rotate_if_due(self, now: datetime, sequence: int) -> bool:
         """Begin a new epoch where the present one has lasted long enough."""
@@ -264,11 +293,13 @@ class Keyring:
         with self._store.changing():
             entries = [e for e in self.ring.keys if not e.is_destroyed]
             secrets = [(e, self._store.secret(e.kind, e.version)) for e in entries]
-            before = self.root.version
             self.root.rotate()
             for entry, secret in secrets:
                 self._store.add(entry, secret)
-        self.root.forget(before)
+            self._store.write(replace(self.ring, root_version=self.root.version))
+        for version in range(self.root.version - 1, 0, -1):
+            with suppress(KeyFolderError):  # it is gone already
+                self.root.forget(version)
         return self.root.version
 
     def raise_floor(self, version: int) -> None:
@@ -290,7 +321,12 @@ class Keyring:
         """
         with self._store.changing():
             ring = self.ring
-            gone = [e for e in ring.of(KeyKind.EPOCH) if e.version < ring.least_epoch]
+            # Those that were destroyed already, too: the power may have gone meanwhile.
+            gone = [
+                e
+                for e in ring.keys
+                if e.kind is KeyKind.EPOCH and e.version < ring.least_epoch
+            ]
             for entry in gone:
                 ring = ring.without(entry.kind, entry.version)
             self._store.write(ring)

@@ -67,10 +67,15 @@ class Ring:
     """Stanzas of older epochs do not count any more."""
     policy: int = 1
     """Counts every change of these rules; written into each record."""
+    root_version: int = 1
+    """Of the root that every key is sealed under."""
     grant_entries: int = 0
     """How many entries the grants have at least: an older copy has fewer."""
+    grant_head: str = ""
+    """Digest of the last of them: another history has another."""
     public: Mapping[str, str] = field(default_factory=dict)
-    """Public keys in Base64: ``recovery``, if there is one."""
+    """The public half of the ``recovery`` key in Base64, if there is one; and the SHA-256
+    of each site file that was added, under its folder and name."""
 
     def __post_init__(self) -> None:
         """Refuse a tenant of another length."""
@@ -97,10 +102,23 @@ class Ring:
             kind=kind, version=ended.version + 1, created=now, first_sequence=sequence
         )
         kept = [
-            replace(k, last_sequence=sequence - 1) if k is ended else k
+            # Until when a signing key is believed is settled once nobody signs with it.
+            replace(k, last_sequence=sequence - 1)
+            if k is ended and kind is not KeyKind.SIGNING
+            else k
             for k in self.keys
         ]
         return replace(self, keys=(*kept, added))
+
+    def with_last(self, kind: KeyKind, version: int, last: int) -> Ring:
+        """Return the ring with a key that is believed up to record ``last``."""
+        keys = (
+            replace(k, last_sequence=last)
+            if (k.kind, k.version) == (kind, version)
+            else k
+            for k in self.keys
+        )
+        return replace(self, keys=tuple(keys))
 
     def without(self, kind: KeyKind, version: int) -> Ring:
         """Return the ring with a key marked as destroyed."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.errors import KeyFolderError
 from miadmark_core.sealing.recipients import Recipient
 from miadmark_core.sealing.signing import TENANT_SIZE, Trust, Verifier
+from miadmark_core.sealing.suites import OBJECT_KEY_SIZE, SUITES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +81,8 @@ class Site:
                 verifier=Verifier(_decoded(entries["verifier"])),
                 last_sequence=None if last is None else int(last),
             )
+            for suite in SUITES.values():  # what cannot be sealed to is no recipient
+                site.recipient.wrap(suite, bytes(OBJECT_KEY_SIZE), b"")
         except (KeyError, ValueError, TypeError) as error:
             raise KeyFolderError(
                 f"{source} is no site file",

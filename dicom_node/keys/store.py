@@ -82,6 +82,9 @@ class KeyStore:
             wrapped = path.read_bytes()
         except OSError as error:
             raise KeyFolderError(f"{path} cannot be read: {error.strerror}") from error
+        if self.root.version_of(wrapped) > self.root.version:
+            # Another process has rotated the root.
+            self.root = open_root(self.folder, self.ring.root)
         secret = self.root.unwrap(wrapped, _context(self.ring.tenant, entry))
         if len(secret) != SIZES[kind]:
             raise KeyFolderError(f"{path} holds no key of its kind")
@@ -93,7 +96,14 @@ class KeyStore:
         return self.secret(kind, self.ring.newest(kind).version)
 
     def add(self, entry: KeyEntry, secret: bytes) -> None:
-        """Write a key, sealed under the root; durable when this returns."""
+        """Write a key, sealed under the root; durable when this returns.
+
+        Raises:
+            KeyFolderError: The root at hand is not the one that the ring names: what it
+                sealed would be lost with it.
+        """
+        if self.root.version < self.ring.root_version:
+            raise KeyFolderError("the root at hand is older than the ring's")
         _write_key(self.folder, self.root, self.ring.tenant, entry, secret)
 
     def write(self, ring: Ring) -> None:
@@ -105,6 +115,9 @@ class KeyStore:
     def destroy(self, entry: KeyEntry) -> None:
         """Write over a key's file and delete it; on flash no more can be promised."""
         path = _path(self.folder, entry)
+        self._opened.pop((entry.kind, entry.version), None)
+        if not path.exists():
+            return
         size = path.stat().st_size
         with path.open("r+b") as stream:
             stream.write(os.urandom(size))
@@ -112,7 +125,6 @@ class KeyStore:
             os.fsync(stream.fileno())
         path.unlink()
         sync_folder(self.folder)
-        self._opened.pop((entry.kind, entry.version), None)
 
     def refresh(self) -> None:
         """Read the ring again if another process has changed it.
@@ -122,6 +134,8 @@ class KeyStore:
         """
         if _stamp(self.folder / FILE) != self._read_at:
             self.ring, values, self._read_at = _parsed(self.folder)
+            if self.ring.root_version > self.root.version:
+                self.root = open_root(self.folder, self.ring.root)
             self._require_mac(values)
 
     @contextmanager

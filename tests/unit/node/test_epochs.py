@@ -39,7 +39,7 @@ def test_a_change_is_not_undone_by_who_read_the_ring_before(keyring: Keyring) ->
     other = Keyring(keyring.folder)
     assert keyring.rotate(KeyKind.EPOCH, NOW, 1) == 2
     other.set_rules(least_suite=2)
-    other.keep_grant_entries(7)
+    other.keep_grant_entries(7, "head")
     again = Keyring(keyring.folder)
     assert again.epoch().version == 2
     assert (again.ring.least_suite, again.ring.grant_entries) == (2, 7)
