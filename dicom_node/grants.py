@@ -200,6 +200,8 @@ class Grants:
         )
 
     def _add(self, act: dict[str, Any], by: str, now: datetime) -> int:
+        if not by:
+            raise ValueError("somebody has to do it")
         with self._translated():
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -222,7 +224,7 @@ class Grants:
             self._database.execute("COMMIT")
         self.all()
         self._keyring.keep_grant_entries(self._number, self._before)
-        return self._number
+        return int(values["number"])  # another process may have added one since
 
     def _take(self, number: int, body: bytes, signature: bytes) -> None:
         """Believe one entry, after those before it."""

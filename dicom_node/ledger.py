@@ -237,7 +237,8 @@ class Ledger:
             return self._database.execute(
                 "SELECT r.id, r.header FROM record AS r"
                 " LEFT JOIN rewrapped AS w USING (record_id)"
-                " WHERE r.epoch > 0 AND coalesce(w.epoch, r.epoch) < ? AND r.id > ?"
+                " WHERE coalesce(w.epoch, r.epoch) > 0"
+                " AND coalesce(w.epoch, r.epoch) < ? AND r.id > ?"
                 " ORDER BY r.id LIMIT ?",
                 (epoch, after, count),
             ).fetchall()

@@ -133,10 +133,12 @@ class KeyStore:
             KeyFolderError: It cannot be read, or was changed by somebody else.
         """
         if _stamp(self.folder / FILE) != self._read_at:
-            self.ring, values, self._read_at = _parsed(self.folder)
-            if self.ring.root_version > self.root.version:
-                self.root = open_root(self.folder, self.ring.root)
+            # Nothing of it is taken on before it is believed, not even where the root is.
+            ring, values, stamp = _parsed(self.folder)
             self._require_mac(values)
+            if ring.root_version > self.root.version:
+                self.root = open_root(self.folder, self.ring.root)
+            self.ring, self._read_at = ring, stamp
 
     @contextmanager
     def changing(self) -> Iterator[None]:

@@ -16,9 +16,9 @@ from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.ring import KeyKind
 from dicom_node.keys.sealer import Sealer
-from dicom_node.ledger import Ledger
+from dicom_node.ledger import Ledger, Rewrapped
 from dicom_node.rewrapping import LedgerOpener, end_epochs, keep
-from miadmark_core.sealing.record import SealedRecord
+from miadmark_core.sealing.record import SealedRecord, parse
 from miadmark_core.sealing.seal import unseal
 from miadmark_core.sealing.stanza import Opener
 from tests.conftest import NOW
@@ -144,3 +144,35 @@ def test_a_ledger_knows_of_which_study_a_record_is(
         rows.close()
         assert ledger.study_of(record_id) == "1.2.3"
         assert ledger.study_of(bytes(16)) == ""
+
+
+def test_a_forged_ring_is_refused_however_often_it_is_looked_at(
+    keyring: Keyring,
+) -> None:
+    file = keyring.folder / "ring.json"
+    true = file.read_text()
+    file.write_text(true.replace('"least_suite": 1', '"least_suite": 0'))
+    for _ in range(3):
+        with pytest.raises(KeyFolderError):
+            keyring.refresh()
+        assert keyring.ring.least_suite == 1
+    file.write_text(true)
+    keyring.refresh()
+
+
+def test_what_people_brought_back_outlives_the_next_epoch(
+    keyring: Keyring, tmp_path: Path
+) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        record = sealed(keyring)
+        header = parse(record.header)
+        key = keyring.object_key(header)
+        assert key is not None
+        end_epochs(keyring, ledger, NOW)
+        ledger.add(bytes(32), record, NOW, is_closed=True)
+        end_epochs(keyring, ledger, NOW)  # what is closed is in nobody's way
+        present = keyring.epoch()
+        body = present.wrap(header.suite, key, header.stanza_info).body
+        ledger.rewrap([Rewrapped(header.record_id, present.version, body)])
+        end_epochs(keyring, ledger, NOW)
+        assert opens(record, keyring, LedgerOpener(keyring, ledger))
