@@ -297,7 +297,7 @@ class Keyring:
             for entry, secret in secrets:
                 self._store.add(entry, secret)
             self._store.write(replace(self.ring, root_version=self.root.version))
-        for version in range(self.root.version - 1, 0, -1):
+        for version in range(1, self.root.version):
             with suppress(KeyFolderError):  # it is gone already
                 self.root.forget(version)
         return self.root.version
