@@ -148,10 +148,10 @@ def verify(path: Path, key: bytes) -> Iterator[dict[str, Any]]:
             try:
                 values: dict[str, Any] = json.loads(line)
                 said = values.pop("hmac")
-            except (ValueError, KeyError, AttributeError, TypeError):
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
                 raise AuditError(f"entry {number} of {path} is no entry") from None
             if line != _encoded(values | {"hmac": said}) or not hmac.compare_digest(
-                str(said), _mac(values, key)
+                str(said).encode("utf-8"), _mac(values, key).encode("ascii")
             ):
                 raise AuditError(f"entry {number} of {path} was changed")
             if (values.get("number"), values.get("before")) != (number, before.digest):
@@ -181,7 +181,7 @@ def _last(stream: int, path: Path) -> Head:
     line = tail[:-1].rpartition(b"\n")[2] + b"\n"
     try:
         return Head(int(json.loads(line)["number"]), hashlib.sha256(line).hexdigest())
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AuditError(
             f"the last entry of {path} cannot be read",
             hint="miadmark audit names the first that was changed.",

@@ -64,6 +64,8 @@ class Grants:
         self._approvals, self._number, self._before = APPROVALS, 0, ""
         self._signed_by = 0
         self._digests: list[str] = []
+        self._agreeing: dict[int, set[str]] = {}
+        """Who wants fewer approvals, by how many."""
         with self._translated():
             self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -126,7 +128,10 @@ class Grants:
         return self.grant(grant_id)
 
     def set_approvals(self, count: int, *, by: str, now: datetime) -> None:
-        """Let new grants take that many people from now on."""
+        """Let new grants take that many people from now on.
+
+        Fewer than before count once as many people as before have said the same.
+        """
         if count < 1:
             raise ValueError("at least one person has to agree")
         self._add({"did": "rule", "approvals": count}, by, now)
@@ -254,7 +259,7 @@ class Grants:
                     )
                 )
             case "rule":
-                self._approvals = int(values["approvals"])
+                self._rule(int(values["approvals"]), by, number)
             case did:
                 self._read = [
                     _changed(grant, did, by) if grant.id == values["grant"] else grant
@@ -263,6 +268,21 @@ class Grants:
         self._number, self._signed_by = number, signed_by
         self._before = hashlib.sha256(body).hexdigest()
         self._digests.append(self._before)
+
+    def _rule(self, approvals: int, by: str, number: int) -> None:
+        """Let new grants take that many people; fewer, once as many as before say so.
+
+        What a site begins with is its own choice, before there is any grant.
+        """
+        agreeing = self._agreeing.setdefault(approvals, set())
+        agreeing.add(by)
+        if (
+            approvals >= self._approvals
+            or number == 1
+            or len(agreeing) >= self._approvals
+        ):
+            self._approvals = approvals
+            self._agreeing.clear()
 
     def _signed_with(self, body: bytes, signature: bytes) -> int:
         """Return which version of this site's signing key signed; 0 if none did."""

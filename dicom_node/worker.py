@@ -164,7 +164,11 @@ class Worker:
                 hint="It was made ready for another purpose. Send it again.",
             )
         sending = self._sending_to(destination)
-        name = job.filtered or self._filtered(job, route, purpose, sending)
+        filtered = job.filtered
+        if route.action is Action.STRIP and job.id not in self._studies:
+            # What was authorised before this process began is not known any more.
+            filtered = None
+        name = filtered or self._filtered(job, route, purpose, sending)
         allow = None
         if route.action is Action.STRIP:
             identity = self._opened(name).identity()
@@ -196,6 +200,8 @@ class Worker:
             return job.file
         name = self._spool.write(content)
         self._queue.keep_filtered(job, name, purpose)
+        if job.filtered is not None:
+            self._spool.delete([job.filtered])
         return name
 
     def _opened(self, name: str) -> OpenInstance:
@@ -326,6 +332,7 @@ class Worker:
 
     def _hold(self, job: Job, error: NodeError | MiadMarkError) -> None:
         logger.warning("held instance=%s reason=%s", job.sop_instance_uid, error)
+        self._studies.pop(job.id, None)
         self._queue.hold(job, f"{error}. {error.hint}".strip())
 
     def _put_back(self, job: Job, error: NodeError | MiadMarkError) -> None:

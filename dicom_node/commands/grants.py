@@ -208,10 +208,13 @@ def _rule(options: argparse.Namespace) -> int:
     keys = state.keys()
     with state.grants(keys) as grants:
         grants.set_approvals(options.approvers, by=terminal.user(), now=terminal.now())
+        approvals = grants.approvals
     state.audit(keys).add(
         Event.GRANT, did="rule", approvers=options.approvers, by=terminal.user()
     )
-    print(f"new grants take {options.approvers} people")
+    print(f"new grants take {approvals} people")
+    if approvals != options.approvers:
+        print("Fewer it takes once as many people as before have said the same.")
     return 0
 
 

@@ -203,7 +203,7 @@ def _rotate(options: argparse.Namespace) -> int:
             version = keys.rotate(kind, terminal.now(), ledger.last_number() + 1)
             if kind is KeyKind.SIGNING:
                 # Whoever signs with the old key has drawn its number before this.
-                keys.end_signing(version - 1, ledger.last_number())
+                keys.end_signing(ledger.last_number())
     state.audit(keys).add(
         Event.KEYS, did="rotated", what=options.what, to=version, by=terminal.user()
     )

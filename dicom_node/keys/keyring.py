@@ -182,11 +182,12 @@ class Keyring:
 
     def verifiers(self) -> dict[int, Verifier]:
         """Return what checks this site's own signatures, by version of the key."""
-        entries = self.ring.of(KeyKind.SIGNING)
-        return {
-            e.version: Signer(self._store.secret(e.kind, e.version)).verifier
-            for e in entries
-        }
+        versions = [entry.version for entry in self.ring.of(KeyKind.SIGNING)]
+        for version in versions:
+            if version not in self._verifiers:  # public, so it may be kept
+                seed = self._store.secret(KeyKind.SIGNING, version)
+                self._verifiers[version] = Signer(seed).verifier
+        return {version: self._verifiers[version] for version in versions}
 
     def grant_entries(self) -> int:
         """Return how many entries the grants have at least."""
@@ -229,7 +230,17 @@ class Keyring:
         return [read_site(file) for file in files]
 
     def add_site(self, site: Site, *, as_recipient: bool, as_trusted: bool) -> None:
-        """Seal to ``site`` from now on, or open what it seals, or both."""
+        """Seal to ``site`` from now on, or open what it seals, or both.
+
+        Raises:
+            KeyFolderError: It claims to be this site.
+        """
+        own = {verifier.id for verifier in self.verifiers().values()}
+        if site.tenant == self.ring.tenant and site.verifier.id not in own:
+            raise KeyFolderError(
+                f"{site.name} says that it is this site, with keys that are none of ours",
+                hint="Do not add it, and tell whoever looks after security.",
+            )
         name, text = f"{site.fingerprint}.site", site.to_text().encode("utf-8")
         parts = {"recipients": as_recipient, "trusted": as_trusted}
         with self._store.changing():
@@ -262,10 +273,16 @@ class Keyring:
         self._store.write(ring)
         return ring.newest(kind).version
 
-    def end_signing(self, version: int, last: int) -> None:
-        """Believe a signing key that is in use no more up to record ``last``."""
+    def end_signing(self, last: int) -> None:
+        """Believe signing keys that are in use no more up to record ``last``.
+
+        Those of an earlier rotation that was cut off are among them.
+        """
         with self._store.changing():
-            ring = self.ring.with_last(KeyKind.SIGNING, version, last)
+            ring = self.ring
+            for entry in ring.of(KeyKind.SIGNING)[1:]:
+                if entry.last_sequence is None:
+                    ring = ring.with_last(entry.kind, entry.version, last)
             self._store.write(ring)
 
     def rotate_if_due(self, now: datetime, sequence: int) -> bool:

@@ -10,6 +10,7 @@ and read out. Two shares say nothing about the key.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from shamir_mnemonic import MnemonicError, combine_mnemonics, generate_mnemonics
@@ -59,8 +60,9 @@ def join(shares: Sequence[str]) -> Identity:
     Raises:
         KeyFolderError: A share is misspelt, they are too few, or of different keys.
     """
+    spelt = [" ".join(share.split()).lower() for share in shares]
     try:
-        seed = combine_mnemonics([" ".join(share.split()).lower() for share in shares])
+        return Identity(_combined(spelt), StanzaType.RECOVERY)
     except (MnemonicError, ValueError, IndexError) as error:
         # The library's sentences name words of a share at most by their number.
         raise KeyFolderError(
@@ -68,4 +70,21 @@ def join(shares: Sequence[str]) -> Identity:
             hint="Are they as many as are needed, of one ceremony, and free of "
             "misspelt words? Each share by itself has a checksum.",
         ) from None
-    return Identity(seed, StanzaType.RECOVERY)
+
+
+def _combined(shares: Sequence[str]) -> bytes:
+    """Return the secret, of which more shares than are needed may be there.
+
+    The library wants exactly as many as are needed; every further one has to lead to the
+    same secret, so that none is misspelt or of another ceremony unnoticed.
+    """
+    for needed in range(2, len(shares)):
+        with suppress(MnemonicError):
+            seed = bytes(combine_mnemonics(shares[:needed]))
+            break
+    else:
+        return bytes(combine_mnemonics(shares))
+    for share in shares[needed:]:
+        if combine_mnemonics([*shares[: needed - 1], share]) != seed:
+            raise ValueError("a share of another secret")
+    return seed

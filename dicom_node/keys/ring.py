@@ -160,7 +160,7 @@ class Ring:
                 for k in known["keys"]
             )
             ring = cls(**known)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise KeyFolderError(
                 f"{source} is damaged", hint="There is a copy in your backup."
             ) from error
@@ -174,7 +174,8 @@ def require_mac(values: Mapping[str, Any], key: bytes, source: str) -> None:
         KeyFolderError: They are not.
     """
     rest = {name: value for name, value in values.items() if name != "hmac"}
-    if not hmac.compare_digest(str(values.get("hmac", "")), _mac(rest, key)):
+    said = str(values.get("hmac", "")).encode("utf-8")
+    if not hmac.compare_digest(said, _mac(rest, key).encode("ascii")):
         raise KeyFolderError(
             f"{source} was changed by somebody who cannot open the keys",
             hint="Take it from your backup, and tell whoever looks after security.",

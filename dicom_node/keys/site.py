@@ -83,7 +83,13 @@ class Site:
             )
             for suite in SUITES.values():  # what cannot be sealed to is no recipient
                 site.recipient.wrap(suite, bytes(OBJECT_KEY_SIZE), b"")
-        except (KeyError, ValueError, TypeError) as error:
+        except (
+            LookupError,
+            ValueError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise KeyFolderError(
                 f"{source} is no site file",
                 hint="miadmark keys export-recipient writes one.",

@@ -98,6 +98,26 @@ def test_an_address_gets_originals_only_by_a_route_that_says_insecure(
     assert events(site).count("insecure release") == 1
 
 
+def test_nothing_is_released_that_cannot_be_written_down(
+    site: Loopback, images: Path
+) -> None:
+    send(site, [images / "ct.dcm"], MARKING)
+    site.await_sent(1)
+    audit = site.folder / "state" / "audit.jsonl"
+    assert not audit.exists()
+    audit.mkdir()
+    send(site, site.received("research"), STRIPPING)
+    log = site.folder / "node.log"
+    await_that(
+        lambda: "audit.jsonl cannot be" in log.read_text("utf-8"), "a failed try"
+    )
+    assert site.received("archive") == []
+    audit.rmdir()
+    site.await_sent(2)
+    assert len(site.received("archive")) == 1
+    assert events(site).count("released") >= 1
+
+
 def test_a_direct_receiver_opens_alone_and_a_revoked_one_no_new_object(
     site: Loopback, images: Path, tmp_path: Path
 ) -> None:

@@ -88,11 +88,20 @@ def test_one_person_takes_it_back_and_it_stays_on_record(grants: Grants) -> None
 def test_a_rule_is_for_what_is_proposed_after_it(grants: Grants) -> None:
     before = grants.propose(terms(), by="one", now=NOW)
     grants.set_approvals(1, by="one", now=NOW)
+    grants.set_approvals(1, by="one", now=NOW)
+    assert grants.approvals == 2  # one person does not let one be enough
+    grants.set_approvals(1, by="another", now=NOW)
+    assert grants.approvals == 1
     after = grants.propose(terms(), by="one", now=NOW)
     assert not grants.grant(before).is_approved
     assert grants.grant(after).is_approved
     with pytest.raises(ValueError, match="at least one"):
         grants.set_approvals(0, by="one", now=NOW)
+
+
+def test_a_site_of_one_person_says_so_before_it_has_grants(grants: Grants) -> None:
+    grants.set_approvals(1, by="one", now=NOW)
+    assert grants.grant(grants.propose(terms(), by="one", now=NOW)).is_approved
 
 
 def test_of_no_number_there_is_no_grant(grants: Grants) -> None:

@@ -59,8 +59,8 @@ def test_what_was_signed_while_the_key_was_given_up_is_made_again(
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         number = ledger.number()
         early, late = sealed(worker, number), sealed(worker, number + 1)
-        version = keyring.rotate(KeyKind.SIGNING, NOW, number + 1)
-        keyring.end_signing(version - 1, ledger.last_number())
+        keyring.rotate(KeyKind.SIGNING, NOW, number + 1)
+        keyring.end_signing(ledger.last_number())
         keep(bytes(32), early, "", keyring=worker, ledger=ledger, now=NOW)
         with pytest.raises(KeyServiceError, match="marked again"):
             keep(bytes(32), late, "", keyring=worker, ledger=ledger, now=NOW)

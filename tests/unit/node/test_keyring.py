@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -76,6 +77,7 @@ def revived(values: dict[str, Any]) -> None:
         changed("grant_entries", 99),
         changed("public", {"recovery": ""}),
         changed("hmac", "00" * 32),
+        changed("hmac", "\u00e9"),
         revived,
         lambda values: values["keys"].pop(),
     ],
@@ -234,10 +236,22 @@ def test_a_site_file_comes_back_as_it_was(keyring: Keyring, tmp_path: Path) -> N
         assert secret.hex() not in file.read_text()
 
 
+def test_a_site_that_claims_to_be_ours_is_not_taken_in(
+    keyring: Keyring, tmp_path: Path
+) -> None:
+    theirs = Keyring.make(tmp_path / "theirs", NOW).site("theirs")
+    posing = replace(theirs, tenant=keyring.ring.tenant)
+    with pytest.raises(KeyFolderError, match="says that it is this site"):
+        keyring.add_site(posing, as_recipient=False, as_trusted=True)
+    assert keyring.sites("trusted") == []
+
+
 def test_junk_is_no_site_file(keyring: Keyring, tmp_path: Path) -> None:
     text = keyring.site("a").to_text()
     for junk in (
         "",
+        text + "last_sequence = inf\n",
+        text + "deep = " + "[" * 5000,
         "name = 1",
         text.replace("tenant", "tenants"),
         text.replace('tenant = "', 'tenant = "00'),

@@ -6,6 +6,7 @@ import os
 from itertools import combinations
 
 import pytest
+from shamir_mnemonic import generate_mnemonics
 
 from dicom_node.errors import KeyFolderError
 from dicom_node.keys.recovery import join, split
@@ -17,7 +18,7 @@ from tests.conftest import NOW
 
 def test_any_three_of_five_join_and_no_fewer() -> None:
     identity, shares = split()
-    for enough in combinations(shares, 3):
+    for enough in (e for size in (3, 4, 5) for e in combinations(shares, size)):
         assert join(enough).seed == identity.seed
     for count in (0, 1, 2):
         for too_few in combinations(shares, count):
@@ -29,6 +30,8 @@ def test_shares_of_two_ceremonies_do_not_mix() -> None:
     (_, ours), (_, theirs) = split(), split()
     with pytest.raises(KeyFolderError):
         join([*ours[:2], theirs[2]])
+    with pytest.raises(KeyFolderError):
+        join([*ours[:3], theirs[3]])
 
 
 def test_a_misspelt_word_is_noticed_and_how_it_is_written_is_not() -> None:
@@ -41,6 +44,12 @@ def test_a_misspelt_word_is_noticed_and_how_it_is_written_is_not() -> None:
         with pytest.raises(KeyFolderError) as caught:
             join([misspelt, second, third])
         assert words[7] not in str(caught.value)
+
+
+def test_shares_of_another_length_are_no_shares_of_ours() -> None:
+    (shorter,) = generate_mnemonics(1, [(3, 5)], bytes(16))
+    with pytest.raises(KeyFolderError, match="do not join"):
+        join(shorter[:3])
 
 
 @pytest.mark.parametrize(("threshold", "shares"), [(1, 5), (6, 5), (3, 17)])
