@@ -17,129 +17,38 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from dicom_node.elements import Limits
 from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
+from dicom_node.extras import extra
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.marking import WeakMarks
+from dicom_node.markers import batch_marker, keeper, marker
 from dicom_node.queue.job import Arrival
-from dicom_node.rewrapping import keep
 from dicom_node.route import choose
 from dicom_node.scp import Received, StorageScp
 from dicom_node.state import State, now, opening_with
 from dicom_node.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from dicom_node.config import Config
-    from dicom_node.files import MarkAll
-    from dicom_node.filters.mark import MarkedInstance
-    from dicom_node.filters.region import Regions
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
-    from dicom_node.ledger import Ledger
-    from dicom_node.marking import Marking
     from dicom_node.opening import Opening
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.spool import Spool
-    from dicom_node.worker import Mark
-    from miadmark_core.sealing.recipients import Recipient
-    from miadmark_core.search.finder import Finder
 
 logger = logging.getLogger(__name__)
 
-SHIPPED_WEIGHTS: Final = Path(__file__).parent.parent / "miadmark_core" / "weights"
-SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
-"""Classifiers that the search has never seen, for the demonstration."""
-
 _IDLE_S: Final = 0.1
 _REST_AFTER_S: Final = 2.0
-
-
-def batch_marker(
-    weights: Path | None,
-    sealer: Sealer,
-    clock: Callable[[], datetime],
-    marking: Marking,
-) -> MarkAll:
-    """Return what marks several instances together; torch is loaded by the first.
-
-    Args:
-        weights: Of this site, if it has any; what they are not for, the shipped are.
-        sealer: Of this site.
-        clock: Returns the time, aware.
-        marking: How.
-    """
-    finder: list[Finder] = []
-
-    def mark_all(
-        instances: Sequence[OpenInstance],
-        regions: Regions,
-        recipients: Sequence[Recipient] = (),
-    ) -> list[MarkedInstance | Exception]:
-        with _extra("mark", "marking"):
-            from dicom_node.filters.mark import mark
-            from miadmark_core.search.finder import PROFILES, Finder, best_device
-            from miadmark_core.search.optimise import Effort
-
-        if not finder:
-            effort = PROFILES[marking.profile.value]
-            if isinstance(effort, Effort):
-                effort = replace(effort, mode=marking.mode)
-            folders = [folder for folder in (weights, SHIPPED_WEIGHTS) if folder]
-            finder.append(Finder(*folders, device=best_device(), effort=effort))
-        return [
-            *mark(
-                instances,
-                find=finder[0].find,
-                keys=sealer.with_recipients(recipients),
-                now=clock(),
-                holds_weak=marking.weak_marks is WeakMarks.HOLD,
-                regions=regions,
-            )
-        ]
-
-    return mark_all
-
-
-def marker(mark_all: MarkAll) -> Mark:
-    """Return what marks one instance, or raises."""
-
-    def mark_one(
-        instance: OpenInstance, recipients: Sequence[Recipient]
-    ) -> MarkedInstance:
-        (outcome,) = mark_all([instance], {}, recipients)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    return mark_one
-
-
-def keeper(
-    keyring: Keyring, ledger: Ledger, clock: Callable[[], datetime]
-) -> Callable[[MarkedInstance], None]:
-    """Return what puts the record of a marked object into the ledger."""
-
-    def keep_record(marked: MarkedInstance) -> None:
-        keep(
-            marked.marked_digest,
-            marked.record,
-            marked.study_instance_uid,
-            keyring=keyring,
-            ledger=ledger,
-            now=clock(),
-        )
-
-    return keep_record
 
 
 def accept(
@@ -338,18 +247,6 @@ def _run(worker: Worker, stopping: threading.Event, parent: int) -> None:
         stopping.wait(_IDLE_S)
 
 
-@contextmanager
-def _extra(name: str, what: str) -> Iterator[None]:
-    """Say which extra is not installed, where an import shows that it is not."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{what} needs {error.name}, which is not installed",
-            hint=f"pip install 'miadmark[{name}]'; stripping needs none of it.",
-        ) from error
-
-
 def _locked(path: Path) -> IO[bytes] | None:
     """Return an open file that nobody else has locked; None if somebody has."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -370,7 +267,7 @@ def desk(config: Config, parent: int) -> None:
     """
     from dicom_node.desk import Desk
 
-    with _extra("desk", "a release desk"):
+    with extra("desk", "a release desk"):
         from dicom_node.web.desk import serve_desk
 
     if config.release is None:

@@ -22,7 +22,7 @@ from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import Sealer
-from dicom_node.node import SHIPPED_WEIGHTS
+from dicom_node.markers import SHIPPED_WEIGHTS
 from miadmark_core.search.finder import Finder
 from miadmark_core.search.optimise import Effort
 

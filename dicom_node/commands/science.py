@@ -189,7 +189,7 @@ def _train(
 def _evaluate(options: argparse.Namespace) -> int:
     from dicom_node.demo.engines import HURRIED, engine_maker, profile_of
     from dicom_node.demo.trial import evaluate, print_table
-    from dicom_node.node import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
+    from dicom_node.markers import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
     from miadmark_core.evaluation.attackers import ALL, is_known
     from miadmark_core.evaluation.stock import Stock
     from miadmark_core.evaluation.suite import SUITES, Run

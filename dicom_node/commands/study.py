@@ -108,7 +108,7 @@ def _add_paths(command: argparse.ArgumentParser) -> None:
 def _protect(options: argparse.Namespace) -> int:
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
-    from dicom_node.node import batch_marker, keeper
+    from dicom_node.markers import batch_marker, keeper
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)

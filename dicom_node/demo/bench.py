@@ -21,8 +21,8 @@ from dicom_node.elements import Limits
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
+from dicom_node.markers import batch_marker, marker
 from dicom_node.marking import Marking, Profile
-from dicom_node.node import batch_marker, marker
 from dicom_node.state import State, opening_with
 from miadmark_core.sealing.recipients import Identity
 from miadmark_core.sealing.seal import seal, unseal

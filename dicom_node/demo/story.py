@@ -24,7 +24,7 @@ from dicom_node.demo.selftest import send
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
-from dicom_node.node import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
+from dicom_node.markers import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIMS
 from miadmark_core.metrics import psnr_db, ssim
 from miadmark_core.search.networks import ARCHITECTURES

@@ -19,7 +19,7 @@ from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.node import SHIPPED_WEIGHTS
+from dicom_node.markers import SHIPPED_WEIGHTS
 from dicom_node.pixel_data import NATIVE
 from miadmark_core.errors import MiadMarkError
 from miadmark_core.search.finder import Finder, FoundMark, Wanted
