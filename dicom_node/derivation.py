@@ -246,10 +246,11 @@ def _block_is_safe() -> Dataset:
 
 def _extremes(original: Dataset, attributes: Dataset, image: HostImage) -> None:
     """Update Smallest and Largest Image Pixel Value, where they are given."""
-    for tag, value in (
-        (_SMALLEST, int(image.pixels.min())),
-        (_LARGEST, int(image.pixels.max())),
-    ):
+    if not {_SMALLEST, _LARGEST} & set(original.keys()):
+        return
+    smallest = min(int(frame.min()) for frame in image.pixels)
+    largest = max(int(frame.max()) for frame in image.pixels)
+    for tag, value in ((_SMALLEST, smallest), (_LARGEST, largest)):
         if tag in original:
             vr = "SS" if image.values.lower < 0 else "US"
             attributes.add_new(tag, vr, value)

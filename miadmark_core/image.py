@@ -178,18 +178,30 @@ class HostImage:
             self._digests.append(digest.digest())
         return self._digests[0]
 
+    def whole(self) -> StoredValues:
+        """Return all frames as one array; for images that memory has room for."""
+        return np.stack([*self.pixels])
+
     def like(self, make: Callable[[int], StoredValues]) -> HostImage:
-        """Return an image of other frames, held in memory if this one is.
+        """Return an image of other frames of the same kind; see :meth:`made_of`."""
+        pixels = self.made_of(make, self.pixels.shape[3], self.pixels.dtype)
+        return HostImage(pixels=pixels, values=self.values, padding=self.padding)
+
+    def made_of(
+        self, make: Callable[[int], StoredValues], samples: int, dtype: np.dtype[Any]
+    ) -> Frames:
+        """Return other frames of the same size, held in memory if these are.
 
         Args:
             make: Returns the frame of that number, always the same.
+            samples: Of each pixel.
+            dtype: Of what ``make`` returns.
         """
-        pixels: Frames
-        if isinstance(self.pixels, np.ndarray):
-            pixels = array = np.empty_like(self.pixels)
-            for number in range(len(array)):
-                array[number] = make(number)
-        else:
-            shape = self.pixels.shape
-            pixels = LazyFrames((shape[0], *shape[1:]), self.pixels.dtype, make)  # type: ignore[arg-type]
-        return HostImage(pixels=pixels, values=self.values, padding=self.padding)
+        frames, rows, columns, _ = self.pixels.shape
+        shape = (frames, rows, columns, samples)
+        if not isinstance(self.pixels, np.ndarray):
+            return LazyFrames(shape, dtype, make)
+        pixels = np.empty(shape, dtype)
+        for number in range(frames):
+            pixels[number] = make(number)
+        return pixels

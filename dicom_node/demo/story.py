@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dicom_node.mapped import Buffer
     from miadmark_core.image import DisplayWindow, StoredValues
 
     Shown = NDArray[np.float32]
@@ -144,7 +145,7 @@ def _source_of(instance: OpenInstance) -> str:
     return instance.identity().sop_instance_uid
 
 
-def _layout(instance: OpenInstance) -> tuple[bytes, pixel_data.PixelLayout]:
+def _layout(instance: OpenInstance) -> tuple[Buffer, pixel_data.PixelLayout]:
     layout = pixel_data.layout_of(instance.attributes(*pixel_data.TAGS))
     return pixel_data.native(instance.elements, layout, instance.file.transfer_syntax)
 
@@ -158,7 +159,7 @@ def _window(instance: OpenInstance) -> DisplayWindow:
     image = pixel_data.decode(*_layout(instance)).image
     attributes = instance.attributes(*pixel_data.TAGS, *windowing.TAGS)
     layout = pixel_data.layout_of(attributes)
-    return windowing.presentation(image, attributes, layout).window
+    return windowing.presentations(image, attributes, layout)[0].window
 
 
 def _answers(

@@ -13,19 +13,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
 from pydicom import uid
 
 from dicom_node import (
     binding,
     derivation,
     instance,
+    palette,
     pixel_data,
     private_block,
     windowing,
 )
 from dicom_node.decompression import decompressed
-from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
+from dicom_node.elements import PIXEL_DATA, Limits, Streamed, scan, splice
 from dicom_node.errors import (
     AlreadyMarkedError,
     FilterError,
@@ -37,6 +37,7 @@ from dicom_node.errors import (
 from dicom_node.filters.picture import Picture
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
+from dicom_node.mapped import are_equal
 from dicom_node.original import Original, changed
 from miadmark_core.errors import MarkingError, MiadMarkError
 
@@ -48,8 +49,10 @@ if TYPE_CHECKING:
 
     from dicom_node.filters.region import Regions
     from dicom_node.keys.sealer import Sealer
+    from dicom_node.mapped import Buffer
     from dicom_node.part10 import Part10
-    from dicom_node.pixel_data import PixelLayout
+    from dicom_node.pixel_data import Decoded, PixelLayout
+    from miadmark_core.image import HostImage
     from miadmark_core.sealing.record import SealedRecord
     from miadmark_core.search.finder import FoundMark, Wanted
 
@@ -71,7 +74,9 @@ there is no picture in them that a classifier would diagnose."""
 _TAGS: Final = (
     *instance.IDENTIFYING_TAGS,
     *pixel_data.TAGS,
+    *palette.TAGS,
     *windowing.TAGS,
+    *windowing.GROUPS,
     *derivation.TAGS,
 )
 
@@ -112,10 +117,13 @@ class _Prepared:
     original: OpenInstance
     attributes: Dataset
     layout: PixelLayout
-    native: bytes
+    """As it is sent."""
+    native: Buffer
     picture: Picture
-    has_foreign_bits: bool
-    host_digest: bytes
+    decoded: Decoded
+    recoloured: dict[int, bytes | None]
+    """Elements that are others since a palette picture is sent in colours."""
+    palette: bytes
     seed: int
 
 
@@ -220,24 +228,37 @@ def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
         original.elements, layout, original.file.transfer_syntax
     )
     decoded = pixel_data.decode(native, layout)
-    shown = windowing.presentation(decoded.image, attributes, layout)
-    if shown.peak < 1:
+    image, recoloured, kept = decoded.image, dict[int, bytes | None](), b""
+    if layout.photometric_interpretation == pixel_data.PALETTE:
+        element = original.elements.get(PIXEL_DATA)
+        image, kept = palette.coloured(
+            decoded,
+            attributes,
+            tail=bytes(native[layout.size :]),
+            vr=element.vr if element else "",
+        )
+        layout = palette.sent_layout(layout)
+        recoloured = palette.changes(original.elements, layout)
+    shown = windowing.presentations(image, attributes, layout)
+    if max(presentation.peak for presentation in shown) < 1:
+        width = max(presentation.window.width for presentation in shown)
         raise UnsupportedPixelDataError(
-            f"the image spans {shown.window.width:.0f} stored values: too few for a "
+            f"the image spans {width:.0f} stored values: too few for a "
             "mark within its budget",
             hint="A mark may change 8/255 of the display window at most.",
         )
-    host_digest = decoded.image.digest()
     uid_bytes = str(attributes.get("SOPInstanceUID", "")).encode()
-    seed = keys.derive(b"mark\0" + uid_bytes + b"\0" + host_digest)
+    seed = keys.derive(b"mark\0" + uid_bytes + b"\0" + image.digest())
+    colours = pixel_data.coloured(native, layout) if layout.is_luminance else None
     return _Prepared(
         original=original,
         attributes=attributes,
         layout=layout,
         native=native,
-        picture=Picture(image=decoded.image, presentation=shown),
-        has_foreign_bits=decoded.has_foreign_bits,
-        host_digest=host_digest,
+        picture=Picture(image=image, presentations=shown, colours=colours),
+        decoded=decoded,
+        recoloured=recoloured,
+        palette=kept,
         seed=int.from_bytes(seed[:8]) >> 1,
     )
 
@@ -262,22 +283,25 @@ def _finish(
         attributes,
         original.elements,
         marked.image,
-        digest=prepared.host_digest + marked.key.marked_digest,
+        digest=marked.key.host_digest + marked.key.marked_digest,
         method=derivation.LOGO if found[0].is_logo else derivation.MARK,
         keyed=keys.derive,
         now=now,
     )
     changes: dict[int, bytes | None] = dict.fromkeys(derived.removed)
+    changes |= prepared.recoloured
     new = scan(encoding.encode(derived.attributes), encoding, Limits())
     changes |= {tag: new.bytes_of(tag) for tag in new.tags() if tag != 0x00080005}
-    # Only what Original keeps; Pixel Data comes back by arithmetic, the block just goes.
-    unmarked, elements, added = changed(original.elements, changes)
+    # Pixel Data comes back by arithmetic, and the block just goes.
+    unmarked, elements, added = changed(original.elements, changes | {PIXEL_DATA: None})
     payload = Original(
         encoding=encoding,
         elements=elements,
         added=added,
-        has_foreign_bits=prepared.has_foreign_bits,
+        has_foreign_bits=prepared.decoded.has_foreign_bits,
         removal_key=marked.key.to_bytes(),
+        rest=prepared.decoded.rest,
+        palette=prepared.palette,
     ).to_bytes()
     record = keys.seal(
         payload,
@@ -291,14 +315,10 @@ def _finish(
         now=now,
     )
     spliced = scan(unmarked, encoding, Limits())
-    block = private_block.new_block(spliced, record)
-    pixels = pixel_data.encode(
-        marked.image,
-        prepared.native,
-        prepared.layout,
-        has_foreign_bits=prepared.has_foreign_bits,
-    )
-    block[PIXEL_DATA] = pixel_data.element(pixels, spliced, prepared.layout)
+    block: dict[int, bytes | Streamed | None] = {
+        **private_block.new_block(spliced, record)
+    }
+    block[PIXEL_DATA] = _pixel_data(marked.image, prepared)
     file = original.file.changed(
         splice(spliced, block),
         derived.sop_instance_uid,
@@ -319,18 +339,30 @@ def _finish(
     )
 
 
+def _pixel_data(image: HostImage, prepared: _Prepared) -> Streamed:
+    """Return Pixel Data as it is sent."""
+    layout, size = prepared.layout, len(prepared.native)
+    if prepared.palette:  # in colours, it has another size
+        size = layout.size + layout.size % 2
+    parts = pixel_data.encode(
+        image,
+        bytes(size) if prepared.palette else prepared.native,
+        layout,
+        has_foreign_bits=prepared.decoded.has_foreign_bits,
+    )
+    vr = "OB" if prepared.palette else ""
+    return pixel_data.element(parts, size, prepared.original.elements, layout, vr)
+
+
 def _prove(file: Part10, prepared: _Prepared, keys: Sealer) -> None:
     """Strip the bytes about to be sent, and compare with the original.
 
     Raises:
         MarkingError: They differ.
     """
-    sent = OpenInstance.of(file.to_bytes(), Limits())
+    sent = OpenInstance(file, scan(file.dataset, file.encoding, Limits()))
     restored = strip(sent, keys.opening())
-    original = prepared.original
-    is_same = np.array_equal(restored.image.pixels, prepared.picture.image.pixels)
-    is_same = is_same and restored.file.dataset == original.file.dataset
-    if not is_same:
+    if not are_equal(restored.file.dataset, prepared.original.file.dataset):
         raise MarkingError(
             "the marked object would not be restored exactly, so it is not sent"
         )

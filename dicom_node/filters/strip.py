@@ -16,9 +16,10 @@ Up to the pixels no secret is used. Who may have the original is not decided her
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicom_node import binding, pixel_data, private_block
+from dicom_node import binding, palette, pixel_data, private_block
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, splice
 from dicom_node.errors import (
@@ -29,7 +30,7 @@ from dicom_node.errors import (
     UnsupportedPixelDataError,
 )
 from dicom_node.original import Original
-from miadmark_core.errors import DamagedSealError
+from miadmark_core.errors import AlteredImageError, DamagedSealError
 from miadmark_core.marking import read_key, restore_image
 from miadmark_core.sealing.seal import (
     believed,
@@ -39,7 +40,11 @@ from miadmark_core.sealing.seal import (
 )
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from dicom_node.elements import Streamed
     from dicom_node.instance import OpenInstance
+    from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from dicom_node.part10 import Part10
     from miadmark_core.image import HostImage
@@ -64,10 +69,11 @@ class Restored(NamedTuple):
 class _Pixels(NamedTuple):
     marked: OpenInstance
     """The object they are from, uncompressed."""
-    native: bytes
+    native: Buffer
     layout: pixel_data.PixelLayout
     image: HostImage
     digest: bytes
+    rest: bytes
 
 
 def strip(marked: OpenInstance, opening: Opening) -> Restored:
@@ -108,6 +114,11 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
         )
     payload = opened(header, record.payload, object_key(header, opening.openers))
     original = Original.from_bytes(payload)
+    if original.rest and original.rest != pixels.rest:
+        raise AlteredImageError(
+            "what lies beside the marked pixels is not what it was: colours, or overlays",
+            hint="It was changed on the way. Ask for the object as it was sent.",
+        )
     host = restore_image(pixels.image, read_key(original.removal_key))
     file = _put_back(original, host, pixels)
     return Restored(file, host, header.record_id, is_from_ledger, is_renamed)
@@ -182,8 +193,8 @@ def _decoded(marked: OpenInstance) -> _Pixels:
     native, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
     )
-    image = pixel_data.decode(native, layout).image
-    return _Pixels(marked, native, layout, image, image.digest())
+    image, _, rest = pixel_data.decode(native, layout)
+    return _Pixels(marked, native, layout, image, image.digest(), rest)
 
 
 def _without_record(marked: OpenInstance) -> FilterError:
@@ -205,20 +216,45 @@ def _put_back(original: Original, host: HostImage, pixels: _Pixels) -> Part10:
     marked = pixels.marked
     changes = original.changes(marked.elements.encoding)
     changes |= dict.fromkeys(private_block.tags(marked.elements))
-    changes[PIXEL_DATA] = pixel_data.element(
-        pixel_data.encode(
-            host,
-            pixels.native,
+    before = original.encoding.decode(original.elements)
+    changes[PIXEL_DATA] = (
+        _indices(original, before, host, pixels)
+        if original.palette
+        else pixel_data.element(
+            pixel_data.encode(
+                host,
+                pixels.native,
+                pixels.layout,
+                has_foreign_bits=original.has_foreign_bits,
+            ),
+            len(pixels.native),
+            marked.elements,
             pixels.layout,
-            has_foreign_bits=original.has_foreign_bits,
-        ),
-        marked.elements,
-        pixels.layout,
+        )
     )
     dataset = splice(marked.elements, changes)
-    before = original.encoding.decode(original.elements)
     return marked.file.changed(
         dataset,
         str(before.SOPInstanceUID),
         marked.file.transfer_syntax,
     )
+
+
+def _indices(
+    original: Original, before: Dataset, host: HostImage, pixels: _Pixels
+) -> Streamed:
+    """Return Pixel Data of a palette picture that was sent in colours."""
+    attributes = pixels.marked.attributes(*pixel_data.TAGS)
+    for tag in original.added:
+        attributes.pop(tag, None)
+    attributes.update(before)
+    is_little_endian = pixels.marked.file.encoding.is_little_endian
+    layout = replace(
+        pixel_data.layout_of(attributes), is_little_endian=is_little_endian
+    )
+    image, tail, vr = palette.indexed(host, original.palette, layout)
+    layout = replace(layout, is_in_words=vr == "OW")
+    size = layout.size + len(tail)
+    native = bytes(layout.size) + tail
+    parts = pixel_data.encode(image, native, layout, has_foreign_bits=False)
+    return pixel_data.element(parts, size, pixels.marked.elements, layout, vr)
