@@ -11,6 +11,7 @@ How marks are found is an argument, so this module imports no torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydicom import uid
@@ -42,7 +43,7 @@ from dicom_node.original import Original, changed
 from miadmark_core.errors import MarkingError, MiadMarkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from pydicom.dataset import Dataset
@@ -83,6 +84,10 @@ _TAGS: Final = (
 EFFECTIVE_SHARE: Final = 0.9
 """Of the marks of one object, that have to mislead: of a single one, all."""
 
+
+SEARCHED_TOGETHER: Final = 64
+"""Frames that are handed to the search at a time; they lie in memory as they are
+shown."""
 
 LEAST_SHARE: Final = 0.9
 """Of the mark that classifiers were tried with, that is sent at least."""
@@ -157,18 +162,14 @@ def mark(
             prepared[index] = _prepare(original, keys)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
-    wanted = {
-        index: p.picture.wanted(
-            modality=str(p.attributes.get("Modality") or ""),
-            body_part=str(p.attributes.get("BodyPartExamined") or ""),
-            seed=p.seed,
-            region=drawn.get(str(p.attributes.get("SOPInstanceUID") or "")),
-        )
-        for index, p in prepared.items()
-    }
-    found = iter(find([frame for frames in wanted.values() for frame in frames]))
+    found: dict[int, list[FoundMark]] = {index: [] for index in prepared}
+    frames = ((index, w) for index, p in prepared.items() for w in _wanted(p, drawn))
+    while searched := list(islice(frames, SEARCHED_TOGETHER)):
+        marks_found = find([frame for _, frame in searched])
+        for (index, _), one in zip(searched, marks_found, strict=True):
+            found[index].append(one)
     for index, p in prepared.items():
-        marks = [next(found) for _ in wanted[index]]
+        marks = found[index]
         try:
             if holds_weak:
                 _require_effect(marks)
@@ -177,6 +178,17 @@ def mark(
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     return [outcomes[index] for index in range(len(originals))]
+
+
+def _wanted(prepared: _Prepared, drawn: Regions) -> Iterator[Wanted]:
+    """Yield what is wanted of the search for each grid of an object."""
+    attributes = prepared.attributes
+    return prepared.picture.wanted(
+        modality=str(attributes.get("Modality") or ""),
+        body_part=str(attributes.get("BodyPartExamined") or ""),
+        seed=prepared.seed,
+        region=drawn.get(str(attributes.get("SOPInstanceUID") or "")),
+    )
 
 
 def _require_effect(found: Sequence[FoundMark]) -> None:

@@ -20,7 +20,7 @@ from miadmark_core.marking import cover_image, mark_image
 from miadmark_core.metrics import psnr_db, reduced, ssim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,8 +76,8 @@ class Picture:
         body_part: str,
         seed: int,
         region: NDArray[np.bool_] | None = None,
-    ) -> list[Wanted]:
-        """Return one frame for each grid: of those that share it, the fullest.
+    ) -> Iterator[Wanted]:
+        """Yield one frame for each grid: of those that share it, the fullest.
 
         Args:
             modality: The object's; empty if not given.
@@ -96,7 +96,6 @@ class Picture:
         planes = (
             1 if all((f == f[..., :1]).all() for f in self.image.pixels) else samples
         )
-        wanted = []
         for order, start in enumerate(range(0, frames, FRAMES_PER_GRID)):
             number = self._fullest(start)
             window, peak = self.presentations[number].window, self._peak(order)
@@ -104,21 +103,18 @@ class Picture:
                 shown = window.shown(self.image.pixels[number][..., :planes])
             else:
                 shown = self.colours(number)
-            wanted.append(
-                Wanted(
-                    shown=shown,
-                    peak=peak / window.width * (-1 if window.is_inverted else 1),
-                    modality=modality,
-                    body_part=body_part,
-                    seed=seed,
-                    number=order,
-                    padding=self._padding(number),
-                    region=region if is_drawn_here else None,
-                    is_coarse=peak <= COARSE_PEAK,
-                    planes=planes,
-                )
+            yield Wanted(
+                shown=shown,
+                peak=peak / window.width * (-1 if window.is_inverted else 1),
+                modality=modality,
+                body_part=body_part,
+                seed=seed,
+                number=order,
+                padding=self._padding(number),
+                region=region if is_drawn_here else None,
+                is_coarse=peak <= COARSE_PEAK,
+                planes=planes,
             )
-        return wanted
 
     def marked(self, found: Sequence[FoundMark]) -> MarkedPicture:
         """Return the picture with the marks that were found, in the order of the grids.
