@@ -75,6 +75,7 @@ def batch_marker(
                 now=clock(),
                 holds_weak=marking.weak_marks is WeakMarks.HOLD,
                 regions=regions,
+                style=marking.style,
             )
         ]
 

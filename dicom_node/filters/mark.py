@@ -115,7 +115,6 @@ class _Prepared:
     native: bytes
     picture: Picture
     has_foreign_bits: bool
-    host_digest: bytes
     seed: int
 
 
@@ -127,6 +126,7 @@ def mark(
     now: datetime,
     holds_weak: bool,
     regions: Regions | None = None,
+    style: str = "",
 ) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
 
@@ -140,6 +140,7 @@ def mark(
         holds_weak: Whether a faint mark that does not mislead whom it was tried on is
             an error.
         regions: Where somebody drew a finding; elsewhere the search looks for itself.
+        style: How the site marks; the new UIDs depend on it.
     """
     drawn = regions or {}
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
@@ -165,7 +166,7 @@ def mark(
             if holds_weak:
                 _require_effect(marks)
             least = LEAST_SHARE if holds_weak else 0.0
-            outcomes[index] = _finish(p, marks, keys, now, least)
+            outcomes[index] = _finish(p, marks, keys, now, least, style)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     return [outcomes[index] for index in range(len(originals))]
@@ -237,7 +238,6 @@ def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
         native=native,
         picture=Picture(image=decoded.image, presentation=shown),
         has_foreign_bits=decoded.has_foreign_bits,
-        host_digest=host_digest,
         seed=int.from_bytes(seed[:8]) >> 1,
     )
 
@@ -248,6 +248,7 @@ def _finish(
     keys: Sealer,
     now: datetime,
     least_share: float,
+    style: str,
 ) -> MarkedInstance:
     marked, psnr, similarity, share = prepared.picture.marked(found)
     if share < least_share:
@@ -262,10 +263,10 @@ def _finish(
         attributes,
         original.elements,
         marked.image,
-        digest=prepared.host_digest + marked.key.marked_digest,
         method=derivation.LOGO if found[0].is_logo else derivation.MARK,
         keyed=keys.derive,
         now=now,
+        style=style,
     )
     changes: dict[int, bytes | None] = dict.fromkeys(derived.removed)
     new = scan(encoding.encode(derived.attributes), encoding, Limits())
