@@ -1,4 +1,4 @@
-"""What derived objects are called: a name that follows from the original's, for this site.
+"""What derived objects are called: a name that follows from the original's.
 
 A new UID depends on the original's UID, the site's key and the style of its marks, and on
 nothing else. So whoever refers to an object can be told its new name before, or without,

@@ -126,6 +126,7 @@ def restores(
 ) -> None:
     sent = OpenInstance.of(marked.file.to_bytes(), Limits())
     back = strip(sent, keys.opening())
+    assert back.image is not None
     reference = dcmread(path, force=True)
     shape = reference.pixel_array.shape
     np.testing.assert_array_equal(
