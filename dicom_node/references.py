@@ -115,7 +115,7 @@ class Reader:
     def text(self, element: Element) -> str:
         """Return the UID that is the value of an element, whatever it holds."""
         value = self.encoded[element.value : element.end]
-        return value.decode("ascii", "surrogateescape").strip("\0 ")
+        return value.decode("latin-1").strip("\0 ")
 
     def names(self, elements: Iterable[Element], encoding: Encoding) -> Names:
         """Return what the elements of one item name themselves."""
@@ -196,6 +196,6 @@ def digest(elements: Elements) -> bytes:
     """
     sha = hashlib.sha256(b"miadmark references 1\n")
     for kind, *names in Reader(elements).named():
-        line = "\0".join([kind, *names]).encode("utf-8", "surrogateescape")
+        line = "\0".join([kind, *names]).encode("utf-8")
         sha.update(struct.pack(">I", len(line)) + line)
     return sha.digest()

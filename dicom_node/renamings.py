@@ -89,7 +89,7 @@ class Renamings:
         return None if row is None else str(row[0])
 
     def _hash(self, source: str) -> bytes:
-        return self._keyed(b"renamed\0" + source.encode("utf-8", "surrogateescape"))
+        return self._keyed(b"renamed\0" + source.encode("utf-8"))
 
 
 @contextmanager

@@ -106,9 +106,11 @@ def _add_paths(command: argparse.ArgumentParser) -> None:
 
 
 def _protect(options: argparse.Namespace) -> int:
+    from dicom_node.filters.foresight import foreseen
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
     from dicom_node.markers import batch_marker, keeper, referrer
+    from dicom_node.naming import Naming
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
@@ -121,12 +123,18 @@ def _protect(options: argparse.Namespace) -> int:
     )
     with state.ledger() as ledger, state.renamings(keyring) as renamings:
         sealer = Sealer(keyring, ledger.number, recipients)
+        naming = Naming(sealer.derive, marking.style, renamings.find)
+        names = foreseen((task.source for task in todo), naming)
+
+        def remembered(source: str) -> str | None:
+            return names.get(source) or renamings.find(source)
+
         outcomes = files.protect(
             todo,
             mark_all=batch_marker(
-                options.weights, sealer, terminal.now, marking, renamings.find
+                options.weights, sealer, terminal.now, marking, remembered
             ),
-            refer=referrer(sealer, terminal.now, marking, renamings.find),
+            refer=referrer(sealer, terminal.now, marking, remembered),
             keep=keeper(keyring, ledger, renamings, terminal.now),
             holds_others=options.hold_others,
         )
