@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         """Makes an instance without a picture refer to marked ones."""
 
         def __call__(
-            self, instance: OpenInstance, recipients: Sequence[Recipient] = ()
+            self, instance: OpenInstance, recipients: Sequence[Recipient] = (), /
         ) -> ReferringInstance | None:
             """Return it so, and so that the recipients open it too; or None: as it is."""
             ...
