@@ -119,7 +119,7 @@ def scan(encoded: Buffer, encoding: Encoding, limits: Limits) -> Elements:
         MalformedObjectError: A length does not fit, elements are out of order, or a
             limit is exceeded.
     """
-    return _Scanner(encoded, encoding, limits).scan()
+    return Scanner(encoded, encoding, limits).scan()
 
 
 def splice(elements: Elements, changes: Changes) -> Buffer:
@@ -170,8 +170,14 @@ def header(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:
     return start + code + struct.pack(f"{order}H", length)
 
 
-class _Scanner:
+class Scanner:
+    """Reads elements off their bytes, and checks that their lengths fit.
+
+    What does not fit, or is too much, is a :class:`MalformedObjectError`.
+    """
+
     def __init__(self, encoded: Buffer, encoding: Encoding, limits: Limits) -> None:
+        """Begin; nothing is read yet."""
         self.encoded, self.encoding, self.limits = encoded, encoding, limits
         self.items = 0
         order = "<" if encoding.is_little_endian else ">"
@@ -180,6 +186,7 @@ class _Scanner:
         self.long = struct.Struct(f"{order}I")
 
     def scan(self) -> Elements:
+        """Return all elements, taken for those of the top level."""
         found: list[Element] = []
         position, end = 0, len(self.encoded)
         last = -1
@@ -206,6 +213,7 @@ class _Scanner:
         is_implicit: bool,
         depth: int,
     ) -> Element:
+        """Return the element that begins at ``start`` and ends before ``end``."""
         tag = self.read_tag(start, end)
         vr = b""
         if is_implicit:
@@ -285,6 +293,7 @@ class _Scanner:
         is_implicit: bool,
         depth: int,
     ) -> int:
+        """Return where an item of undefined length ends, its delimiter included."""
         while True:
             if self.read_tag(position, end) == _ITEM_END:
                 return position + 8
@@ -296,6 +305,7 @@ class _Scanner:
             ).end
 
     def read_tag(self, position: int, end: int) -> int:
+        """Return a tag behind which there is room for a length."""
         if position + 8 > end:
             raise MalformedObjectError(
                 "the data set ends in the middle of an element",
@@ -305,6 +315,7 @@ class _Scanner:
         return int(group) << 16 | int(element)
 
     def read(self, number: struct.Struct, position: int, end: int) -> int:
+        """Return a number."""
         if position + number.size > end:
             raise MalformedObjectError("the data set ends in the middle of an element")
         return int(number.unpack_from(self.encoded, position)[0])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity
@@ -40,6 +41,15 @@ if TYPE_CHECKING:
             recipients: Sequence[Recipient] = (),
         ) -> list[MarkedInstance | Exception]:
             """Return each marked, so that the recipients open it too; or why not."""
+            ...
+
+    class Refer(Protocol):
+        """Makes an instance without a picture refer to marked ones."""
+
+        def __call__(
+            self, instance: OpenInstance, recipients: Sequence[Recipient] = (), /
+        ) -> ReferringInstance | None:
+            """Return it so, and so that the recipients open it too; or None: as it is."""
             ...
 
 
@@ -63,7 +73,8 @@ class Outcome:
     target: Path | None
     """Where the result lies; None where there is none."""
     status: str
-    """``marked``, ``restored``, ``passed`` (unchanged) or ``failed``."""
+    """``marked``, ``referred`` (names marked objects now), ``restored``, ``passed``
+    (unchanged) or ``failed``."""
     reason: str = ""
     hint: str = ""
     psnr_db: float | None = None
@@ -119,7 +130,8 @@ def protect(
     todo: Sequence[Task],
     *,
     mark_all: MarkAll,
-    keep: Callable[[MarkedInstance], None],
+    refer: Refer,
+    keep: Callable[[MarkedInstance | ReferringInstance], None],
     holds_others: bool,
 ) -> Iterator[Outcome]:
     """Mark each file; yield what became of it, in order.
@@ -129,6 +141,7 @@ def protect(
     Args:
         todo: What to do.
         mark_all: Marks several instances together.
+        refer: Makes those without a picture refer to them.
         keep: Puts each record into the ledger, before its file is written.
         holds_others: Fail objects that hold no picture, rather than pass them.
     """
@@ -140,16 +153,9 @@ def protect(
         marked = iter(mark_all(instances, regions) if instances else [])
         results = [next(marked) if isinstance(o, OpenInstance) else o for o in opened]
         seconds = (time.monotonic() - started) / len(batch)
-        for task, result in zip(batch, results, strict=True):
+        for task, instance, result in zip(batch, opened, results, strict=True):
             if isinstance(result, NotAnImageError) and not holds_others:
-                _write(task.target, task.source.read_bytes())
-                yield Outcome(
-                    source=task.source,
-                    target=task.target,
-                    status="passed",
-                    reason=str(result),
-                    seconds=seconds,
-                )
+                yield _without_picture(task, instance, result, refer, keep)
             elif isinstance(result, Exception):
                 yield _failed(task, result, seconds)
             else:
@@ -212,6 +218,35 @@ def restore(
                 reason=reason,
                 seconds=round(time.monotonic() - started, 3),
             )
+
+
+def _without_picture(
+    task: Task,
+    instance: OpenInstance | Exception,
+    reason: NotAnImageError,
+    refer: Refer,
+    keep: Callable[[ReferringInstance], None],
+) -> Outcome:
+    """Write what holds no picture, so that it refers to what is marked."""
+    started = time.monotonic()
+    referring = None
+    try:
+        if isinstance(instance, OpenInstance):
+            referring = refer(instance)
+        if referring is None:
+            _write(task.target, task.source.read_bytes())
+        else:
+            keep(referring)
+            _write(task.target, referring.file.to_bytes())
+    except (NodeError, MiadMarkError, OSError) as error:
+        return _failed(task, error, time.monotonic() - started)
+    return Outcome(
+        source=task.source,
+        target=task.target,
+        status="passed" if referring is None else "referred",
+        reason=str(reason),
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 def _opened(task: Task) -> OpenInstance | Exception:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from dicom_node.authorising import Grant
     from dicom_node.config import Config, Destination, Route
     from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.refer import ReferringInstance
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
     from dicom_node.opening import Opening
@@ -60,6 +61,9 @@ if TYPE_CHECKING:
 
     Mark = Callable[[OpenInstance, Sequence[Recipient]], MarkedInstance]
     """Marks one instance, so that the recipients open it too; or raises."""
+
+    Refer = Callable[[OpenInstance, Sequence[Recipient]], ReferringInstance | None]
+    """Makes one refer to marked ones, likewise; None where it names none."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +90,13 @@ class Worker:
         *,
         queue: Queue,
         spool: Spool,
-        keep: Callable[[MarkedInstance], None],
+        keep: Callable[[MarkedInstance | ReferringInstance], None],
         grants: Grants,
         audit: Audit,
         opening: Callable[[str], Opening],
         own_tenant: bytes,
         mark: Mark,
+        refer: Refer,
         clock: Callable[[], datetime],
     ) -> None:
         """Keep what the work needs.
@@ -106,12 +111,13 @@ class Worker:
             opening: Returns what opens objects of the study with that UID.
             own_tenant: Who decides.
             mark: Marks one instance.
+            refer: Makes an instance without a picture refer to marked ones.
             clock: Returns the time, aware.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._grants, self._audit = keep, grants, audit
         self._opening, self._own_tenant = opening, own_tenant
-        self._mark, self._clock = mark, clock
+        self._mark, self._refer, self._clock = mark, refer, clock
         self._sending: Sending | None = None
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
@@ -209,16 +215,19 @@ class Worker:
 
     def _marked(self, instance: OpenInstance, route: Route) -> bytes | None:
         """Return the marked file, its record in the ledger; None to pass it as it is."""
+        sent: MarkedInstance | ReferringInstance | None
+        recipients = self._direct_recipients(instance, route)
         try:
-            recipients = self._direct_recipients(instance, route)
-            marked = self._mark(instance, recipients)
+            sent = self._mark(instance, recipients)
         except NotAnImageError:
             if route.not_images is NotImages.HOLD:
                 raise
-            logger.info("passed unmarked: no picture in it")
+            sent = self._refer(instance, recipients)
+            logger.info("no mark: no picture in it referred=%d", sent is not None)
+        if sent is None:
             return None
-        self._keep(marked)
-        return marked.file.to_bytes()
+        self._keep(sent)
+        return sent.file.to_bytes()
 
     def _direct_recipients(
         self, instance: OpenInstance, route: Route

@@ -101,7 +101,6 @@ def _story(original: Path, marked: list[Path], restored: list[Path]) -> Story:
     """Return what became of one object."""
     before = _opened(original)
     uid = before.identity().sop_instance_uid
-    after = next(o for o in map(_opened, marked) if _source_of(o) == uid)
     back = next(
         o for o in map(_opened, restored) if o.identity().sop_instance_uid == uid
     )
@@ -120,6 +119,7 @@ def _story(original: Path, marked: list[Path], restored: list[Path]) -> Story:
     )
     if PIXEL_DATA not in before.elements:
         return story
+    after = next(o for o in map(_opened, marked) if _source_of(o) == uid)
     window = _window(before)
     shown = [window.shown(_pixels(instance)) for instance in (before, after, back)]
     return replace(
@@ -207,7 +207,7 @@ def _print(stories: list[Story]) -> None:
             story.modality,
             "\n".join(said)
             or ("no classifier for it" if has_picture else "no picture"),
-            f"{story.psnr_db:.1f}" if has_picture else "passed",
+            f"{story.psnr_db:.1f}" if has_picture else "no mark",
             f"{story.ssim:.3f}" if has_picture else "",
             "yes" if story.is_identical else "NO",
         )

@@ -10,6 +10,7 @@ How marks are found is an argument, so this module imports no torch.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -39,7 +40,9 @@ from dicom_node.filters.picture import Picture
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import are_equal
+from dicom_node.naming import Naming, nothing
 from dicom_node.original import Original, changed
+from dicom_node.redirecting import SOURCE_IMAGES, redirected
 from miadmark_core.errors import MarkingError, MiadMarkError
 
 if TYPE_CHECKING:
@@ -51,7 +54,8 @@ if TYPE_CHECKING:
     from dicom_node.filters.region import Regions
     from dicom_node.keys.sealer import Sealer
     from dicom_node.mapped import Buffer
-    from dicom_node.part10 import Part10
+    from dicom_node.naming import Remembered
+    from dicom_node.part10 import Encoding, Part10
     from dicom_node.pixel_data import Decoded, PixelLayout
     from miadmark_core.image import HostImage
     from miadmark_core.sealing.record import SealedRecord
@@ -114,6 +118,8 @@ class MarkedInstance(NamedTuple):
     marked_digest: bytes
     sop_instance_uid: str
     study_instance_uid: str
+    source_instance_uid: str
+    """What it was called before."""
     report: Report
 
 
@@ -140,6 +146,8 @@ def mark(
     now: datetime,
     holds_weak: bool,
     regions: Regions | None = None,
+    style: str = "",
+    remembered: Remembered = nothing,
 ) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
 
@@ -153,8 +161,10 @@ def mark(
         holds_weak: Whether a faint mark that does not mislead whom it was tried on is
             an error.
         regions: Where somebody drew a finding; elsewhere the search looks for itself.
+        style: How the site marks; the new UIDs depend on it.
+        remembered: Knows the new names of what the objects refer to, if no rule does.
     """
-    drawn = regions or {}
+    drawn, naming = regions or {}, Naming(keys.derive, style, remembered)
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
     prepared: dict[int, _Prepared] = {}
     for index, original in enumerate(originals):
@@ -174,7 +184,7 @@ def mark(
             if holds_weak:
                 _require_effect(marks)
             least = LEAST_SHARE if holds_weak else 0.0
-            outcomes[index] = _finish(p, marks, keys, now, least)
+            outcomes[index] = _finish(p, marks, keys, now, least, naming)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     return [outcomes[index] for index in range(len(originals))]
@@ -281,6 +291,7 @@ def _finish(
     keys: Sealer,
     now: datetime,
     least_share: float,
+    naming: Naming,
 ) -> MarkedInstance:
     marked, psnr, similarity, share = prepared.picture.marked(found)
     if share < least_share:
@@ -291,16 +302,17 @@ def _finish(
         )
     original, attributes = prepared.original, prepared.attributes
     encoding = original.file.encoding
+    referring = _referring(original, naming)
     derived = derivation.derive(
-        attributes,
+        _with(attributes, referring, encoding),
         original.elements,
         marked.image,
-        digest=marked.key.host_digest + marked.key.marked_digest,
         method=derivation.LOGO if found[0].is_logo else derivation.MARK,
         keyed=keys.derive,
         now=now,
+        style=naming.style,
     )
-    changes: dict[int, bytes | None] = dict.fromkeys(derived.removed)
+    changes = referring | dict.fromkeys(derived.removed)
     changes |= prepared.recoloured
     new = scan(encoding.encode(derived.attributes), encoding, Limits())
     changes |= {tag: new.bytes_of(tag) for tag in new.tags() if tag != 0x00080005}
@@ -343,6 +355,7 @@ def _finish(
         marked.key.marked_digest,
         derived.sop_instance_uid,
         str(attributes.get("StudyInstanceUID") or ""),
+        str(attributes.SOPInstanceUID),
         Report(
             psnr,
             similarity,
@@ -364,6 +377,26 @@ def _pixel_data(image: HostImage, prepared: _Prepared) -> Streamed:
     )
     vr = "OB" if prepared.palette else ""
     return pixel_data.element(parts, size, prepared.original.elements, layout, vr)
+
+
+def _referring(original: OpenInstance, naming: Naming) -> dict[int, bytes | None]:
+    """Return the elements that refer to what leaves under another name, with that name.
+
+    What the picture was derived from keeps its name: that is where it came from.
+    """
+    study = str(original.attributes(0x0020000D).get("StudyInstanceUID") or "")
+    new = naming.renaming(original.elements, study, keeps=SOURCE_IMAGES)
+    return redirected(original.elements, new, keeps=SOURCE_IMAGES)
+
+
+def _with(
+    attributes: Dataset, changes: dict[int, bytes | None], encoding: Encoding
+) -> Dataset:
+    """Return attributes as they are after ``changes``."""
+    replaced = [e for tag, e in sorted(changes.items()) if e and tag in attributes]
+    updated = copy.copy(attributes)
+    updated.update(encoding.decode(b"".join(replaced)))
+    return updated
 
 
 def _prove(file: Part10, prepared: _Prepared, keys: Sealer) -> None:

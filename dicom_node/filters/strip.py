@@ -6,10 +6,10 @@ elsewhere. The order of checks, everything public first::
 
     sizes and form | suite | gateway trusted | signature, payload digest | tenant
     | whoever has to be asked | the ledger knows the record, and its key was not destroyed
-    | geometry, UID and pixels are those that were marked
+    | geometry, UID and pixels are those that were marked; or UID and references
     | object key | commitment | header MAC | payload | removal | digest of the original
 
-Up to the pixels no secret is used. Who may have the original is not decided here:
+Up to there no secret is used. Who may have the original is not decided here:
 :attr:`dicom_node.opening.Opening.authorise` is asked.
 """
 
@@ -29,6 +29,7 @@ from dicom_node.errors import (
     RenamedError,
     UnsupportedPixelDataError,
 )
+from dicom_node.filters import unrefer
 from dicom_node.original import Original
 from miadmark_core.errors import AlteredImageError, DamagedSealError
 from miadmark_core.marking import read_key, restore_image
@@ -58,7 +59,8 @@ class Restored(NamedTuple):
     """The original object, and how it was come by."""
 
     file: Part10
-    image: HostImage
+    image: HostImage | None
+    """None where references were changed, and no picture was marked."""
     record_id: bytes
     is_from_ledger: bool
     """Whether the object had lost its record."""
@@ -95,16 +97,20 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
     """
     record = private_block.find(marked.elements)
     is_from_ledger = record is None
+    pixels = None
+    if record is None and opening.records:
+        record = unrefer.find(marked, opening.records)
     if record is None:
         pixels = _pixels_without_record(marked)
         record = opening.records.find(pixels.digest) if opening.records else None
-        if record is None:
-            raise _without_record(marked)
-        header = _permitted(marked, record, opening)
+    if record is None:
+        raise _without_record(marked)
+    header = _permitted(marked, record, opening)
+    if header.method == unrefer.METHOD:
+        is_renamed = _is_renamed(header, unrefer.context(marked))
     else:
-        header = _permitted(marked, record, opening)
-        pixels = _pixels(marked)
-    is_renamed = _is_renamed(marked, header, pixels)
+        pixels = pixels or _pixels(marked)
+        is_renamed = _is_renamed(header, _context(marked, pixels))
     if is_renamed and not opening.accepts_renamed:
         raise RenamedError(
             "the object has another SOP Instance UID than when it was marked",
@@ -114,6 +120,9 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
         )
     payload = opened(header, record.payload, object_key(header, opening.openers))
     original = Original.from_bytes(payload)
+    if pixels is None:
+        file = unrefer.put_back(original, marked)
+        return Restored(file, None, header.record_id, is_from_ledger, is_renamed)
     if original.rest and original.rest != pixels.rest:
         raise AlteredImageError(
             "what lies beside the marked pixels is not what it was: colours, or overlays",
@@ -125,14 +134,18 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
 
 
 def marked_digest(marked: OpenInstance, header: Header) -> bytes:
-    """Return the digest of an object's pixels, if it is the one a header belongs to.
+    """Return what the ledger finds an object by, if a header belongs to it.
 
     Raises:
         FilterError: It cannot be read.
-        DamagedSealError: It is not.
+        DamagedSealError: It does not.
     """
+    if header.method == unrefer.METHOD:
+        context = unrefer.context(marked)
+        _is_renamed(header, context)
+        return unrefer.ledger_digest(context)
     pixels = _pixels(marked)
-    _is_renamed(marked, header, pixels)
+    _is_renamed(header, _context(marked, pixels))
     return pixels.digest
 
 
@@ -146,16 +159,19 @@ def _permitted(marked: OpenInstance, record: SealedRecord, opening: Opening) -> 
     return header
 
 
-def _is_renamed(marked: OpenInstance, header: Header, pixels: _Pixels) -> bool:
+def _context(marked: OpenInstance, pixels: _Pixels) -> bytes:
+    identity = marked.identity()
+    return binding.context(
+        identity.sop_class_uid, identity.sop_instance_uid, pixels.layout, pixels.digest
+    )
+
+
+def _is_renamed(header: Header, context: bytes) -> bool:
     """Say whether the object that was marked now has another SOP Instance UID.
 
     Raises:
         DamagedSealError: It is another object, or was changed.
     """
-    identity = marked.identity()
-    context = binding.context(
-        identity.sop_class_uid, identity.sop_instance_uid, pixels.layout, pixels.digest
-    )
     try:
         require_context(header, context)
     except DamagedSealError:
@@ -203,7 +219,7 @@ def _without_record(marked: OpenInstance) -> FilterError:
     if any(
         item.get("CodingSchemeDesignator") == private_block.CODING_SCHEME
         for item in attributes.get("DerivationCodeSequence") or ()
-    ):
+    ) or unrefer.says_so(marked):
         return LostRecordError(
             "the object says that it was marked, but its sealed record is gone",
             hint="An archive has dropped its private elements. Restore it where it was "

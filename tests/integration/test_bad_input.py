@@ -350,5 +350,6 @@ def test_an_archive_may_re_encode_the_object(
     for element in original:
         if element.tag != PIXEL_DATA:
             assert restored_values[element.tag].value == element.value, element.tag
+    assert back.image is not None
     image = back.image.whole().reshape(original.pixel_array.shape)
     np.testing.assert_array_equal(image, original.pixel_array)

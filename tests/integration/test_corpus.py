@@ -131,6 +131,7 @@ def restores(
 ) -> None:
     sent = OpenInstance.of(marked.file.to_bytes(), Limits())
     back = strip(sent, keys.opening())
+    assert back.image is not None
     reference = dcmread(path, force=True)
     read = dcmread(BytesIO(back.file.to_bytes()))
     np.testing.assert_array_equal(
