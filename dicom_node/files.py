@@ -12,8 +12,15 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from dicom_node.audit import Event
+from dicom_node.config import Unmarked
 from dicom_node.elements import Limits
-from dicom_node.errors import NodeError, NotAnImageError, NotMarkedError
+from dicom_node.errors import (
+    NodeError,
+    NotAnImageError,
+    NotMarkedError,
+    UnmarkablePixelsError,
+)
 from dicom_node.filters.region import drawn_regions
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
@@ -38,6 +45,8 @@ if TYPE_CHECKING:
             instances: Sequence[OpenInstance],
             regions: Regions,
             recipients: Sequence[Recipient] = (),
+            *,
+            marks_quantities: bool = False,
         ) -> list[MarkedInstance | Exception]:
             """Return each marked, so that the recipients open it too; or why not."""
             ...
@@ -63,7 +72,8 @@ class Outcome:
     target: Path | None
     """Where the result lies; None where there is none."""
     status: str
-    """``marked``, ``restored``, ``passed`` (unchanged) or ``failed``."""
+    """``marked``, ``restored``, ``passed`` (unchanged), ``dropped`` (no result, as was
+    asked for) or ``failed``."""
     reason: str = ""
     hint: str = ""
     psnr_db: float | None = None
@@ -78,6 +88,23 @@ class Outcome:
         target = values.pop("target")
         values["out"] = None if target is None else str(target)
         return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Others:
+    """What becomes of what is not marked; see :class:`dicom_node.config.Route`."""
+
+    not_images: Unmarked = Unmarked.PASS
+    other_pixels: Unmarked = Unmarked.HOLD
+    marks_quantities: bool = False
+
+    def of(self, result: object) -> Unmarked:
+        """Return what becomes of an object that marking came to ``result`` with."""
+        if isinstance(result, NotAnImageError):
+            return self.not_images
+        if isinstance(result, UnmarkablePixelsError):
+            return self.other_pixels
+        return Unmarked.HOLD
 
 
 def tasks(paths: Iterable[Path], out: Path) -> list[Task]:
@@ -120,7 +147,8 @@ def protect(
     *,
     mark_all: MarkAll,
     keep: Callable[[MarkedInstance], None],
-    holds_others: bool,
+    others: Others,
+    note: Callable[[Event, OpenInstance, str], None],
 ) -> Iterator[Outcome]:
     """Mark each file; yield what became of it, in order.
 
@@ -130,26 +158,26 @@ def protect(
         todo: What to do.
         mark_all: Marks several instances together.
         keep: Puts each record into the ledger, before its file is written.
-        holds_others: Fail objects that hold no picture, rather than pass them.
+        others: What becomes of what is not marked.
+        note: Writes down what is about to be passed or dropped, and why; raises if it
+            cannot.
     """
     regions = drawn_regions(task.source for task in todo)
     for batch in _batches(todo):
         started = time.monotonic()
         opened = [_opened(task) for task in batch]
         instances = [o for o in opened if isinstance(o, OpenInstance)]
-        marked = iter(mark_all(instances, regions) if instances else [])
+        marked = iter(
+            mark_all(instances, regions, marks_quantities=others.marks_quantities)
+            if instances
+            else []
+        )
         results = [next(marked) if isinstance(o, OpenInstance) else o for o in opened]
         seconds = (time.monotonic() - started) / len(batch)
-        for task, result in zip(batch, results, strict=True):
-            if isinstance(result, NotAnImageError) and not holds_others:
-                _write(task.target, task.source.read_bytes())
-                yield Outcome(
-                    source=task.source,
-                    target=task.target,
-                    status="passed",
-                    reason=str(result),
-                    seconds=seconds,
-                )
+        for task, instance, result in zip(batch, opened, results, strict=True):
+            what = others.of(result)
+            if isinstance(instance, OpenInstance) and what is not Unmarked.HOLD:
+                yield _unmarked(task, instance, what, str(result), note, seconds)
             elif isinstance(result, Exception):
                 yield _failed(task, result, seconds)
             else:
@@ -232,6 +260,31 @@ def _batches(todo: Iterable[Task]) -> Iterator[list[Task]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _unmarked(
+    task: Task,
+    instance: OpenInstance,
+    what: Unmarked,
+    reason: str,
+    note: Callable[[Event, OpenInstance, str], None],
+    seconds: float,
+) -> Outcome:
+    """Pass or drop what is not marked, once that is written down."""
+    is_passed = what is Unmarked.PASS
+    try:
+        note(Event.PASSED if is_passed else Event.DROPPED, instance, reason)
+        if is_passed:
+            _write(task.target, task.source.read_bytes())
+    except (NodeError, OSError) as error:
+        return _failed(task, error, seconds)
+    return Outcome(
+        source=task.source,
+        target=task.target if is_passed else None,
+        status="passed" if is_passed else "dropped",
+        reason=reason,
+        seconds=round(seconds, 3),
+    )
 
 
 def _failed(task: Task, error: Exception, seconds: float) -> Outcome:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from pydicom import uid
 
 from dicom_node import (
     binding,
@@ -30,14 +29,14 @@ from dicom_node.errors import (
     AlreadyMarkedError,
     FilterError,
     NodeError,
-    NotAnImageError,
-    UnsupportedPixelDataError,
+    UnmarkablePixelsError,
     WeakMarkError,
 )
 from dicom_node.filters.picture import Picture
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.original import Original, changed
+from dicom_node.quantities import require_no_quantity
 from miadmark_core.errors import MarkingError, MiadMarkError
 
 if TYPE_CHECKING:
@@ -54,19 +53,6 @@ if TYPE_CHECKING:
     from miadmark_core.search.finder import FoundMark, Wanted
 
     Find = Callable[[Sequence[Wanted]], list[FoundMark]]
-
-LABELS: Final = frozenset(
-    {
-        uid.SegmentationStorage,
-        uid.UID("1.2.840.10008.5.1.4.1.1.66.7"),  # Label Map Segmentation Storage
-        uid.SurfaceSegmentationStorage,
-        uid.ParametricMapStorage,
-        uid.RTDoseStorage,
-    }
-)
-"""Objects whose pixels are labels or quantities: a mark would change what they say, and
-there is no picture in them that a classifier would diagnose."""
-
 
 _TAGS: Final = (
     *instance.IDENTIFYING_TAGS,
@@ -126,6 +112,7 @@ def mark(
     keys: Sealer,
     now: datetime,
     holds_weak: bool,
+    marks_quantities: bool = False,
     regions: Regions | None = None,
 ) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
@@ -139,6 +126,8 @@ def mark(
         now: Aware.
         holds_weak: Whether a faint mark that does not mislead whom it was tried on is
             an error.
+        marks_quantities: Whether labels and quantities are marked as pictures are,
+            rather than be an error.
         regions: Where somebody drew a finding; elsewhere the search looks for itself.
     """
     drawn = regions or {}
@@ -146,6 +135,8 @@ def mark(
     prepared: dict[int, _Prepared] = {}
     for index, original in enumerate(originals):
         try:
+            if not marks_quantities:
+                require_no_quantity(original)
             prepared[index] = _prepare(original, keys)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
@@ -210,8 +201,6 @@ def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
             "the object carries a mark already",
             hint="Restore it first, or route it as it is.",
         )
-    if original.attributes(0x00080016).get("SOPClassUID") in LABELS:
-        raise NotAnImageError("the object holds labels or quantities, not a picture")
     pixel_data.require_picture(original.elements)
     original = decompressed(original)
     attributes = original.attributes(*_TAGS)
@@ -222,7 +211,7 @@ def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
     decoded = pixel_data.decode(native, layout)
     shown = windowing.presentation(decoded.image, attributes, layout)
     if shown.peak < 1:
-        raise UnsupportedPixelDataError(
+        raise UnmarkablePixelsError(
             f"the image spans {shown.window.width:.0f} stored values: too few for a "
             "mark within its budget",
             hint="A mark may change 8/255 of the display window at most.",
