@@ -54,6 +54,10 @@ class Event(StrEnum):
     """An original was restored from an object under another UID."""
     RECOVERED = "recovered"
     """The recovery key was used."""
+    PASSED = "passed unmarked"
+    """An object without a mark is about to be sent by a route that marks."""
+    DROPPED = "dropped"
+    """An object is settled unsent, as its route says."""
 
 
 class Head(NamedTuple):

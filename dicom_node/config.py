@@ -34,11 +34,15 @@ class Action(StrEnum):
     """Sends it as it came."""
 
 
-class NotImages(StrEnum):
-    """What a marking route does with an object that holds no picture."""
+class Unmarked(StrEnum):
+    """What a marking route does with an object that it does not mark."""
 
     PASS = "pass"  # noqa: S105
+    """Sends it as it came; the audit has a line first."""
     HOLD = "hold"
+    """Keeps it until a person decides."""
+    DROP = "drop"
+    """Settles it unsent; the audit has a line first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,9 @@ class Destination:
         return f"{self.host}:{self.port}"
 
 
+_SILENT: Final = (Unmarked.PASS, Unmarked.HOLD, False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """Which instances go where, and what is done to them. Empty matches all."""
@@ -109,8 +116,18 @@ class Route:
     name: str
     destination: str
     action: Action
-    not_images: NotImages | None = None
-    """Has to be said by every marking route."""
+    not_images: Unmarked = Unmarked.PASS
+    """Of a marking route: what becomes of objects without a picture. A study without its
+    reports, measurements and documents is not the study, there is nothing in them to
+    mark, and the audit names each one that passes; so they pass unless it says
+    otherwise. (A PDF may hold pictures all the same.)"""
+    other_pixels: Unmarked = Unmarked.HOLD
+    """Likewise of pictures in a form that can carry no mark: 1-bit, 32-bit, float,
+    pixels kept elsewhere, too few grey levels. A classifier might read them, so nothing
+    of the kind leaves before somebody has said so."""
+    mark_quantities: bool = False
+    """Whether segmentations, parametric maps, dose and PET in SUV are marked as pictures
+    are, rather than be ``not_images``."""
     calling_ae_titles: tuple[str, ...] = ()
     called_ae_titles: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
@@ -125,12 +142,12 @@ class Route:
     """Whether an object that an archive has renamed gives back its original."""
 
     def __post_init__(self) -> None:
-        """Refuse a marking route that leaves open what to do with non-images."""
-        if self.action is Action.MARK and self.not_images is None:
+        """Refuse what would say something of a route that it cannot do."""
+        said = (self.not_images, self.other_pixels, self.mark_quantities)
+        if self.action is not Action.MARK and said != _SILENT:
             raise ConfigError(
-                f"route {self.name!r}: not_images is missing",
-                hint='Say not_images = "pass" (reports, waveforms and segmentations '
-                'leave as they are) or "hold".',
+                f"route {self.name!r}: not_images, other_pixels and mark_quantities are "
+                "for routes that mark"
             )
         if self.direct and self.action is not Action.MARK:
             raise ConfigError(
@@ -287,7 +304,8 @@ _PATHS: Final = frozenset(
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
-    "not_images": NotImages,
+    "not_images": Unmarked,
+    "other_pixels": Unmarked,
     "profile": Profile,
     "mode": Mode,
     "weak_marks": WeakMarks,

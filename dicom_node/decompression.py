@@ -21,7 +21,11 @@ from pydicom.encaps import parse_fragments
 from pydicom.pixels.decoders.base import get_decoder
 
 from dicom_node.elements import PIXEL_DATA, Limits, header, scan, splice
-from dicom_node.errors import MalformedObjectError, UnsupportedPixelDataError
+from dicom_node.errors import (
+    MalformedObjectError,
+    UnmarkablePixelsError,
+    UnsupportedPixelDataError,
+)
 from dicom_node.instance import OpenInstance
 from dicom_node.pixel_data import MAX_SIZE, NATIVE
 
@@ -136,9 +140,9 @@ def _options(attributes: Dataset, syntax: uid.UID) -> dict[str, Any]:
             "the Image Pixel attributes are missing or not numbers"
         ) from error
     if options["bits_allocated"] not in {8, 16}:
-        raise UnsupportedPixelDataError(
-            f"{options['bits_allocated']} Bits Allocated cannot be read compressed",
-            hint="8 and 16 can.",
+        raise UnmarkablePixelsError(
+            f"{options['bits_allocated']} Bits Allocated carry no mark",
+            hint="8 and 16 do.",
         )
     sides = [options[k] for k in ("number_of_frames", "rows", "columns")]
     samples = options["samples_per_pixel"]

@@ -11,8 +11,10 @@
       LedgerError                 the second copy of the records cannot be used
       FilterError                 this object cannot be marked, or not be restored
         MalformedObjectError      not DICOM, cut short, or over the limits
-        UnsupportedPixelDataError pixels that this version does not mark
+        UnsupportedPixelDataError pixels that cannot be read here
+          UnmarkablePixelsError   pixels in a form that can carry no mark
         NotAnImageError           an object without a picture to protect
+          QuantityError           its pixels are labels or quantities
         AlreadyMarkedError        it carries a mark of ours
         NotMarkedError            it carries none, and the ledger knows of none
         LostRecordError           it says it was marked, and its record is gone
@@ -73,11 +75,19 @@ class MalformedObjectError(FilterError):
 
 
 class UnsupportedPixelDataError(FilterError):
-    """Its pixels are kept in a way that this version does not mark."""
+    """Its pixels are kept in a way that this version does not read or mark."""
+
+
+class UnmarkablePixelsError(UnsupportedPixelDataError):
+    """Its pixels can carry no mark: a route may pass it as it is, or drop it."""
 
 
 class NotAnImageError(FilterError):
     """It holds no picture that a classifier could diagnose."""
+
+
+class QuantityError(NotAnImageError):
+    """Its pixels are labels or quantities, and a mark would change what they say."""
 
 
 class WeakMarkError(FilterError):

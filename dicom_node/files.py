@@ -10,13 +10,22 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from dicom_node.audit import Event
+from dicom_node.config import Unmarked
 from dicom_node.elements import Limits
-from dicom_node.errors import NodeError, NotAnImageError, NotMarkedError
+from dicom_node.errors import (
+    NodeError,
+    NotAnImageError,
+    NotMarkedError,
+    UnmarkablePixelsError,
+)
 from dicom_node.filters.region import drawn_regions
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
+from dicom_node.mapped import chunks, read
 from miadmark_core.errors import MiadMarkError
 
 if TYPE_CHECKING:
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from dicom_node.filters.region import Regions
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity
+    from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from miadmark_core.sealing.recipients import Recipient
 
@@ -39,6 +49,8 @@ if TYPE_CHECKING:
             instances: Sequence[OpenInstance],
             regions: Regions,
             recipients: Sequence[Recipient] = (),
+            *,
+            marks_quantities: bool = False,
         ) -> list[MarkedInstance | Exception]:
             """Return each marked, so that the recipients open it too; or why not."""
             ...
@@ -74,7 +86,7 @@ class Outcome:
     """Where the result lies; None where there is none."""
     status: str
     """``marked``, ``referred`` (names marked objects now), ``restored``, ``passed``
-    (unchanged) or ``failed``."""
+    (unchanged), ``dropped`` (no result, as was asked for) or ``failed``."""
     reason: str = ""
     hint: str = ""
     psnr_db: float | None = None
@@ -89,6 +101,23 @@ class Outcome:
         target = values.pop("target")
         values["out"] = None if target is None else str(target)
         return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Others:
+    """What becomes of what is not marked; see :class:`dicom_node.config.Route`."""
+
+    not_images: Unmarked = Unmarked.PASS
+    other_pixels: Unmarked = Unmarked.HOLD
+    marks_quantities: bool = False
+
+    def of(self, result: object) -> Unmarked:
+        """Return what becomes of an object that marking came to ``result`` with."""
+        if isinstance(result, NotAnImageError):
+            return self.not_images
+        if isinstance(result, UnmarkablePixelsError):
+            return self.other_pixels
+        return Unmarked.HOLD
 
 
 def tasks(paths: Iterable[Path], out: Path) -> list[Task]:
@@ -132,7 +161,8 @@ def protect(
     mark_all: MarkAll,
     refer: Refer,
     keep: Callable[[MarkedInstance | ReferringInstance], None],
-    holds_others: bool,
+    others: Others,
+    note: Callable[[Event, OpenInstance, str], None],
 ) -> Iterator[Outcome]:
     """Mark each file; yield what became of it, in order.
 
@@ -143,25 +173,38 @@ def protect(
         mark_all: Marks several instances together.
         refer: Makes those without a picture refer to them.
         keep: Puts each record into the ledger, before its file is written.
-        holds_others: Fail objects that hold no picture, rather than pass them.
+        others: What becomes of what is not marked.
+        note: Writes down what is about to be passed or dropped, and why; raises if it
+            cannot.
     """
     regions = drawn_regions(task.source for task in todo)
     for batch in _batches(todo):
         started = time.monotonic()
         opened = [_opened(task) for task in batch]
         instances = [o for o in opened if isinstance(o, OpenInstance)]
-        marked = iter(mark_all(instances, regions) if instances else [])
+        marked = iter(
+            mark_all(instances, regions, marks_quantities=others.marks_quantities)
+            if instances
+            else []
+        )
         results = [next(marked) if isinstance(o, OpenInstance) else o for o in opened]
         seconds = (time.monotonic() - started) / len(batch)
         for task, instance, result in zip(batch, opened, results, strict=True):
-            if isinstance(result, NotAnImageError) and not holds_others:
-                yield _without_picture(task, instance, result, refer, keep)
+            what = others.of(result)
+            if isinstance(instance, OpenInstance) and what is not Unmarked.HOLD:
+                may_refer = what is Unmarked.PASS and isinstance(
+                    result, NotAnImageError
+                )
+                referring = partial(refer if may_refer else _names_nothing, instance)
+                yield _unmarked(
+                    task, instance, what, str(result), note, referring, keep
+                )
             elif isinstance(result, Exception):
                 yield _failed(task, result, seconds)
             else:
                 try:
                     keep(result)
-                    _write(task.target, result.file.to_bytes())
+                    _write(task.target, result.file.chunks())
                 except (NodeError, OSError) as error:
                     yield _failed(task, error, seconds)
                     continue
@@ -196,16 +239,16 @@ def restore(
     for task in todo:
         started = time.monotonic()
         try:
-            instance = OpenInstance.of(task.source.read_bytes(), Limits())
+            instance = OpenInstance.read(task.source, Limits())
             try:
                 identity = instance.identity()
                 restored = strip(instance, opening(identity.study_instance_uid))
             except (NotMarkedError, NotAnImageError) as error:
-                _write(task.target, task.source.read_bytes())
+                _write(task.target, chunks(read(task.source)))
                 status, reason = "passed", str(error)
             else:
                 note(restored, identity)
-                _write(task.target, restored.file.to_bytes())
+                _write(task.target, restored.file.chunks())
                 status = "restored"
                 reason = "record found in the ledger" if restored.is_from_ledger else ""
         except (NodeError, MiadMarkError, OSError) as error:
@@ -220,38 +263,9 @@ def restore(
             )
 
 
-def _without_picture(
-    task: Task,
-    instance: OpenInstance | Exception,
-    reason: NotAnImageError,
-    refer: Refer,
-    keep: Callable[[ReferringInstance], None],
-) -> Outcome:
-    """Write what holds no picture, so that it refers to what is marked."""
-    started = time.monotonic()
-    referring = None
-    try:
-        if isinstance(instance, OpenInstance):
-            referring = refer(instance)
-        if referring is None:
-            _write(task.target, task.source.read_bytes())
-        else:
-            keep(referring)
-            _write(task.target, referring.file.to_bytes())
-    except (NodeError, MiadMarkError, OSError) as error:
-        return _failed(task, error, time.monotonic() - started)
-    return Outcome(
-        source=task.source,
-        target=task.target,
-        status="passed" if referring is None else "referred",
-        reason=str(reason),
-        seconds=round(time.monotonic() - started, 3),
-    )
-
-
 def _opened(task: Task) -> OpenInstance | Exception:
     try:
-        return OpenInstance.of(task.source.read_bytes(), Limits())
+        return OpenInstance.read(task.source, Limits())
     except (NodeError, OSError) as error:
         return error
 
@@ -269,6 +283,45 @@ def _batches(todo: Iterable[Task]) -> Iterator[list[Task]]:
         yield batch
 
 
+def _names_nothing(_: OpenInstance) -> None:
+    """Say of a picture that what it names keeps its name."""
+
+
+def _unmarked(
+    task: Task,
+    instance: OpenInstance,
+    what: Unmarked,
+    reason: str,
+    note: Callable[[Event, OpenInstance, str], None],
+    refer: Callable[[], ReferringInstance | None],
+    keep: Callable[[ReferringInstance], None],
+) -> Outcome:
+    """Pass or drop what is not marked, once that is written down.
+
+    What names marked objects is passed with their new names.
+    """
+    started = time.monotonic()
+    is_passed = what is Unmarked.PASS
+    try:
+        referring = refer()
+        note(Event.PASSED if is_passed else Event.DROPPED, instance, reason)
+        if referring is not None:
+            keep(referring)
+            _write(task.target, referring.file.chunks())
+        elif is_passed:
+            _write(task.target, chunks(read(task.source)))
+    except (NodeError, MiadMarkError, OSError) as error:
+        return _failed(task, error, time.monotonic() - started)
+    passed = "passed" if referring is None else "referred"
+    return Outcome(
+        source=task.source,
+        target=task.target if is_passed else None,
+        status=passed if is_passed else "dropped",
+        reason=reason,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
 def _failed(task: Task, error: Exception, seconds: float) -> Outcome:
     return Outcome(
         source=task.source,
@@ -280,11 +333,12 @@ def _failed(task: Task, error: Exception, seconds: float) -> Outcome:
     )
 
 
-def _write(target: Path, content: bytes) -> None:
+def _write(target: Path, content: Iterable[Buffer]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content)
+        with part.open("wb") as stream:
+            stream.writelines(content)
         part.replace(target)
     except OSError:
         part.unlink(missing_ok=True)

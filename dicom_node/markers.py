@@ -61,6 +61,8 @@ def batch_marker(
         instances: Sequence[OpenInstance],
         regions: Regions,
         recipients: Sequence[Recipient] = (),
+        *,
+        marks_quantities: bool = False,
     ) -> list[MarkedInstance | Exception]:
         with extra("mark", "marking"):
             from dicom_node.filters.mark import mark
@@ -80,6 +82,7 @@ def batch_marker(
                 keys=sealer.with_recipients(recipients),
                 now=clock(),
                 holds_weak=marking.weak_marks is WeakMarks.HOLD,
+                marks_quantities=marks_quantities,
                 regions=regions,
                 style=marking.style,
                 remembered=remembered,
@@ -93,9 +96,14 @@ def marker(mark_all: MarkAll) -> Mark:
     """Return what marks one instance, or raises."""
 
     def mark_one(
-        instance: OpenInstance, recipients: Sequence[Recipient]
+        instance: OpenInstance,
+        recipients: Sequence[Recipient],
+        *,
+        marks_quantities: bool = False,
     ) -> MarkedInstance:
-        (outcome,) = mark_all([instance], {}, recipients)
+        (outcome,) = mark_all(
+            [instance], {}, recipients, marks_quantities=marks_quantities
+        )
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

@@ -9,8 +9,8 @@ import numpy as np
 from dicom_node import pixel_data, private_block, windowing
 from dicom_node.decompression import decompressed
 from dicom_node.elements import Limits
-from dicom_node.filters.mark import LABELS
 from dicom_node.instance import OpenInstance
+from dicom_node.quantities import CLASSES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def picture_in(path: Path) -> Image.Image | None:
     try:
         instance = decompressed(OpenInstance.of(content, Limits()))
         if (
-            instance.identity().sop_class_uid in LABELS
+            instance.identity().sop_class_uid in CLASSES
             or private_block.find(instance.elements) is not None
         ):
             return None

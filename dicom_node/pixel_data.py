@@ -28,6 +28,7 @@ from dicom_node.elements import PIXEL_DATA, Streamed, header
 from dicom_node.errors import (
     MalformedObjectError,
     NotAnImageError,
+    UnmarkablePixelsError,
     UnsupportedPixelDataError,
 )
 from dicom_node.mapped import IN_MEMORY, let_go
@@ -161,13 +162,13 @@ def require_picture(elements: Elements) -> None:
 
     Raises:
         NotAnImageError: There is nothing that could be a picture.
-        UnsupportedPixelDataError: There is, but in another form.
+        UnmarkablePixelsError: There is, but in another form.
     """
     if PIXEL_DATA in elements:
         return
     if any(tag in elements for tag in _OTHER_PIXELS):
-        raise UnsupportedPixelDataError(
-            "float pixels, or pixels kept elsewhere, cannot be marked yet"
+        raise UnmarkablePixelsError(
+            "float pixels, or pixels kept elsewhere, carry no mark"
         )
     raise NotAnImageError("the object holds no picture")
 
@@ -176,7 +177,8 @@ def layout_of(attributes: Dataset) -> PixelLayout:
     """Return the layout that the Image Pixel attributes describe.
 
     Raises:
-        UnsupportedPixelDataError: They describe something that cannot be marked.
+        UnsupportedPixelDataError: They describe something that cannot be marked;
+            ``UnmarkablePixelsError`` where no version will.
         MalformedObjectError: They contradict each other.
     """
     try:
@@ -212,9 +214,9 @@ def _checked(layout: PixelLayout) -> PixelLayout:
             hint="MONOCHROME1 and 2, RGB, YBR_FULL, YBR_FULL_422 and PALETTE COLOR can.",
         )
     if layout.bits_allocated not in {8, 16}:
-        raise UnsupportedPixelDataError(
-            f"{layout.bits_allocated} Bits Allocated cannot be marked yet",
-            hint="8 and 16 can.",
+        raise UnmarkablePixelsError(
+            f"{layout.bits_allocated} Bits Allocated carry no mark",
+            hint="8 and 16 do.",
         )
     if layout.samples != _SAMPLES[photometric]:
         raise MalformedObjectError(f"{photometric} with {layout.samples} samples")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
 from dicom_node.authorising import Release, Request
-from dicom_node.config import Action, NotImages
+from dicom_node.config import Action, Unmarked
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
@@ -34,6 +34,7 @@ from dicom_node.errors import (
     SendError,
     SendRefusedError,
     SpoolError,
+    UnmarkablePixelsError,
 )
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
@@ -45,6 +46,7 @@ from miadmark_core.sealing.recipients import Recipient
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
+    from typing import Protocol
 
     from dicom_node.audit import Audit
     from dicom_node.authorising import Grant
@@ -59,8 +61,18 @@ if TYPE_CHECKING:
     from dicom_node.spool import Spool
     from miadmark_core.sealing.record import Header
 
-    Mark = Callable[[OpenInstance, Sequence[Recipient]], MarkedInstance]
-    """Marks one instance, so that the recipients open it too; or raises."""
+    class Mark(Protocol):
+        """Marks one instance."""
+
+        def __call__(
+            self,
+            instance: OpenInstance,
+            recipients: Sequence[Recipient],
+            *,
+            marks_quantities: bool = False,
+        ) -> MarkedInstance:
+            """Return it marked, so that the recipients open it too; or raise."""
+            ...
 
     Refer = Callable[[OpenInstance, Sequence[Recipient]], ReferringInstance | None]
     """Makes one refer to marked ones, likewise; None where it names none."""
@@ -79,6 +91,10 @@ PASSING: Final = (
     WeightsError,
 )
 """Trouble around the instance, which another time may not be there."""
+
+
+class _Dropped(Exception):  # noqa: N818 nothing went wrong
+    """An instance is not to be sent at all: its route says so."""
 
 
 class Worker:
@@ -136,6 +152,8 @@ class Worker:
             return True
         try:
             self._do(job)
+        except _Dropped as said:
+            self._settle_unsent(job, str(said))
         except SendRefusedError as error:
             self._hold(job, error)
         except PASSING as error:
@@ -199,7 +217,7 @@ class Worker:
             return job.file
         instance = self._opened(job.file)
         if route.action is Action.MARK:
-            content = self._marked(instance, route)
+            content = self._marked(instance, route, sending)
         else:
             content = self._stripped(instance, job, route, sending)
         if content is None:
@@ -213,21 +231,61 @@ class Worker:
     def _opened(self, name: str) -> OpenInstance:
         return OpenInstance.of(self._spool.path(name).read_bytes(), Limits())
 
-    def _marked(self, instance: OpenInstance, route: Route) -> bytes | None:
+    def _marked(
+        self, instance: OpenInstance, route: Route, sending: Sending
+    ) -> bytes | None:
         """Return the marked file, its record in the ledger; None to pass it as it is."""
         sent: MarkedInstance | ReferringInstance | None
         recipients = self._direct_recipients(instance, route)
         try:
-            sent = self._mark(instance, recipients)
-        except NotAnImageError:
-            if route.not_images is NotImages.HOLD:
-                raise
-            sent = self._refer(instance, recipients)
-            logger.info("no mark: no picture in it referred=%d", sent is not None)
+            sent = self._mark(
+                instance, recipients, marks_quantities=route.mark_quantities
+            )
+        except (NotAnImageError, UnmarkablePixelsError) as error:
+            sent = self._unmarked(instance, recipients, route, sending, error)
         if sent is None:
             return None
         self._keep(sent)
         return sent.file.to_bytes()
+
+    def _unmarked(
+        self,
+        instance: OpenInstance,
+        recipients: Sequence[Recipient],
+        route: Route,
+        sending: Sending,
+        error: FilterError,
+    ) -> ReferringInstance | None:
+        """Return what is sent of an object that is not marked; None to pass it as it is.
+
+        Raises:
+            FilterError: ``error`` itself: the route holds it.
+            _Dropped: The route drops it, and that is written down.
+        """
+        is_picture = isinstance(error, UnmarkablePixelsError)
+        what = route.other_pixels if is_picture else route.not_images
+        if what is Unmarked.HOLD:
+            raise error
+        referring = None
+        if what is Unmarked.PASS and not is_picture:
+            referring = self._refer(instance, recipients)
+        identity = instance.identity()
+        facts = {
+            "route": route.name,
+            "destination": route.destination,
+            "sop_class": identity.sop_class_uid,
+            "instance": identity.sop_instance_uid,
+            "reason": str(error)[:500],
+        }
+        if what is Unmarked.DROP:
+            self._audit.add(Event.DROPPED, **facts)
+            raise _Dropped(str(error))
+        # Only once somebody is there: while nobody is, nothing is about to leave.
+        receiver = sending.receiver(
+            identity.sop_class_uid, str(instance.file.transfer_syntax)
+        )
+        self._audit.add(Event.PASSED, **facts, address=receiver.address)
+        return referring
 
     def _direct_recipients(
         self, instance: OpenInstance, route: Route
@@ -338,6 +396,11 @@ class Worker:
             self.rest()
             self._sending = Sending(destination, self._config.node.ae_title)
         return self._sending
+
+    def _settle_unsent(self, job: Job, reason: str) -> None:
+        if self._queue.dropped(job, reason):
+            logger.info("dropped instance=%s reason=%s", job.sop_instance_uid, reason)
+        self._spool.delete(self._queue.forget_sent())
 
     def _hold(self, job: Job, error: NodeError | MiadMarkError) -> None:
         logger.warning("held instance=%s reason=%s", job.sop_instance_uid, error)

@@ -15,6 +15,7 @@ from dicom_node import files
 from dicom_node.audit import Event
 from dicom_node.commands import terminal
 from dicom_node.commands.state import add_state, state_in
+from dicom_node.config import Unmarked
 from dicom_node.errors import NodeError
 from dicom_node.marking import Marking, Profile, WeakMarks
 from miadmark_core.errors import MiadMarkError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dicom_node.filters.strip import Restored
-    from dicom_node.instance import Identity
+    from dicom_node.instance import Identity, OpenInstance
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.opening import Opening
@@ -66,11 +67,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "(%(default)s)",
     )
     protect.add_argument("--weights", type=Path, help="surrogates of this site")
-    protect.add_argument(
-        "--hold-others",
-        action="store_true",
-        help="fail objects without a picture (reports, segmentations), not pass them",
-    )
+    _add_others(protect)
     protect.set_defaults(run=_protect)
 
     restore = commands.add_parser("restore", help="take the mark off again")
@@ -98,6 +95,37 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     inspect.set_defaults(run=_inspect)
 
 
+def _add_others(command: argparse.ArgumentParser) -> None:
+    """Add what becomes of what is not marked."""
+    choices = [what.value for what in Unmarked]
+    command.add_argument(
+        "--others",
+        choices=choices,
+        default=Unmarked.PASS.value,
+        help="what becomes of objects without a picture: reports, documents, "
+        "segmentations; hold fails them (%(default)s)",
+    )
+    command.add_argument(
+        "--hold-others",
+        action="store_const",
+        dest="others",
+        const=Unmarked.HOLD.value,
+        help="the same as --others hold",
+    )
+    command.add_argument(
+        "--other-pixels",
+        choices=choices,
+        default=Unmarked.HOLD.value,
+        help="what becomes of pictures that can carry no mark: 1-bit, 32-bit, float, too "
+        "few grey levels (%(default)s)",
+    )
+    command.add_argument(
+        "--mark-quantities",
+        action="store_true",
+        help="mark segmentations, parametric maps, dose and PET in SUV as pictures",
+    )
+
+
 def _add_paths(command: argparse.ArgumentParser) -> None:
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -116,6 +144,19 @@ def _protect(options: argparse.Namespace) -> int:
     state = state_in(options.state)
     recipients = tuple(read_site(file).recipient for file in options.recipient)
     keyring = state.keys()
+    audit = state.audit(keyring)
+
+    def note(event: Event, instance: OpenInstance, reason: str) -> None:
+        named = instance.attributes(0x00080016, 0x00080018)
+        audit.add(
+            event,
+            how="protected",
+            sop_class=str(named.get("SOPClassUID") or ""),
+            instance=str(named.get("SOPInstanceUID") or ""),
+            reason=reason[:500],
+            by=terminal.user(),
+        )
+
     marking = Marking(
         profile=Profile(options.profile),
         mode=Mode(options.mode),
@@ -136,7 +177,12 @@ def _protect(options: argparse.Namespace) -> int:
             ),
             refer=referrer(sealer, terminal.now, marking, remembered),
             keep=keeper(keyring, ledger, renamings, terminal.now),
-            holds_others=options.hold_others,
+            others=files.Others(
+                not_images=Unmarked(options.others),
+                other_pixels=Unmarked(options.other_pixels),
+                marks_quantities=options.mark_quantities,
+            ),
+            note=note,
         )
         return tell(outcomes, len(todo), "marking", as_json=options.json)
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pydicom import uid
-
 from dicom_node import (
     binding,
     derivation,
@@ -32,8 +30,7 @@ from dicom_node.errors import (
     AlreadyMarkedError,
     FilterError,
     NodeError,
-    NotAnImageError,
-    UnsupportedPixelDataError,
+    UnmarkablePixelsError,
     WeakMarkError,
 )
 from dicom_node.filters.picture import Picture
@@ -42,6 +39,7 @@ from dicom_node.instance import OpenInstance
 from dicom_node.mapped import are_equal
 from dicom_node.naming import Naming, nothing
 from dicom_node.original import Original, changed
+from dicom_node.quantities import require_no_quantity
 from dicom_node.redirecting import SOURCE_IMAGES, redirected
 from miadmark_core.errors import MarkingError, MiadMarkError
 
@@ -62,19 +60,6 @@ if TYPE_CHECKING:
     from miadmark_core.search.finder import FoundMark, Wanted
 
     Find = Callable[[Sequence[Wanted]], list[FoundMark]]
-
-LABELS: Final = frozenset(
-    {
-        uid.SegmentationStorage,
-        uid.UID("1.2.840.10008.5.1.4.1.1.66.7"),  # Label Map Segmentation Storage
-        uid.SurfaceSegmentationStorage,
-        uid.ParametricMapStorage,
-        uid.RTDoseStorage,
-    }
-)
-"""Objects whose pixels are labels or quantities: a mark would change what they say, and
-there is no picture in them that a classifier would diagnose."""
-
 
 _TAGS: Final = (
     *instance.IDENTIFYING_TAGS,
@@ -145,6 +130,7 @@ def mark(
     keys: Sealer,
     now: datetime,
     holds_weak: bool,
+    marks_quantities: bool = False,
     regions: Regions | None = None,
     style: str = "",
     remembered: Remembered = nothing,
@@ -160,6 +146,8 @@ def mark(
         now: Aware.
         holds_weak: Whether a faint mark that does not mislead whom it was tried on is
             an error.
+        marks_quantities: Whether labels and quantities are marked as pictures are,
+            rather than be an error.
         regions: Where somebody drew a finding; elsewhere the search looks for itself.
         style: How the site marks; the new UIDs depend on it.
         remembered: Knows the new names of what the objects refer to, if no rule does.
@@ -169,6 +157,8 @@ def mark(
     prepared: dict[int, _Prepared] = {}
     for index, original in enumerate(originals):
         try:
+            if not marks_quantities:
+                require_no_quantity(original)
             prepared[index] = _prepare(original, keys)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
@@ -240,8 +230,6 @@ def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
             "the object carries a mark already",
             hint="Restore it first, or route it as it is.",
         )
-    if original.attributes(0x00080016).get("SOPClassUID") in LABELS:
-        raise NotAnImageError("the object holds labels or quantities, not a picture")
     pixel_data.require_picture(original.elements)
     original = decompressed(original)
     attributes = original.attributes(*_TAGS)
@@ -264,7 +252,7 @@ def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
     shown = windowing.presentations(image, attributes, layout)
     if max(presentation.peak for presentation in shown) < 1:
         width = max(presentation.window.width for presentation in shown)
-        raise UnsupportedPixelDataError(
+        raise UnmarkablePixelsError(
             f"the image spans {width:.0f} stored values: too few for a "
             "mark within its budget",
             hint="A mark may change 8/255 of the display window at most.",

@@ -20,6 +20,8 @@ class JobState(StrEnum):
     """Some worker has it, under a lease."""
     SENT = "sent"
     """The destination said that it has it."""
+    DROPPED = "dropped"
+    """Settled unsent, as its route says of what it does not mark."""
     HELD = "held"
     """Nothing more happens until a person decides."""
 
@@ -86,6 +88,10 @@ class Queue(Protocol):
 
     def sent(self, job: Job) -> bool:
         """Settle ``job``; False if the claim has been lost to another."""
+        ...
+
+    def dropped(self, job: Job, reason: str) -> bool:
+        """Settle ``job`` unsent; False if the claim has been lost to another."""
         ...
 
     def retry(self, job: Job, not_before: datetime, reason: str) -> bool:

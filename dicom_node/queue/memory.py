@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.queue.job import Arrival, Held, Job, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
+
+
+_SETTLED: Final = frozenset({JobState.SENT, JobState.DROPPED})
 
 
 @dataclass(slots=True)
@@ -57,8 +60,7 @@ class MemoryQueue:
             still = [
                 o
                 for o in self._jobs
-                if (o.instance, o.route) == (number, route)
-                and o.state is not JobState.SENT
+                if (o.instance, o.route) == (number, route) and o.state not in _SETTLED
             ]
             if not still:
                 self._jobs.append(_Owed(len(self._jobs) + 1, number, route, now))
@@ -96,6 +98,10 @@ class MemoryQueue:
         """Settle ``job``; see the protocol."""
         return self._settle(job, JobState.SENT, "")
 
+    def dropped(self, job: Job, reason: str) -> bool:
+        """Settle ``job`` unsent; see the protocol."""
+        return self._settle(job, JobState.DROPPED, reason)
+
     def retry(self, job: Job, not_before: datetime, reason: str) -> bool:
         """Put ``job`` back; see the protocol."""
         if not self._settle(job, JobState.WAITING, reason):
@@ -119,14 +125,14 @@ class MemoryQueue:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         for owed in self._jobs:
-            if owed.state is JobState.SENT and owed.filtered is not None:
+            if owed.state in _SETTLED and owed.filtered is not None:
                 names.append(owed.filtered)
                 owed.filtered = None
         for number, arrival in self._instances.items():
             open_jobs = [
                 o
                 for o in self._jobs
-                if o.instance == number and o.state is not JobState.SENT
+                if o.instance == number and o.state not in _SETTLED
             ]
             if not open_jobs and number not in self._forgotten:
                 self._forgotten.add(number)

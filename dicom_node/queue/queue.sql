@@ -15,7 +15,7 @@ VALUES (:instance_id, :route, 'waiting', 0, :now, '');
 -- open_job
 -- What is still owed of an instance to a route.
 SELECT id, state FROM job
- WHERE instance_id = :instance_id AND route = :route AND state <> 'sent';
+ WHERE instance_id = :instance_id AND route = :route AND state NOT IN ('sent', 'dropped');
 
 -- release
 -- A person, or the same instance coming in again, wakes a held job.
@@ -56,21 +56,21 @@ UPDATE job SET state = 'waiting', lease_until = NULL, not_before = :not_before
  WHERE state = 'working';
 
 -- done_files
--- Files of jobs that are sent, and of instances that nobody is owed.
-SELECT filtered FROM job WHERE state = 'sent' AND filtered IS NOT NULL
+-- Files of jobs that are settled, and of instances that nobody is owed.
+SELECT filtered FROM job WHERE state IN ('sent', 'dropped') AND filtered IS NOT NULL
 UNION
 SELECT file FROM instance
  WHERE file IS NOT NULL
    AND NOT EXISTS (SELECT 1 FROM job
-                    WHERE job.instance_id = instance.id AND job.state <> 'sent');
+                    WHERE job.instance_id = instance.id AND job.state NOT IN ('sent', 'dropped'));
 
 -- forget_filtered
-UPDATE job SET filtered = NULL WHERE state = 'sent';
+UPDATE job SET filtered = NULL WHERE state IN ('sent', 'dropped');
 
 -- forget_instances
 UPDATE instance SET file = NULL
  WHERE NOT EXISTS (SELECT 1 FROM job
-                    WHERE job.instance_id = instance.id AND job.state <> 'sent');
+                    WHERE job.instance_id = instance.id AND job.state NOT IN ('sent', 'dropped'));
 
 -- files
 SELECT file FROM instance WHERE file IS NOT NULL

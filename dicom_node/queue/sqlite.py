@@ -115,6 +115,10 @@ class SqliteQueue:
         """Settle ``job``; see the protocol."""
         return self._settle(job, JobState.SENT)
 
+    def dropped(self, job: Job, reason: str) -> bool:
+        """Settle ``job`` unsent; see the protocol."""
+        return self._settle(job, JobState.DROPPED, reason=reason)
+
     def retry(self, job: Job, not_before: datetime, reason: str) -> bool:
         """Put ``job`` back; see the protocol."""
         return self._settle(job, JobState.WAITING, not_before, reason)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from dicom_node.config import Retry
-from dicom_node.queue.job import Arrival, JobState, Queue
+from dicom_node.queue.job import Arrival, Job, JobState, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.retry import next_attempt
 from dicom_node.queue.sqlite import SqliteQueue
@@ -60,6 +60,43 @@ def test_who_lost_a_claim_settles_nothing(queue: Queue) -> None:
     assert not queue.retry(late, NOON, "too late")
     assert queue.sent(now)
     assert queue.counts()[JobState.SENT] == 1
+
+
+def test_what_is_dropped_is_settled_and_counted(queue: Queue) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    queue.keep_filtered(job, "marked.dcm", "mark research")
+    assert queue.dropped(job, "no picture")
+    assert not queue.sent(job)
+    assert queue.claim(NOON + timedelta(days=9), MINUTE) is None
+    assert queue.held() == []
+    assert not queue.release(job.id, NOON)
+    assert set(queue.forget_sent()) == {"a.dcm", "marked.dcm"}
+    assert queue.files() == set()
+    # The same bytes again are owed again, as those of what was sent are.
+    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON)
+    assert queue.counts()[JobState.DROPPED] == 1
+
+
+def test_everything_that_came_in_is_counted_once(queue: Queue) -> None:
+    """Received = sent + dropped + held + waiting, wherever each job stands."""
+    ends: list[Callable[[Job], bool]] = [
+        queue.sent,
+        lambda job: queue.dropped(job, "no picture"),
+        lambda job: queue.hold(job, "too flat"),
+        lambda job: queue.retry(job, NOON + 9 * MINUTE, "unreachable"),
+    ]
+    for number, end in enumerate(ends, 1):
+        queue.add(arrival(f"1.{number}", f"{number}.dcm"), ["archive"], NOON)
+        job = queue.claim(NOON, MINUTE)
+        assert job is not None
+        end(job)
+        queue.forget_sent()
+        assert sum(queue.counts().values()) == number
+    counts = queue.counts()
+    assert counts.pop(JobState.WORKING) == 0
+    assert set(counts.values()) == {1}
 
 
 def test_the_same_bytes_are_owed_once(queue: Queue) -> None:

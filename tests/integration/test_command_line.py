@@ -48,6 +48,56 @@ def test_a_failed_file_fails_the_command_and_leaves_nothing(protected: Path) -> 
     assert not list((protected / "out").rglob("*.part"))
 
 
+@pytest.fixture
+def others(images: Path, tmp_path: Path) -> Path:
+    """A report, and a picture that is flat."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(images / "report-sr.dcm", tmp_path / "in")
+    flat = dcmread(images / "ct.dcm")
+    flat.PixelData = bytes(len(flat.PixelData))
+    flat.save_as(tmp_path / "in" / "flat.dcm")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "report", "flat", "code"),
+    [
+        pytest.param((), "referred", "failed", 1, id="by default"),
+        pytest.param(("--hold-others",), "failed", "failed", 1, id="the old name"),
+        pytest.param(
+            ("--others", "drop", "--other-pixels", "pass"),
+            *("dropped", "passed", 0),
+            id="drop and pass",
+        ),
+        pytest.param(
+            ("--others", "hold", "--other-pixels", "drop"),
+            *("failed", "dropped", 1),
+            id="hold and drop",
+        ),
+    ],
+)
+def test_what_is_not_marked_goes_as_the_options_say(
+    others: Path, options: tuple[str, ...], report: str, flat: str, code: int
+) -> None:
+    done = miadmark(
+        *("protect", others / "in", "--out", others / "out", "--state", others / "s"),
+        *("--json", *options),
+    )
+    told = {Path(t["in"]).stem: t for t in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == code
+    for name, status in (("report-sr", report), ("flat", flat)):
+        assert told[name]["status"] == status
+        written = others / "out" / f"{name}.dcm"
+        assert written.exists() == (status in {"passed", "referred"})
+        if status == "passed":
+            source = others / "in" / written.name
+            assert written.read_bytes() == source.read_bytes()
+    audit = miadmark("audit", "--state", others / "s", "--json").stdout
+    ended = {report, flat}
+    assert ("passed unmarked" in audit) == bool(ended & {"passed", "referred"})
+    assert ("dropped" in audit) == ("dropped" in ended)
+
+
 def test_restore_gives_the_originals(protected: Path, images: Path) -> None:
     out = protected / "restored"
     done = miadmark(

@@ -31,7 +31,7 @@ from dicom_node.errors import (
     RenamedError,
     ShreddedError,
 )
-from dicom_node.files import Outcome, protect, restore, tasks
+from dicom_node.files import Others, Outcome, protect, restore, tasks
 from dicom_node.filters.foresight import foreseen
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.refer import ReferringInstance, refer
@@ -104,6 +104,8 @@ class Site:
             instances: Sequence[OpenInstance],
             regions: Regions,  # noqa: ARG001
             recipients: Sequence[Recipient] = (),  # noqa: ARG001
+            *,
+            marks_quantities: bool = False,
         ) -> list[MarkedInstance | Exception]:
             marked = mark(
                 instances,
@@ -111,6 +113,7 @@ class Site:
                 keys=self.keys,
                 now=NOW,
                 holds_weak=False,
+                marks_quantities=marks_quantities,
                 style=STYLE,
             )
             return list(marked)
@@ -126,7 +129,8 @@ class Site:
                 mark_all=mark_all,
                 refer=refer_one,
                 keep=self.keep,
-                holds_others=False,
+                others=Others(),
+                note=lambda *_: None,
             )
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.config import Action, NotImages, Route, load
+from dicom_node.config import Action, Route, Unmarked, load
 from dicom_node.errors import ConfigError
 from dicom_node.instance import Identity
 from dicom_node.route import choose
@@ -17,7 +17,9 @@ DEPLOYED = Path(__file__).parents[3] / "deploy" / "node.toml"
 def test_the_configuration_that_is_shipped_can_be_read() -> None:
     config = load(DEPLOYED)
     assert [route.action for route in config.routes] == [Action.MARK, Action.STRIP]
-    assert config.routes[0].not_images is NotImages.PASS
+    assert config.routes[0].not_images is Unmarked.PASS
+    assert config.routes[0].other_pixels is Unmarked.HOLD
+    assert not config.routes[0].mark_quantities
     assert config.destinations[1].tls_ca == DEPLOYED.parent / "archive-ca.pem"
 
 
@@ -27,6 +29,8 @@ name = "a"
 ae_title = "A"
 host = "localhost"
 """
+
+MARKING = '[[route]]\nname="r"\ndestination="a"\naction="mark"\n'
 
 WRONG = {
     "a misspelt field": (BASE + "prot = 1\n", "prot is not known"),
@@ -39,9 +43,22 @@ WRONG = {
         BASE + '[[route]]\nname="r"\ndestination="a"\naction="send"\n',
         "action = 'send'",
     ),
-    "silence about non-images": (
-        BASE + '[[route]]\nname="r"\ndestination="a"\naction="mark"\n',
-        "not_images is missing",
+    "a misspelt answer about non-images": (
+        BASE + MARKING + 'not_images="passs"\n',
+        "not_images = 'passs'",
+    ),
+    "a misspelt answer about other pixels": (
+        BASE + MARKING + 'other_pixels="send"\n',
+        "other_pixels = 'send'",
+    ),
+    "a text for yes or no": (
+        BASE + MARKING + 'mark_quantities="yes"\n',
+        "mark_quantities = 'yes'",
+    ),
+    "an answer about non-images of a route that does not mark": (
+        BASE + '[[route]]\nname="r"\ndestination="a"\naction="pass"\n'
+        'not_images="drop"\n',
+        "for routes that mark",
     ),
     "a title too long": (
         BASE.replace('"A"', '"ABCDEFGHIJKLMNOPQ"'),
