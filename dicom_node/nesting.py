@@ -9,6 +9,7 @@ without VRs does not say; there the dictionary does (PS3.6), and an undefined le
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydicom.datadict import dictionary_VR
@@ -149,6 +150,7 @@ def _delimiter(order: str, tag: int, length: int) -> bytes:
     return struct.pack(f"{order}HHI", tag >> 16, tag & 0xFFFF, length)
 
 
+@lru_cache(maxsize=8192)
 def _in_dictionary(tag: int) -> bool:
     try:
         return dictionary_VR(tag) == "SQ"
