@@ -31,7 +31,7 @@ from dicom_node.errors import (
     UnmarkablePixelsError,
     UnsupportedPixelDataError,
 )
-from dicom_node.mapped import IN_MEMORY, let_go
+from dicom_node.mapped import let_go
 from miadmark_core.image import HostImage, LazyFrames, ValueRange
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ NATIVE: Final = (
 
 MAX_SIZE: Final = 1 << 31
 """Bytes of all frames together; checked before anything is allocated."""
+
+MOST_HELD: Final = 1 << 28
+"""Bytes of frames that are held in memory once they are decoded."""
 
 _OTHER_PIXELS: Final = (
     0x7FE00008,  # Float Pixel Data
@@ -295,19 +298,40 @@ def native(
 def decode(pixel_data: Buffer, layout: PixelLayout) -> Decoded:
     """Return the stored values in native Pixel Data that a mark may change."""
     read = _reader(pixel_data, layout)
-    image = _image(read, layout)
+
+    def make(number: int) -> StoredValues:
+        return _parted(_fields(read(number), layout), layout)[0]
+
+    frames = LazyFrames(layout.shape, layout.values.dtype, make)
+    held = None
+    if layout.size < MOST_HELD:
+        held = np.empty(frames.shape, frames.dtype)
     rest = hashlib.sha256(b"miadmark/v1/rest\n")
     has_foreign_bits = False
+    is_filled = layout.bits_stored == layout.bits_allocated
     for number in range(layout.frames):
         words = read(number)
         fields = _fields(words, layout)
-        foreign = words & ~_mask(words, layout)
-        if not np.array_equal(_as_words(fields, layout), words):
-            has_foreign_bits = True
-        rest.update(_interleaved(foreign, layout).tobytes())
+        marked, beside = _parted(fields, layout)
+        if held is not None:
+            held[number] = marked
         if layout.is_luminance:
-            rest.update(_parted(fields, layout)[1].tobytes())
+            rest.update(beside.tobytes())
+        # An overlay is in few frames; the others say that they have none.
+        has_some = not is_filled and not np.array_equal(
+            _as_words(fields, layout), words
+        )
+        rest.update(bytes([has_some]))
+        if has_some:
+            has_foreign_bits = True
+            foreign = words & ~_mask(words, layout)
+            rest.update(_interleaved(foreign, layout).tobytes())
     has_rest = has_foreign_bits or layout.is_luminance
+    image = HostImage(
+        pixels=frames if held is None else held,
+        values=layout.values,
+        padding=layout.padding,
+    )
     return Decoded(image, has_foreign_bits, rest.digest() if has_rest else b"")
 
 
@@ -402,19 +426,6 @@ def element(
 
 def _all(layout: PixelLayout) -> range:
     return range(layout.frames)
-
-
-def _image(read: Callable[[int], Words], layout: PixelLayout) -> HostImage:
-    def make(number: int) -> StoredValues:
-        return _parted(_fields(read(number), layout), layout)[0]
-
-    frames = LazyFrames(layout.shape, layout.values.dtype, make)
-    is_small = layout.size < IN_MEMORY
-    return HostImage(
-        pixels=np.stack([*frames]) if is_small else frames,
-        values=layout.values,
-        padding=layout.padding,
-    )
 
 
 def _put(
@@ -514,6 +525,10 @@ def _reader(pixel_data: Buffer, layout: PixelLayout) -> Callable[[int], Words]:
 def _fields(words: Words, layout: PixelLayout) -> NDArray[np.integer[Any]]:
     """Return the stored value in each word, in the type of the layout's range."""
     word_bits = layout.bits_allocated
+    if not layout.is_signed and layout.shift == 0:
+        if layout.bits_stored < word_bits:
+            words = words & _mask(words, layout)
+        return words.astype(layout.values.dtype, copy=False)
     # To the top, and down again: the second shift brings the sign along.
     signed = np.dtype(f"{'i' if layout.is_signed else 'u'}{word_bits // 8}")
     top = word_bits - 1 - layout.high_bit
