@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
 from dicom_node.extras import extra
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
+from dicom_node.mapped import chunks, read
 from dicom_node.markers import batch_marker, keeper, marker, referrer
 from dicom_node.queue.job import Arrival
 from dicom_node.route import choose
@@ -66,7 +68,7 @@ def accept(
         NotGrantedError: No route is for it.
         SpoolError: It could not be made durable.
     """
-    encoded = received.part.read_bytes()
+    encoded = read(received.part)
     identity = OpenInstance.of(encoded, Limits()).identity()
     routes = choose(
         config.routes,
@@ -79,13 +81,15 @@ def accept(
             f"no route is for {identity.modality or 'this'} from "
             f"{received.calling_ae_title} to {received.called_ae_title}"
         )
-    digest = hashlib.sha256(encoded).digest()
+    digest = hashlib.sha256()
+    for chunk in chunks(encoded):
+        digest.update(chunk)
     name = spool.take(received.part)
     is_new = False
     try:
         with lock:
             is_new = queue.add(
-                Arrival(identity.sop_instance_uid, digest, name),
+                Arrival(identity.sop_instance_uid, digest.digest(), name),
                 [route.name for route in routes],
                 now(),
             )
@@ -192,6 +196,8 @@ def work(config: Config, parent: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     state = State(config.node.state)
+    # What memory has no room for lies beside what is coming in, not in /tmp.
+    tempfile.tempdir = str(state.spool().incoming)
     with ExitStack() as stack:
         while (held := _locked(state.folder / "worker.lock")) is None:
             # The worker of a node that was killed has not noticed yet.

@@ -67,7 +67,7 @@ def _rebuilt(
     shredded: Collection[bytes],
     now: datetime,
 ) -> str:
-    marked = OpenInstance.of(path.read_bytes(), Limits())
+    marked = OpenInstance.read(path, Limits())
     record = private_block.find(marked.elements)
     if record is None:
         return "passed"

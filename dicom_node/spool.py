@@ -14,8 +14,10 @@ from dicom_node.durable import sync_folder
 from dicom_node.errors import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
+
+    from dicom_node.mapped import Buffer
 
 
 class Spool:
@@ -56,8 +58,11 @@ class Spool:
             sync_folder(self._folder)
         return name
 
-    def write(self, content: bytes) -> str:
+    def write(self, content: Iterable[Buffer]) -> str:
         """Write a new file; it is durable when this returns.
+
+        Args:
+            content: Piece by piece.
 
         Returns:
             Its name.
@@ -70,7 +75,7 @@ class Spool:
             _translated(self._folder),
             open(part, "xb", opener=_for_the_owner) as stream,
         ):
-            stream.write(content)
+            stream.writelines(content)
         return self.take(part)
 
     def delete(self, names: Collection[str]) -> None:

@@ -44,7 +44,7 @@ from miadmark_core.errors import MiadMarkError, WeightsError
 from miadmark_core.sealing.recipients import Recipient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
     from typing import Protocol
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
+    from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Job, Queue
     from dicom_node.scu import Receiver
@@ -229,11 +230,11 @@ class Worker:
         return name
 
     def _opened(self, name: str) -> OpenInstance:
-        return OpenInstance.of(self._spool.path(name).read_bytes(), Limits())
+        return OpenInstance.read(self._spool.path(name), Limits())
 
     def _marked(
         self, instance: OpenInstance, route: Route, sending: Sending
-    ) -> bytes | None:
+    ) -> Iterable[Buffer] | None:
         """Return the marked file, its record in the ledger; None to pass it as it is."""
         sent: MarkedInstance | ReferringInstance | None
         recipients = self._direct_recipients(instance, route)
@@ -246,7 +247,7 @@ class Worker:
         if sent is None:
             return None
         self._keep(sent)
-        return sent.file.to_bytes()
+        return sent.file.chunks()
 
     def _unmarked(
         self,
@@ -301,7 +302,7 @@ class Worker:
 
     def _stripped(
         self, instance: OpenInstance, job: Job, route: Route, sending: Sending
-    ) -> bytes | None:
+    ) -> Iterable[Buffer] | None:
         """Return the original file; None if it carries no mark."""
         identity = instance.identity()
 
@@ -331,7 +332,7 @@ class Worker:
             return None
         if restored.is_renamed:
             self._audit.add(Event.RENAMED, how="sent", record=restored.record_id.hex())
-        return restored.file.to_bytes()
+        return restored.file.chunks()
 
     def _release(self, route: Route, identity: Identity, receiver: Receiver) -> None:
         """Return if ``receiver`` may have the original, and that is written down."""

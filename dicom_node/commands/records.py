@@ -203,7 +203,7 @@ def _shred(options: argparse.Namespace) -> int:
     from dicom_node.rewrapping import shred
     from miadmark_core.sealing.seal import believed
 
-    instance = OpenInstance.of(options.path.read_bytes(), Limits())
+    instance = OpenInstance.read(options.path, Limits())
     record = private_block.find(instance.elements)
     if record is None:
         raise NodeError("the object carries no record", hint="Is it the marked one?")

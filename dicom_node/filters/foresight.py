@@ -67,7 +67,7 @@ def _opened(path: Path) -> OpenInstance | None:
         meta = read_file_meta_info(path)
         if str(meta.get("MediaStorageSOPClassUID")) in RENAMED:
             return None
-        instance = OpenInstance.of(path.read_bytes(), Limits())
+        instance = OpenInstance.read(path, Limits())
         instance.identity()
         names_some = any(True for _ in Reader(instance.elements).found())
         is_done = private_block.find(instance.elements) is not None

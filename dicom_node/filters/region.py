@@ -53,7 +53,7 @@ def _is_segmentation(path: Path) -> bool:
             start = stream.read(_HEAD)
         if uid.SegmentationStorage.encode() not in start:
             return False
-        instance = OpenInstance.of(path.read_bytes(), Limits())
+        instance = OpenInstance.read(path, Limits())
         return instance.identity().sop_class_uid == uid.SegmentationStorage
     except (NodeError, OSError):
         return False

@@ -158,7 +158,7 @@ class Bench:
         arrival = Arrival(
             sop_instance_uid,
             hashlib.sha256(encoded).digest(),
-            self.spool.write(encoded),
+            self.spool.write([encoded]),
         )
         self.queue.add(arrival, ["out"], NOW)
         assert self.worker.turn()
