@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 UNDEFINED: Final = 0xFFFFFFFF
 PIXEL_DATA: Final = 0x7FE00010
 
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS: Final = frozenset(
     b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
 )  # a 4-byte length after 2 reserved bytes, PS3.5 table 7.1-1
@@ -106,7 +106,7 @@ def scan(encoded: bytes, encoding: Encoding, limits: Limits) -> Elements:
         MalformedObjectError: A length does not fit, elements are out of order, or a
             limit is exceeded.
     """
-    return _Scanner(encoded, encoding, limits).scan()
+    return Scanner(encoded, encoding, limits).scan()
 
 
 def splice(elements: Elements, changes: Mapping[int, bytes | None]) -> bytes:
@@ -151,8 +151,11 @@ def header(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:
     return start + code + struct.pack(f"{order}H", length)
 
 
-class _Scanner:
+class Scanner:
+    """Reads elements one after another, in the encoding and limits of one data set."""
+
     def __init__(self, encoded: bytes, encoding: Encoding, limits: Limits) -> None:
+        """Read ``encoded``; nothing of it is looked at yet."""
         self.encoded, self.encoding, self.limits = encoded, encoding, limits
         self.items = 0
         order = "<" if encoding.is_little_endian else ">"
@@ -161,6 +164,7 @@ class _Scanner:
         self.long = struct.Struct(f"{order}I")
 
     def scan(self) -> Elements:
+        """Return the top-level elements; see :func:`scan`."""
         found: list[Element] = []
         position, end = 0, len(self.encoded)
         last = -1
@@ -187,6 +191,11 @@ class _Scanner:
         is_implicit: bool,
         depth: int,
     ) -> Element:
+        """Return the element at ``start``, which has to be over at ``end``.
+
+        Raises:
+            MalformedObjectError: It is not, or it is none.
+        """
         tag = self.read_tag(start, end)
         vr = b""
         if is_implicit:
@@ -239,10 +248,10 @@ class _Scanner:
             item = self.read_tag(position, end)
             length = self.read(self.long, position + 4, end)
             position += 8
-            if item == _SEQUENCE_END:
+            if item == SEQUENCE_END:
                 return position
             self.items += 1
-            if item != _ITEM or self.items > self.limits.items:
+            if item != ITEM or self.items > self.limits.items:
                 raise MalformedObjectError(
                     f"element {_named(tag)} holds something other than items, or more "
                     f"than {self.limits.items} of them"
@@ -266,6 +275,7 @@ class _Scanner:
         is_implicit: bool,
         depth: int,
     ) -> int:
+        """Return where an item of undefined length ends, its delimiter included."""
         while True:
             if self.read_tag(position, end) == _ITEM_END:
                 return position + 8
@@ -277,6 +287,7 @@ class _Scanner:
             ).end
 
     def read_tag(self, position: int, end: int) -> int:
+        """Return the tag at ``position``."""
         if position + 8 > end:
             raise MalformedObjectError(
                 "the data set ends in the middle of an element",
@@ -286,6 +297,7 @@ class _Scanner:
         return int(group) << 16 | int(element)
 
     def read(self, number: struct.Struct, position: int, end: int) -> int:
+        """Return the number at ``position``."""
         if position + number.size > end:
             raise MalformedObjectError("the data set ends in the middle of an element")
         return int(number.unpack_from(self.encoded, position)[0])

@@ -267,9 +267,7 @@ def _finish(
         keyed=keys.derive,
         now=now,
     )
-    changes: dict[int, bytes | None] = dict.fromkeys(derived.removed)
-    new = scan(encoding.encode(derived.attributes), encoding, Limits())
-    changes |= {tag: new.bytes_of(tag) for tag in new.tags() if tag != 0x00080005}
+    changes = derived.changes(original.elements)
     # Only what Original keeps; Pixel Data comes back by arithmetic, the block just goes.
     unmarked, elements, added = changed(original.elements, changes)
     payload = Original(
