@@ -69,24 +69,21 @@ def cleaned(elements: Elements, edits: Iterable[Cut] = ()) -> dict[int, bytes | 
             "much to seal",
             hint="miadmark inspect --leaks names them: have them taken out before.",
         )
-    changes: dict[int, bytes | None] = {}
-    cuts: dict[int, list[Cut]] = {}
-    for element, within in goes:
-        if within:
-            cut = Cut(element.start, element.end, b"", within)
-            cuts.setdefault(within[0].sequence.tag, []).append(cut)
-        else:
-            changes[element.tag] = None
-    for edit in edits:
-        cuts.setdefault(edit.within[0].sequence.tag, []).append(edit)
-    for place in lengths:  # group lengths (PS3.5 7.2, retired) would be wrong
-        if place.top in cuts:
-            element = place.element
-            cuts[place.top].append(Cut(element.start, element.end, b"", place.within))
-    for tag, found in cuts.items():
-        if tag not in changes:
-            changes[tag] = rewritten(elements, tag, found)
-    return changes
+    cuts = [Cut(e.start, e.end, b"", within) for e, within in goes if within]
+    cuts += edits
+    changed = {cut.within[0].sequence.tag for cut in cuts}
+    cuts += [  # group lengths (PS3.5 7.2, retired) would be wrong
+        Cut(p.element.start, p.element.end, b"", p.within)
+        for p in lengths
+        if p.top in changed
+    ]
+    by_tag: dict[int, list[Cut]] = {}
+    for cut in cuts:
+        by_tag.setdefault(cut.within[0].sequence.tag, []).append(cut)
+    changes: dict[int, bytes | None] = {
+        tag: rewritten(elements, tag, found) for tag, found in by_tag.items()
+    }
+    return changes | {element.tag: None for element, within in goes if not within}
 
 
 def _target(

@@ -88,6 +88,13 @@ and come back."""
 _ENHANCED_MR: Final = frozenset(
     {"1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.3"}
 )
+_EVIDENT: Final = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{end}"
+    for end in ("2.1", "2.2", "4.1", "4.3", "4.4", "12.1.1", "12.2.1", "128.1", "130")
+)
+"""SOP classes with Source Image Evidence Sequence where there is a Source Image Sequence:
+Enhanced and legacy converted CT, MR and PET, Enhanced XA and XRF (PS3.3 C.8.13.1,
+C.8.15.2, C.8.19.2, C.8.22.3)."""
 
 TAGS: Final = (
     _CHARACTERS,  # Specific Character Set
@@ -99,6 +106,7 @@ TAGS: Final = (
     0x00081115,  # Referenced Series Sequence
     0x00082111,  # Derivation Description
     0x00082112,  # Source Image Sequence
+    0x00089154,  # Source Image Evidence Sequence
     0x00089215,  # Derivation Code Sequence
     0x0018A001,  # Contributing Equipment Sequence
     _SMALLEST,
@@ -200,6 +208,11 @@ def derive(
                 original.get("ReferencedSeriesSequence"),
                 _series(str(original.SeriesInstanceUID), sop_class, source),
             )
+            if sop_class in _EVIDENT and "StudyInstanceUID" in original:
+                attributes.SourceImageEvidenceSequence = _with(
+                    original.get("SourceImageEvidenceSequence"),
+                    _evidence(original, sop_class, source),
+                )
     attributes.ContributingEquipmentSequence = _with(
         original.get("ContributingEquipmentSequence"),
         ContributingEquipment(
@@ -264,6 +277,20 @@ def _series(series: str, sop_class: str, sop_instance: str) -> Dataset:
     item = Dataset()
     item.ReferencedInstanceSequence = [instance]
     item.SeriesInstanceUID = series
+    return item
+
+
+def _evidence(original: Dataset, sop_class: str, source: str) -> Dataset:
+    """Return where a source image is to be found (PS3.3 C.17.2.1)."""
+    instance = Dataset()
+    instance.ReferencedSOPClassUID = sop_class
+    instance.ReferencedSOPInstanceUID = source
+    series = Dataset()
+    series.SeriesInstanceUID = str(original.SeriesInstanceUID)
+    series.ReferencedSOPSequence = [instance]
+    item = Dataset()
+    item.StudyInstanceUID = str(original.StudyInstanceUID)
+    item.ReferencedSeriesSequence = [series]
     return item
 
 

@@ -16,6 +16,7 @@ from dicom_node.elements import Limits
 from dicom_node.errors import NodeError, NotAnImageError, NotMarkedError
 from dicom_node.filters.region import drawn_regions
 from dicom_node.filters.strip import strip
+from dicom_node.inspection import shown
 from dicom_node.instance import OpenInstance
 from miadmark_core.errors import MiadMarkError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dicom_node.filters.region import Regions
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity
+    from dicom_node.leaks import Finding
     from dicom_node.opening import Opening
     from miadmark_core.sealing.recipients import Recipient
 
@@ -69,6 +71,8 @@ class Outcome:
     psnr_db: float | None = None
     ssim: float | None = None
     misled: dict[str, bool] | None = None
+    leaks: tuple[Finding, ...] = ()
+    """What else the result shows of a picture, or may show."""
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, object]:
@@ -77,6 +81,7 @@ class Outcome:
         values["in"] = str(values.pop("source"))
         target = values.pop("target")
         values["out"] = None if target is None else str(target)
+        values["leaks"] = [finding.as_json() for finding in self.leaks]
         return values
 
 
@@ -115,6 +120,21 @@ def tasks(paths: Iterable[Path], out: Path) -> list[Task]:
     return found
 
 
+def inputs(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files among ``paths``, and all files of folders.
+
+    Raises:
+        NodeError: A path does not exist.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.is_file())
+        elif path.is_file():
+            yield path
+        else:
+            raise NodeError(f"{path} does not exist")
+
+
 def protect(
     todo: Sequence[Task],
     *,
@@ -140,14 +160,20 @@ def protect(
         marked = iter(mark_all(instances, regions) if instances else [])
         results = [next(marked) if isinstance(o, OpenInstance) else o for o in opened]
         seconds = (time.monotonic() - started) / len(batch)
-        for task, result in zip(batch, results, strict=True):
+        for number, (task, result) in enumerate(zip(batch, results, strict=True)):
             if isinstance(result, NotAnImageError) and not holds_others:
-                _write(task.target, task.source.read_bytes())
+                try:
+                    leaks = _leaks(opened[number])
+                    _write(task.target, task.source.read_bytes())
+                except (NodeError, OSError) as error:
+                    yield _failed(task, error, seconds)
+                    continue
                 yield Outcome(
                     source=task.source,
                     target=task.target,
                     status="passed",
                     reason=str(result),
+                    leaks=leaks,
                     seconds=seconds,
                 )
             elif isinstance(result, Exception):
@@ -155,7 +181,9 @@ def protect(
             else:
                 try:
                     keep(result)
-                    _write(task.target, result.file.to_bytes())
+                    content = result.file.to_bytes()
+                    _write(task.target, content)
+                    leaks = _leaks(OpenInstance.of(content, Limits()))
                 except (NodeError, OSError) as error:
                     yield _failed(task, error, seconds)
                     continue
@@ -167,6 +195,7 @@ def protect(
                     psnr_db=round(report.psnr_db, 2),
                     ssim=round(report.ssim, 4),
                     misled=report.misled,
+                    leaks=leaks,
                     seconds=round(seconds, 3),
                 )
 
@@ -212,6 +241,10 @@ def restore(
                 reason=reason,
                 seconds=round(time.monotonic() - started, 3),
             )
+
+
+def _leaks(instance: OpenInstance | Exception) -> tuple[Finding, ...]:
+    return shown(instance).findings if isinstance(instance, OpenInstance) else ()
 
 
 def _opened(task: Task) -> OpenInstance | Exception:

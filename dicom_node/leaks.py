@@ -15,7 +15,7 @@ import struct
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pydicom.datadict import dictionary_has_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 from dicom_node import private_block
 from dicom_node.elements import PIXEL_DATA
@@ -82,9 +82,12 @@ ADVICE: Final = {
 }
 
 _ICON: Final = 0x00880200
-_FLOATS: Final = frozenset({0x7FE00008, 0x7FE00009})
-_DOCUMENT: Final = 0x00420011
-_URL: Final = 0x00287FE0
+_ALWAYS: Final = {
+    0x7FE00008: (Kind.OTHER_PIXELS, Certainty.IS),  # Float Pixel Data
+    0x7FE00009: (Kind.OTHER_PIXELS, Certainty.IS),  # Double Float Pixel Data
+    0x00420011: (Kind.DOCUMENT, Certainty.MAY_BE),  # Encapsulated Document
+    0x00287FE0: (Kind.ELSEWHERE, Certainty.MAY_BE),  # Pixel Data Provider URL
+}
 _TRAILING: Final = 0xFFFCFFFC
 _PRIVATE_META: Final = 0x00020102
 _LEAST: Final = 64
@@ -94,7 +97,7 @@ _LEAST_PADDING: Final = 1024
 """Bytes of rubbish behind an object that could be a thumbnail."""
 
 _TEXTS: Final = frozenset({"LT", "ST", "UT", "UC"})
-_BINARIES: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", ""})
+_BINARIES: Final = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "UN", ""})
 _TYPES: Final = {"OF": ("f4",), "OD": ("f8",), "OL": ("u4",), "OV": ("u8",)}
 
 VENDORS: Final = frozenset(
@@ -179,12 +182,16 @@ def findings(instance: OpenInstance, *, is_label: bool = False) -> list[Finding]
     found += _in_meta(instance)
     if not is_label:
         return found
-    labels = {"kind": Kind.LABELS, "certainty": Certainty.MAY_BE}
-    return [f._replace(**labels) if f.kind is Kind.OTHER_PIXELS else f for f in found]
+    return [
+        f._replace(kind=Kind.LABELS, certainty=Certainty.MAY_BE)
+        if f.kind is Kind.OTHER_PIXELS
+        else f
+        for f in found
+    ]
 
 
 def says_marked(instance: OpenInstance) -> bool:
-    """Say whether an object says that it is marked: by its block, or how it was derived."""
+    """Say whether an object says it is marked: by its block, or how it was derived."""
     if private_block.tags(instance.elements):
         return True
     codes = instance.attributes(0x00089215).get("DerivationCodeSequence") or ()
@@ -216,64 +223,89 @@ def judged(place: Place, elements: Elements, geometry: Geometry) -> Finding | No
 
     The Pixel Data of the object itself is not judged here.
     """
-    tag, size = place.element.tag, place.element.end - place.element.value
+    element = place.element
+    tag = element.tag
+    found = None
     if place.is_unreadable:
         found = _private(place, elements, geometry)
-        return found or _finding(place, Kind.UNREADABLE, Certainty.MAY_BE)
-    if tag == PIXEL_DATA:
-        if not place.within or size == 0:
-            return None
-        is_icon = any(step.sequence.tag == _ICON for step in place.within)
-        return _finding(place, Kind.ICON if is_icon else Kind.NESTED, Certainty.IS)
-    if size == 0:
+        found = found or _finding(place, Kind.UNREADABLE, Certainty.MAY_BE)
+    elif element.end == element.value:
+        pass
+    elif tag == PIXEL_DATA:
+        found = _pixels(place)
+    elif tag in _ALWAYS:
+        found = _finding(place, *_ALWAYS[tag])
+    elif tag >> 24 == 0x60 and not tag >> 16 & 1:
+        found = _overlay(place, elements)
+    elif tag >> 16 & 1 or not dictionary_has_tag(tag):
+        found = _private(place, elements, geometry)
+    elif tag == _TRAILING:
+        found = _padding(place, elements)
+    elif (element.vr or dictionary_VR(tag)) in _TEXTS:
+        found = _text(place, elements)
+    return found
+
+
+def _pixels(place: Place) -> Finding | None:
+    if not place.within:
         return None
-    if tag in _FLOATS:
-        return _finding(place, Kind.OTHER_PIXELS, Certainty.IS)
-    kind = {_DOCUMENT: Kind.DOCUMENT, _URL: Kind.ELSEWHERE}.get(tag)
-    if kind is not None:
-        return _finding(place, kind, Certainty.MAY_BE)
-    if tag >> 24 == 0x60 and not tag >> 16 & 1 and tag & 0xFFFF == 0x3000:
+    is_icon = any(step.sequence.tag == _ICON for step in place.within)
+    return _finding(place, Kind.ICON if is_icon else Kind.NESTED, Certainty.IS)
+
+
+def _overlay(place: Place, elements: Elements) -> Finding | None:
+    """Return an overlay of its own, or one in unused bits of Pixel Data (retired)."""
+    tag = place.element.tag
+    if tag & 0xFFFF == 0x3000:
         return _finding(place, Kind.OVERLAY, Certainty.MAY_BE)
-    if tag >> 24 == 0x60 and tag & 0xFFFF == 0x0102:
-        return _in_high_bits(place, elements)
-    if tag == _TRAILING:
-        if size < _LEAST_PADDING or not any(_value(place, elements)):
-            return None
-        return _finding(place, Kind.PADDING, Certainty.MAY_BE)
-    if place.element.vr in _TEXTS and size >= _LEAST:
-        detail = format_in(_value(place, elements))
-        if detail:
-            return _finding(place, Kind.PRIVATE, Certainty.IS, detail)
+    is_position = tag & 0xFFFF == 0x0102 and not place.within
+    if not is_position or (tag & 0xFFFF0000 | 0x3000) in elements:
         return None
-    if tag >> 16 & 1 or not dictionary_has_tag(tag):
-        return _private(place, elements, geometry)
-    return None
+    if not any(_value(place, elements)):
+        return None
+    return _finding(place, Kind.OVERLAY, Certainty.MAY_BE, "in bits of Pixel Data")
+
+
+def _padding(place: Place, elements: Elements) -> Finding | None:
+    value = _value(place, elements)
+    if len(value) < _LEAST_PADDING or not any(value):
+        return None
+    return _finding(place, Kind.PADDING, Certainty.MAY_BE)
+
+
+def _text(place: Place, elements: Elements) -> Finding | None:
+    detail = format_in(_value(place, elements))
+    return _finding(place, Kind.PRIVATE, Certainty.IS, detail) if detail else None
 
 
 def _private(place: Place, elements: Elements, geometry: Geometry) -> Finding | None:
-    element = place.element
-    size = element.end - element.value
-    if element.vr not in _BINARIES | {"SQ"} or size < _LEAST:
-        return None
-    key = (place.creator, element.tag >> 16, element.tag & 0xFF)
+    """Return what an element that the standard does not know carries."""
+    vr = place.element.vr
     value = _value(place, elements)
-    detail = format_in(value)
-    if detail or (key in VENDORS and element.vr != "SQ"):
-        return _finding(place, Kind.PRIVATE, Certainty.IS, detail)
-    if is_document(value):
-        return _finding(place, Kind.DOCUMENT, Certainty.MAY_BE)
+    if len(value) < _LEAST or vr not in _BINARIES:
+        return _text(place, elements) if vr in _TEXTS else None
     inside = inflated(value)
-    detail = format_in(inside)
-    if detail:
-        return _finding(place, Kind.PRIVATE, Certainty.IS, f"{detail}, deflated")
-    shape, is_own = _raw_shape(inside or value, element.vr, elements, geometry)
+    key = (place.creator, place.element.tag >> 16, place.element.tag & 0xFF)
+    detail = format_in(value) or _deflated(format_in(inside))
+    if detail or (key in VENDORS and vr != "SQ"):
+        return _finding(place, Kind.PRIVATE, Certainty.IS, detail)
+    shape, is_own = _raw_shape(inside or value, vr, elements, geometry)
     if shape is not None:
         certainty = Certainty.IS if is_own else Certainty.MAY_BE
         rows, columns = shape
         return _finding(place, Kind.PRIVATE, certainty, f"{rows} x {columns}, raw")
-    if not inside and is_noise(value):
-        return _finding(place, Kind.COMPRESSED, Certainty.MAY_BE)
-    return None
+    kind = _unknown(value, inside)
+    return None if kind is None else _finding(place, kind, Certainty.MAY_BE)
+
+
+def _unknown(value: bytes, inside: bytes) -> Kind | None:
+    if is_document(value):
+        return Kind.DOCUMENT
+    return Kind.COMPRESSED if not inside and is_noise(value) else None
+
+
+def _deflated(detail: str) -> str:
+    return f"{detail}, deflated" if detail else ""
 
 
 def _raw_shape(
@@ -294,15 +326,6 @@ def _raw_shape(
         if shape := is_raw(value, shapes, [sample]):
             return shape, False
     return None, False
-
-
-def _in_high_bits(place: Place, elements: Elements) -> Finding | None:
-    """Return an overlay in unused bits of Pixel Data (PS3.3 C.9.2, retired)."""
-    if place.within or (place.element.tag & 0xFFFF0000 | 0x3000) in elements:
-        return None
-    if not any(_value(place, elements)):
-        return None
-    return _finding(place, Kind.OVERLAY, Certainty.MAY_BE, "in bits of Pixel Data")
 
 
 def _in_meta(instance: OpenInstance) -> Iterator[Finding]:

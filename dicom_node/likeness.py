@@ -184,7 +184,7 @@ def _is_jpeg(value: bytes, start: int) -> bool:
         marker = value[position + 1]
         if marker in _SOF:
             rows, columns = struct.unpack_from(">HH", value, position + 5)
-            return columns >= LEAST_SIDE and (rows == 0 or rows >= LEAST_SIDE)
+            return bool(columns >= LEAST_SIDE and (rows == 0 or rows >= LEAST_SIDE))
         if not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xDA:
             return False
         position += 2 + int.from_bytes(value[position + 2 : position + 4], "big")
@@ -198,13 +198,13 @@ def _is_codestream(value: bytes, start: int) -> bool:
     length, _, columns, rows, left, top = struct.unpack_from(
         ">HHIIII", value, start + 4
     )
-    return length >= 41 and columns - left >= LEAST_SIDE and rows - top >= LEAST_SIDE
+    return bool(length >= 41 and min(columns - left, rows - top) >= LEAST_SIDE)
 
 
 def _is_png(value: bytes, start: int) -> bool:
     if value[start + 12 : start + 16] != b"IHDR" or start + 24 > len(value):
         return False
-    return min(struct.unpack_from(">II", value, start + 16)) >= LEAST_SIDE
+    return bool(min(struct.unpack_from(">II", value, start + 16)) >= LEAST_SIDE)
 
 
 def _at_the_beginning(value: bytes) -> str:

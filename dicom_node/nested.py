@@ -187,13 +187,8 @@ class Nest:
             if not self._is_sequence(element, is_implicit=is_implicit):
                 yield place
                 continue
-            levels: list[tuple[Step, list[Element]]] = []
             try:
-                if len(within) >= self.limits.depth:
-                    raise MalformedObjectError("sequences are nested too deep")
-                for item in self.items(element, is_implicit=is_implicit):
-                    step = Step(element, item, creator)
-                    levels.append((step, list(self.inside(item))))
+                levels = self._levels(place, is_implicit=is_implicit)
             except MalformedObjectError:
                 self._count(0)  # a limit is an error of its own
                 yield place._replace(is_unreadable=True)
@@ -205,6 +200,18 @@ class Nest:
                 yield from self._level(
                     found, (*within, step), enters, is_implicit=step.item.is_implicit
                 )
+
+    def _levels(
+        self, place: Place, *, is_implicit: bool
+    ) -> list[tuple[Step, list[Element]]]:
+        """Return the items of a sequence, and the elements of each."""
+        if len(place.within) >= self.limits.depth:
+            raise MalformedObjectError("sequences are nested too deep")
+        sequence = place.element
+        return [
+            (Step(sequence, item, place.creator), list(self.inside(item)))
+            for item in self.items(sequence, is_implicit=is_implicit)
+        ]
 
     def _is_sequence(self, element: Element, *, is_implicit: bool) -> bool:
         """Say whether an element is a sequence, or begins like one."""
@@ -253,34 +260,44 @@ def rewritten(elements: Elements, tag: int, cuts: Sequence[Cut]) -> bytes:
     top = elements.get(tag)
     if top is None:
         raise KeyError(tag)
-    order = "<" if elements.encoding.is_little_endian else ">"
     kept: list[Cut] = []
     for cut in sorted(cuts, key=lambda c: (c.start, c.start != c.end, -c.end)):
         if not kept or cut.start >= kept[-1].end:
             kept.append(cut)
+    changes = [(cut.start, cut.end, cut.new) for cut in kept]
+    changes += _lengths(elements, kept)
+    parts: list[bytes | memoryview] = []
+    view, copied_to = memoryview(elements.encoded), top.start
+    for start, end, new in sorted(changes, key=lambda c: (c[0], c[0] != c[1])):
+        parts += [view[copied_to:start], new]
+        copied_to = end
+    return b"".join([*parts, view[copied_to : top.end]])
+
+
+def _lengths(elements: Elements, cuts: Sequence[Cut]) -> list[tuple[int, int, bytes]]:
+    """Return the lengths that are others: where each stands, and what it says."""
+    order = "<" if elements.encoding.is_little_endian else ">"
     grown: dict[int, int] = {}
-    for cut in kept:
+    for cut in cuts:
         more = len(cut.new) - (cut.end - cut.start)
         for step in cut.within:
-            for start, is_undefined in (
-                (step.sequence.value, step.sequence.is_undefined_length),
-                (step.item.start, step.item.is_undefined_length),
-            ):
-                if not is_undefined:
-                    grown[start - 4] = grown.get(start - 4, 0) + more
-    changes = [(cut.start, cut.end, cut.new) for cut in kept]
+            for container in (step.sequence, step.item):
+                if not container.is_undefined_length:
+                    position = _length_at(container)
+                    grown[position] = grown.get(position, 0) + more
+    changes = []
     for position, more in grown.items():
         (length,) = struct.unpack_from(f"{order}I", elements.encoded, position)
         new = struct.pack(f"{order}I", length + more)
         changes.append((position, position + 4, new))
-    parts: list[bytes | memoryview] = []
-    view, copied_to = memoryview(elements.encoded), top.start
-    for start, end, new in sorted(changes, key=lambda c: (c[0], c[0] != c[1])):
-        if start < copied_to:  # the length of something that is cut out as a whole
-            continue
-        parts += [view[copied_to:start], new]
-        copied_to = end
-    return b"".join([*parts, view[copied_to : top.end]])
+    return changes
+
+
+def _length_at(container: Element | Item) -> int:
+    """Return where the length stands: right before the content (PS3.5 7.1, 7.5)."""
+    if isinstance(container, Item):
+        return container.start - 4
+    return container.value - 4
 
 
 def _is_standard(tag: int) -> bool:
