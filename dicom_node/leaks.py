@@ -226,7 +226,9 @@ def judged(place: Place, elements: Elements, geometry: Geometry) -> Finding | No
     element = place.element
     tag = element.tag
     found = None
-    if place.is_unreadable:
+    if tag == _ICON and place.is_unreadable:
+        found = _finding(place, Kind.ICON, Certainty.IS)
+    elif place.is_unreadable:
         found = _private(place, elements, geometry)
         found = found or _finding(place, Kind.UNREADABLE, Certainty.MAY_BE)
     elif element.end == element.value:

@@ -91,7 +91,11 @@ def test_noise_text_and_zeros_are_no_picture_file() -> None:
 def test_raw_samples_are_known_at_their_own_width_only() -> None:
     raw = SMOOTH.tobytes()
     assert is_raw(raw, [(48, 64)], ["u1"]) == (48, 64)
-    assert is_raw(raw, [(43, 71)], ["u1"]) is None
+    grains = CHANCE.normal(size=(52, 68))
+    soft = sum(grains[i : i + 48, j : j + 64] for i in range(5) for j in range(5))
+    fine = (soft * 10 + 128).clip(0, 255).astype(np.uint8).tobytes()
+    assert is_raw(fine, [(48, 64)], ["u1"]) == (48, 64)
+    assert is_raw(fine, [(43, 71)], ["u1"]) is None
     wide = SMOOTH.astype("<u2") * 16
     assert is_raw(wide.tobytes(), [(48, 64)], ["<u2"]) == (48, 64)
 

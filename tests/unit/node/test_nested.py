@@ -67,9 +67,7 @@ def test_an_element_is_found_and_cut_out_at_any_depth(
 
 def test_a_private_element_is_called_by_its_creator() -> None:
     encoding = ENCODINGS[1]
-    elements = scan(
-        encoding.encode(nested(2, is_undefined=False)), encoding, Limits()
-    )
+    elements = scan(encoding.encode(nested(2, is_undefined=False)), encoding, Limits())
     paths = [place.path for place in Nest(elements).walk()]
     assert '(0009,"SOMEBODY",01)' in paths
     assert '(0008,1110)[2] > (0009,"SOMEBODY",01)' in paths
@@ -88,7 +86,12 @@ def test_cuts_of_nothing_change_nothing(data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.sampled_from(places)))
     view = elements.encoded
     cuts = [
-        Cut(p.element.start, p.element.end, view[p.element.start : p.element.end], p.within)
+        Cut(
+            p.element.start,
+            p.element.end,
+            view[p.element.start : p.element.end],
+            p.within,
+        )
         for p in chosen
     ]
     assert rewritten(elements, 0x00081110, cuts) == elements.bytes_of(0x00081110)
@@ -105,9 +108,7 @@ def test_what_cannot_be_read_as_a_sequence_is_told() -> None:
 
 def test_a_limit_is_an_error_and_not_an_end() -> None:
     encoding = ENCODINGS[1]
-    elements = scan(
-        encoding.encode(nested(5, is_undefined=False)), encoding, Limits()
-    )
+    elements = scan(encoding.encode(nested(5, is_undefined=False)), encoding, Limits())
     with pytest.raises(MalformedObjectError):
         list(Nest(elements, Limits(elements=10)).walk())
 
