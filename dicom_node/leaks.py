@@ -15,8 +15,6 @@ import struct
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
-
 from dicom_node import private_block
 from dicom_node.elements import PIXEL_DATA
 from dicom_node.likeness import (
@@ -27,7 +25,7 @@ from dicom_node.likeness import (
     is_raw,
     plausible_shapes,
 )
-from dicom_node.nested import Nest
+from dicom_node.nested import Nest, standard_vr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,11 +237,11 @@ def judged(place: Place, elements: Elements, geometry: Geometry) -> Finding | No
         found = _finding(place, *_ALWAYS[tag])
     elif tag >> 24 == 0x60 and not tag >> 16 & 1:
         found = _overlay(place, elements)
-    elif tag >> 16 & 1 or not dictionary_has_tag(tag):
+    elif not (vr := standard_vr(tag)):
         found = _private(place, elements, geometry)
     elif tag == _TRAILING:
         found = _padding(place, elements)
-    elif (element.vr or dictionary_VR(tag)) in _TEXTS:
+    elif (element.vr or vr) in _TEXTS:
         found = _text(place, elements)
     return found
 

@@ -12,6 +12,7 @@ is told, never guessed at; what any element means is not known here.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydicom.datadict import dictionary_VR
@@ -220,8 +221,8 @@ class Nest:
         if not is_implicit:
             if element.vr != "UN":
                 return element.vr == "SQ"
-        elif _is_standard(element.tag):
-            return dictionary_VR(element.tag) == "SQ"
+        elif vr := standard_vr(element.tag):
+            return vr == "SQ"
         if element.is_undefined_length:
             return True
         begins = self.elements.encoded[
@@ -300,14 +301,15 @@ def _length_at(container: Element | Item) -> int:
     return container.value - 4
 
 
-def _is_standard(tag: int) -> bool:
+@lru_cache(maxsize=8192)
+def standard_vr(tag: int) -> str:
+    """Return the VR that the standard gives an element; empty if it does not know it."""
     if tag >> 16 & 1:
-        return False
+        return ""
     try:
-        dictionary_VR(tag)
+        return dictionary_VR(tag)
     except KeyError:
-        return False
-    return True
+        return ""
 
 
 def _named(tag: int, creator: str) -> str:
