@@ -59,6 +59,8 @@ class Listener:
     weak_marks: WeakMarks = WeakMarks.HOLD
     fingerprint: str = ""
     """Of this site's keys (miadmark keys list): the node starts with no others."""
+    listing_after_s: float = 60.0
+    """How long nothing of a study is sent before a route lists what it sent of it."""
     max_associations: int = 20
     timeout_s: float = 30.0
     """For the next message of a peer, in seconds."""
@@ -121,6 +123,8 @@ class Route:
     """What originals are released for; a grant names those it is good for."""
     insecure: bool = False
     """Whether originals may go without TLS, by a grant to the address."""
+    listing: bool = False
+    """Whether a list of what was sent marked of a study follows it."""
     accept_renamed: bool = False
     """Whether an object that an archive has renamed gives back its original."""
 
@@ -131,6 +135,11 @@ class Route:
                 f"route {self.name!r}: not_images is missing",
                 hint='Say not_images = "pass" (reports, waveforms and segmentations '
                 'leave as they are) or "hold".',
+            )
+        if self.listing and self.action is not Action.MARK:
+            raise ConfigError(
+                f"route {self.name!r}: listing is for routes that mark",
+                hint="It lists what was sent marked.",
             )
         if self.direct and self.action is not Action.MARK:
             raise ConfigError(

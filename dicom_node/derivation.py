@@ -19,7 +19,6 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from highdicom import ContributingEquipment
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -173,6 +172,8 @@ def derive(
     Raises:
         MalformedObjectError: The original lacks its UIDs.
     """
+    from highdicom import ContributingEquipment
+
     try:
         sop_class, source = str(original.SOPClassUID), str(original.SOPInstanceUID)
     except AttributeError as error:
@@ -186,12 +187,12 @@ def derive(
     if isinstance(image_type, str):
         image_type = [image_type]
     attributes.ImageType = ["DERIVED", *image_type[1:]]
-    attributes.SOPInstanceUID = _uid(
+    attributes.SOPInstanceUID = uid_of(
         keyed(b"instance\0" + source.encode() + b"\0" + digest)
     )
     if "SeriesInstanceUID" in original:
         series = str(original.SeriesInstanceUID)
-        attributes.SeriesInstanceUID = _uid(keyed(b"series\0" + series.encode()))
+        attributes.SeriesInstanceUID = uid_of(keyed(b"series\0" + series.encode()))
     description = str(original.get("DerivationDescription") or "")
     attributes.DerivationDescription = "; ".join(
         filter(None, [description, method.description])
@@ -247,7 +248,7 @@ def _frames(sop_class: str, source: str, method: Method) -> Dataset:
     return item
 
 
-def _uid(keyed: bytes) -> str:
+def uid_of(keyed: bytes) -> str:
     """Return a UID in the form of PS3.5 B.2: 2.25 and a UUID as a number."""
     return f"2.25.{uuid.UUID(bytes=keyed[:16], version=4).int}"
 

@@ -141,6 +141,7 @@ def protect(
     mark_all: MarkAll,
     keep: Callable[[MarkedInstance], None],
     holds_others: bool,
+    note: Callable[[OpenInstance], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Mark each file; yield what became of it, in order.
 
@@ -151,6 +152,7 @@ def protect(
         mark_all: Marks several instances together.
         keep: Puts each record into the ledger, before its file is written.
         holds_others: Fail objects that hold no picture, rather than pass them.
+        note: Told of every marked object once it is written.
     """
     regions = drawn_regions(task.source for task in todo)
     for batch in _batches(todo):
@@ -164,7 +166,7 @@ def protect(
             if isinstance(result, NotAnImageError) and not holds_others:
                 try:
                     leaks = _leaks(opened[number])
-                    _write(task.target, task.source.read_bytes())
+                    write(task.target, task.source.read_bytes())
                 except (NodeError, OSError) as error:
                     yield _failed(task, error, seconds)
                     continue
@@ -182,8 +184,10 @@ def protect(
                 try:
                     keep(result)
                     content = result.file.to_bytes()
-                    _write(task.target, content)
-                    leaks = _leaks(OpenInstance.of(content, Limits()))
+                    write(task.target, content)
+                    sent = OpenInstance.of(content, Limits())
+                    leaks = _leaks(sent)
+                    note(sent)
                 except (NodeError, OSError) as error:
                     yield _failed(task, error, seconds)
                     continue
@@ -224,11 +228,11 @@ def restore(
                 identity = instance.identity()
                 restored = strip(instance, opening(identity.study_instance_uid))
             except (NotMarkedError, NotAnImageError) as error:
-                _write(task.target, task.source.read_bytes())
+                write(task.target, task.source.read_bytes())
                 status, reason = "passed", str(error)
             else:
                 note(restored, identity)
-                _write(task.target, restored.file.to_bytes())
+                write(task.target, restored.file.to_bytes())
                 status = "restored"
                 reason = "record found in the ledger" if restored.is_from_ledger else ""
         except (NodeError, MiadMarkError, OSError) as error:
@@ -278,7 +282,8 @@ def _failed(task: Task, error: Exception, seconds: float) -> Outcome:
     )
 
 
-def _write(target: Path, content: bytes) -> None:
+def write(target: Path, content: bytes) -> None:
+    """Write a file so that it is whole or not there, and its folder with it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

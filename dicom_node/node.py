@@ -207,6 +207,8 @@ def work(config: Config, parent: int) -> None:
         ledger = stack.enter_context(state.ledger())
         sealer = Sealer(keyring, ledger.number)
         asked = _desk_clients(config, keyring)
+        listings = state.listings(keyring)
+        stack.callback(listings.close)
 
         def opening(study: str) -> Opening:
             site = opening_with(keyring, ledger)
@@ -226,6 +228,7 @@ def work(config: Config, parent: int) -> None:
                 batch_marker(config.node.weights, sealer, now, config.node.marking)
             ),
             clock=now,
+            listings=listings,
         )
         stack.callback(worker.rest)
         _run(worker, stopping, parent)

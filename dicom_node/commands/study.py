@@ -19,6 +19,7 @@ from dicom_node.elements import Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
 from dicom_node.leaks import Certainty
+from dicom_node.listing import Listed
 from dicom_node.marking import Marking, Profile, WeakMarks
 from miadmark_core.errors import MiadMarkError
 from miadmark_core.mode import Mode
@@ -74,6 +75,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="fail objects without a picture (reports, segmentations), not pass them",
     )
+    protect.add_argument(
+        "--listing",
+        action="store_true",
+        help="write a list of what was marked as well: a Key Object Selection a study",
+    )
     protect.set_defaults(run=_protect)
 
     restore = commands.add_parser("restore", help="take the mark off again")
@@ -120,6 +126,7 @@ def _protect(options: argparse.Namespace) -> int:
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
+    listed: list[Listed] = []
     recipients = tuple(read_site(file).recipient for file in options.recipient)
     keyring = state.keys()
     with state.ledger() as ledger:
@@ -138,8 +145,39 @@ def _protect(options: argparse.Namespace) -> int:
             mark_all=mark_all,
             keep=keeper(keyring, ledger, terminal.now),
             holds_others=options.hold_others,
+            note=lambda sent: listed.append(Listed.of(sent)),
         )
-        return tell(outcomes, len(todo), "marking", as_json=options.json)
+        code = tell(outcomes, len(todo), "marking", as_json=options.json)
+    if not options.listing:
+        return code
+    return _write_listings(listed, keyring, options) or code
+
+
+def _write_listings(
+    listed: list[Listed], keyring: Keyring, options: argparse.Namespace
+) -> int:
+    """Write a list for each study; 1 if one could not be written."""
+    from dicom_node.listing import listing
+
+    code = 0
+    studies: dict[str, list[Listed]] = {}
+    for one in listed:
+        studies.setdefault(one.study_instance_uid, []).append(one)
+    for objects in studies.values():
+        try:
+            document = listing(objects, keyed=keyring.derive, now=terminal.now())
+            name = f"listing-{document.meta.MediaStorageSOPInstanceUID}.dcm"
+            files.write(options.out / name, document.to_bytes())
+        except (NodeError, OSError) as error:
+            terminal.complain(f"a listing: {error}", getattr(error, "hint", ""))
+            code = 1
+            continue
+        if options.json:
+            told = {"out": str(options.out / name), "status": "listed"}
+            print(json.dumps(told | {"objects": len(objects)}))
+        else:
+            print(f"{options.out / name} lists {len(objects)} objects")
+    return code
 
 
 def _restore(options: argparse.Namespace) -> int:
