@@ -63,6 +63,8 @@ class Listener:
     weak_marks: WeakMarks = WeakMarks.HOLD
     fingerprint: str = ""
     """Of this site's keys (miadmark keys list): the node starts with no others."""
+    listing_after_s: float = 60.0
+    """How long nothing of a study is sent before a route lists what it sent of it."""
     max_associations: int = 20
     timeout_s: float = 30.0
     """For the next message of a peer, in seconds."""
@@ -138,6 +140,8 @@ class Route:
     """What originals are released for; a grant names those it is good for."""
     insecure: bool = False
     """Whether originals may go without TLS, by a grant to the address."""
+    listing: bool = False
+    """Whether a list of what was sent marked of a study follows it."""
     accept_renamed: bool = False
     """Whether an object that an archive has renamed gives back its original."""
 
@@ -148,6 +152,11 @@ class Route:
             raise ConfigError(
                 f"route {self.name!r}: not_images, other_pixels and mark_quantities are "
                 "for routes that mark"
+            )
+        if self.listing and self.action is not Action.MARK:
+            raise ConfigError(
+                f"route {self.name!r}: listing is for routes that mark",
+                hint="It lists what was sent marked.",
             )
         if self.direct and self.action is not Action.MARK:
             raise ConfigError(

@@ -2,9 +2,9 @@
 
 A marked image is a derived image, and the change is meant to alter what software reads
 in it, so it gets a SOP Instance UID of its own, in a series of its own; it says what it
-was derived from, how, and by which equipment. What would contradict the pixels or show
-them unmarked (icon, signatures, stale extremes) is replaced or taken out; the sealed
-record keeps it.
+was derived from, how, and by which equipment, and so do its frames. What would contradict
+the pixels or show them unmarked (icons, private pictures, signatures, stale extremes) is
+replaced or taken out; the sealed record keeps it.
 
 Burned In Annotation (0028,0301) stays as it is for a visible mark as well: it says
 whether what is burned in identifies the patient (PS3.3 C.7.6.1), which a logo does not.
@@ -18,14 +18,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from highdicom import ContributingEquipment
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_node import __version__
+from dicom_node.cleaning import cleaned
+from dicom_node.elements import Limits, scan
 from dicom_node.errors import MalformedObjectError
+from dicom_node.functional_groups import SHARED, edits
 from dicom_node.private_block import CODING_SCHEME, CREATOR, GROUP
 from dicom_node.uids import derived_series, derived_uid
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dicom_node.elements import Elements
+    from dicom_node.nested import Cut
     from dicom_node.uids import Keyed
     from miadmark_core.image import HostImage
 
@@ -59,12 +62,16 @@ LOGO: Final = Method(
 
 MANUFACTURER: Final = "MIAD-MARK"
 
+_CHARACTERS: Final = 0x00080005
 _IMAGE_TYPE: Final = 0x00080008
 _SMALLEST, _LARGEST = 0x00280106, 0x00280107
 _REMOVED: Final = (
-    0x00880200,  # Icon Image Sequence: shows the image without the mark
-    0x4FFE0001,  # MAC Parameters Sequence
-    0xFFFAFFFA,  # Digital Signatures Sequence: the pixels it covers are others now
+    0x00280108,  # Smallest Pixel Value in Series: of another series
+    0x00280109,  # Largest Pixel Value in Series
+    0x00280110,  # Smallest Image Pixel Value in Plane
+    0x00280111,  # Largest Image Pixel Value in Plane
+    0x00287FE0,  # Pixel Data Provider URL: leads to the image without the mark
+    0x00603000,  # Histogram Sequence: of the image without the mark
 )
 
 _OF_ORIGINALS: Final = frozenset(
@@ -82,10 +89,16 @@ and come back."""
 _ENHANCED_MR: Final = frozenset(
     {"1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.3"}
 )
-_SHARED_GROUPS: Final = 0x52009229
+_EVIDENT: Final = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{end}"
+    for end in ("2.1", "2.2", "4.1", "4.3", "4.4", "12.1.1", "12.2.1", "128.1", "130")
+)
+"""SOP classes with Source Image Evidence Sequence where there is a Source Image Sequence:
+Enhanced and legacy converted CT, MR and PET, Enhanced XA and XRF (PS3.3 C.8.13.1,
+C.8.15.2, C.8.19.2, C.8.22.3)."""
 
 TAGS: Final = (
-    0x00080005,  # Specific Character Set
+    _CHARACTERS,  # Specific Character Set
     _IMAGE_TYPE,
     0x00080016,  # SOP Class UID
     0x00080018,  # SOP Instance UID
@@ -94,6 +107,7 @@ TAGS: Final = (
     0x00081115,  # Referenced Series Sequence
     0x00082111,  # Derivation Description
     0x00082112,  # Source Image Sequence
+    0x00089154,  # Source Image Evidence Sequence
     0x00089215,  # Derivation Code Sequence
     0x0018A001,  # Contributing Equipment Sequence
     _SMALLEST,
@@ -110,6 +124,30 @@ class Derived:
     """The attributes that are new or have another value."""
     removed: tuple[int, ...]
     """Tags that are taken out."""
+    frames: tuple[Cut, ...] = ()
+    """What its functional groups say now."""
+
+    def changes(self, elements: Elements) -> dict[int, bytes | None]:
+        """Return what makes the original's elements those of the marked object.
+
+        Pixel Data and the private block apart.
+
+        Args:
+            elements: Of the original.
+
+        Raises:
+            UnsupportedPixelDataError: It shows more of the image than can be sealed.
+            MalformedObjectError: It cannot be read.
+        """
+        encoding = elements.encoding
+        new = scan(encoding.encode(self.attributes), encoding, Limits())
+        said = {tag: new.bytes_of(tag) for tag in new.tags() if tag != _CHARACTERS}
+        return {
+            **cleaned(elements, self.frames),
+            **dict.fromkeys(self.removed),
+            **said,
+            **cleaned(new),
+        }
 
 
 def derive(
@@ -164,11 +202,16 @@ def derive(
         attributes.SourceImageSequence = _with(
             original.get("SourceImageSequence"), _source(sop_class, source)
         )
-        if _SHARED_GROUPS in elements and "SeriesInstanceUID" in original:
+        if SHARED in elements and "SeriesInstanceUID" in original:
             attributes.ReferencedSeriesSequence = _with(
                 original.get("ReferencedSeriesSequence"),
                 _series(str(original.SeriesInstanceUID), sop_class, source),
             )
+            if sop_class in _EVIDENT and "StudyInstanceUID" in original:
+                attributes.SourceImageEvidenceSequence = _with(
+                    original.get("SourceImageEvidenceSequence"),
+                    _evidence(original, sop_class, source),
+                )
     attributes.ContributingEquipmentSequence = _with(
         original.get("ContributingEquipmentSequence"),
         contributing(method.code.meaning, now),
@@ -183,7 +226,17 @@ def derive(
         sop_instance_uid=str(attributes.SOPInstanceUID),
         attributes=attributes,
         removed=tuple(removed),
+        frames=tuple(edits(elements, sop_class, _frames(sop_class, source, method))),
     )
+
+
+def _frames(sop_class: str, source: str, method: Method) -> Dataset:
+    """Return the item that says how frames were derived (PS3.3 C.7.6.16.2.6)."""
+    item = Dataset()
+    item.DerivationDescription = method.description
+    item.DerivationCodeSequence = [_coded(method.code)]
+    item.SourceImageSequence = [_source(sop_class, source)] if _is_valid(source) else []
+    return item
 
 
 def _with(sequence: object, item: Dataset) -> list[Dataset]:
@@ -214,6 +267,20 @@ def _series(series: str, sop_class: str, sop_instance: str) -> Dataset:
     return item
 
 
+def _evidence(original: Dataset, sop_class: str, source: str) -> Dataset:
+    """Return where a source image is to be found (PS3.3 C.17.2.1)."""
+    instance = Dataset()
+    instance.ReferencedSOPClassUID = sop_class
+    instance.ReferencedSOPInstanceUID = source
+    series = Dataset()
+    series.SeriesInstanceUID = str(original.SeriesInstanceUID)
+    series.ReferencedSOPSequence = [instance]
+    item = Dataset()
+    item.StudyInstanceUID = str(original.StudyInstanceUID)
+    item.ReferencedSeriesSequence = [series]
+    return item
+
+
 def _source(sop_class: str, sop_instance: str) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = sop_class
@@ -225,7 +292,9 @@ def _source(sop_class: str, sop_instance: str) -> Dataset:
 
 def contributing(description: str, now: datetime) -> Dataset:
     """Return the item that says what this equipment has changed (PS3.3 C.12.1)."""
-    return ContributingEquipment(
+    from highdicom import ContributingEquipment
+
+    item: Dataset = ContributingEquipment(
         MANUFACTURER,
         codes.DCM.ModifyingEquipment,
         manufacturer_model_name="MIAD-MARK node",
@@ -233,6 +302,7 @@ def contributing(description: str, now: datetime) -> Dataset:
         contribution_datetime=now.replace(tzinfo=None),
         contribution_description=description,
     )
+    return item
 
 
 def block_is_safe() -> Dataset:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 UNDEFINED: Final = 0xFFFFFFFF
 PIXEL_DATA: Final = 0x7FE00010
 
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS: Final = frozenset(
     b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
 )  # a 4-byte length after 2 reserved bytes, PS3.5 table 7.1-1
@@ -266,10 +266,10 @@ class Scanner:
             item = self.read_tag(position, end)
             length = self.read(self.long, position + 4, end)
             position += 8
-            if item == _SEQUENCE_END:
+            if item == SEQUENCE_END:
                 return position
             self.items += 1
-            if item != _ITEM or self.items > self.limits.items:
+            if item != ITEM or self.items > self.limits.items:
                 raise MalformedObjectError(
                     f"element {_named(tag)} holds something other than items, or more "
                     f"than {self.limits.items} of them"

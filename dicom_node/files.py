@@ -24,6 +24,7 @@ from dicom_node.errors import (
 )
 from dicom_node.filters.region import drawn_regions
 from dicom_node.filters.strip import strip
+from dicom_node.inspection import shown
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import chunks, read
 from miadmark_core.errors import MiadMarkError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dicom_node.filters.region import Regions
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity
+    from dicom_node.leaks import Finding
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from miadmark_core.sealing.recipients import Recipient
@@ -92,6 +94,8 @@ class Outcome:
     psnr_db: float | None = None
     ssim: float | None = None
     misled: dict[str, bool] | None = None
+    leaks: tuple[Finding, ...] = ()
+    """What else the result shows of a picture, or may show."""
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, object]:
@@ -100,6 +104,7 @@ class Outcome:
         values["in"] = str(values.pop("source"))
         target = values.pop("target")
         values["out"] = None if target is None else str(target)
+        values["leaks"] = [finding.as_json() for finding in self.leaks]
         return values
 
 
@@ -155,6 +160,21 @@ def tasks(paths: Iterable[Path], out: Path) -> list[Task]:
     return found
 
 
+def inputs(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files among ``paths``, and all files of folders.
+
+    Raises:
+        NodeError: A path does not exist.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.is_file())
+        elif path.is_file():
+            yield path
+        else:
+            raise NodeError(f"{path} does not exist")
+
+
 def protect(
     todo: Sequence[Task],
     *,
@@ -163,6 +183,7 @@ def protect(
     keep: Callable[[MarkedInstance | ReferringInstance], None],
     others: Others,
     note: Callable[[Event, OpenInstance, str], None],
+    sent: Callable[[OpenInstance], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Mark each file; yield what became of it, in order.
 
@@ -176,6 +197,7 @@ def protect(
         others: What becomes of what is not marked.
         note: Writes down what is about to be passed or dropped, and why; raises if it
             cannot.
+        sent: Told of every marked object once it is written.
     """
     regions = drawn_regions(task.source for task in todo)
     for batch in _batches(todo):
@@ -204,7 +226,10 @@ def protect(
             else:
                 try:
                     keep(result)
-                    _write(task.target, result.file.chunks())
+                    write(task.target, result.file.chunks())
+                    marked_instance = OpenInstance.read(task.target, Limits())
+                    leaks = shown(marked_instance).findings
+                    sent(marked_instance)
                 except (NodeError, OSError) as error:
                     yield _failed(task, error, seconds)
                     continue
@@ -216,6 +241,7 @@ def protect(
                     psnr_db=round(report.psnr_db, 2),
                     ssim=round(report.ssim, 4),
                     misled=report.misled,
+                    leaks=leaks,
                     seconds=round(seconds, 3),
                 )
 
@@ -244,11 +270,11 @@ def restore(
                 identity = instance.identity()
                 restored = strip(instance, opening(identity.study_instance_uid))
             except (NotMarkedError, NotAnImageError) as error:
-                _write(task.target, chunks(read(task.source)))
+                write(task.target, chunks(read(task.source)))
                 status, reason = "passed", str(error)
             else:
                 note(restored, identity)
-                _write(task.target, restored.file.chunks())
+                write(task.target, restored.file.chunks())
                 status = "restored"
                 reason = "record found in the ledger" if restored.is_from_ledger else ""
         except (NodeError, MiadMarkError, OSError) as error:
@@ -303,13 +329,14 @@ def _unmarked(
     started = time.monotonic()
     is_passed = what is Unmarked.PASS
     try:
+        leaks = shown(instance).findings if is_passed else ()
         referring = refer()
         note(Event.PASSED if is_passed else Event.DROPPED, instance, reason)
         if referring is not None:
             keep(referring)
-            _write(task.target, referring.file.chunks())
+            write(task.target, referring.file.chunks())
         elif is_passed:
-            _write(task.target, chunks(read(task.source)))
+            write(task.target, chunks(read(task.source)))
     except (NodeError, MiadMarkError, OSError) as error:
         return _failed(task, error, time.monotonic() - started)
     passed = "passed" if referring is None else "referred"
@@ -318,6 +345,7 @@ def _unmarked(
         target=task.target if is_passed else None,
         status=passed if is_passed else "dropped",
         reason=reason,
+        leaks=leaks,
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -333,7 +361,8 @@ def _failed(task: Task, error: Exception, seconds: float) -> Outcome:
     )
 
 
-def _write(target: Path, content: Iterable[Buffer]) -> None:
+def write(target: Path, content: Iterable[Buffer]) -> None:
+    """Write a file so that it is whole or not there, and its folder with it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

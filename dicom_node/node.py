@@ -214,6 +214,8 @@ def work(config: Config, parent: int) -> None:
         renamings = stack.enter_context(state.renamings(keyring))
         sealer = Sealer(keyring, ledger.number)
         asked = _desk_clients(config, keyring)
+        listings = state.listings(keyring)
+        stack.callback(listings.close)
 
         def opening(study: str) -> Opening:
             site = opening_with(keyring, ledger)
@@ -240,6 +242,7 @@ def work(config: Config, parent: int) -> None:
             ),
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             clock=now,
+            listings=listings,
         )
         stack.callback(worker.rest)
         _run(worker, stopping, parent)

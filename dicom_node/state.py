@@ -11,6 +11,7 @@ from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
+from dicom_node.listings import Listings
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
@@ -71,6 +72,11 @@ class State:
         """Open the queue."""
         self._make()
         return SqliteQueue(self.folder / "queue.sqlite")
+
+    def listings(self, keyring: Keyring) -> Listings:
+        """Open what is still to be listed."""
+        self._make()
+        return Listings(self.folder / "listings.sqlite", keyring.derive)
 
     def spool(self) -> Spool:
         """Return the spool."""

@@ -25,14 +25,14 @@ def derived_uid(keyed: Keyed, style: str, source: str) -> str:
         style: How it marks; two styles of one original are two objects.
         source: The original's SOP Instance UID.
     """
-    return _uid(keyed(b"instance\0" + style.encode() + b"\0" + source.encode()))
+    return uid_of(keyed(b"instance\0" + style.encode() + b"\0" + source.encode()))
 
 
 def derived_series(keyed: Keyed, source: str) -> str:
     """Return the Series Instance UID of what is derived from instances of ``source``."""
-    return _uid(keyed(b"series\0" + source.encode()))
+    return uid_of(keyed(b"series\0" + source.encode()))
 
 
-def _uid(keyed: bytes) -> str:
+def uid_of(keyed: bytes) -> str:
     """Return a UID in the form of PS3.5 B.2: 2.25 and a UUID as a number."""
     return f"2.25.{uuid.UUID(bytes=keyed[:16], version=4).int}"

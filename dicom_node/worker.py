@@ -9,6 +9,7 @@ retry sends the same bytes: never two different marks of one original.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from base64 import b64decode
 from dataclasses import replace
@@ -38,6 +39,7 @@ from dicom_node.errors import (
 )
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
+from dicom_node.queue.job import Arrival
 from dicom_node.queue.retry import next_attempt
 from dicom_node.scu import Sending
 from miadmark_core.errors import MiadMarkError, WeightsError
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
+    from dicom_node.listings import Listings
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Job, Queue
@@ -115,6 +118,7 @@ class Worker:
         mark: Mark,
         refer: Refer,
         clock: Callable[[], datetime],
+        listings: Listings | None = None,
     ) -> None:
         """Keep what the work needs.
 
@@ -130,11 +134,13 @@ class Worker:
             mark: Marks one instance.
             refer: Makes an instance without a picture refer to marked ones.
             clock: Returns the time, aware.
+            listings: What routes with ``listing`` have sent and not listed yet.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._grants, self._audit = keep, grants, audit
         self._opening, self._own_tenant = opening, own_tenant
         self._mark, self._refer, self._clock = mark, refer, clock
+        self._listings = listings
         self._sending: Sending | None = None
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
@@ -144,6 +150,7 @@ class Worker:
 
         Whatever happens to it, it is settled, put back or held when this returns.
         """
+        self._list_what_is_quiet()
         job = self._queue.claim(self._clock(), LEASE)
         if job is None:
             return False
@@ -203,6 +210,8 @@ class Worker:
             allow = partial(self._release, route, identity)
         sending.send(self._spool.path(name), allow or _nobody_asked)
         self._studies.pop(job.id, None)
+        if self._listings is not None and route.listing and name != job.file:
+            self._listings.add(route.name, self._opened(name), self._clock())
         if self._queue.sent(job):
             logger.info(
                 "sent instance=%s to=%s action=%s",
@@ -217,6 +226,8 @@ class Worker:
         if route.action is Action.PASS:
             return job.file
         instance = self._opened(job.file)
+        if self._listings is not None and self._listings.wrote(instance):
+            return job.file
         if route.action is Action.MARK:
             content = self._marked(instance, route, sending)
         else:
@@ -228,6 +239,30 @@ class Worker:
         if job.filtered is not None:
             self._spool.delete([job.filtered])
         return name
+
+    def _list_what_is_quiet(self) -> None:
+        """Owe to a route the list of a study of which nothing more was sent for a while.
+
+        What is sent of it later makes a list of its own.
+        """
+        if self._listings is None:
+            return
+        wait = timedelta(seconds=self._config.node.listing_after_s)
+        study = self._listings.quiet(self._clock() - wait)
+        if study is None:
+            return
+        try:
+            content = self._listings.document(study).to_bytes()
+        except NodeError as error:
+            logger.warning("not listed objects=%d reason=%s", len(study.ids), error)
+        else:
+            uid = OpenInstance.of(content, Limits()).identity().sop_instance_uid
+            name = self._spool.write([content])
+            arrival = Arrival(uid, hashlib.sha256(content).digest(), name)
+            if not self._queue.add(arrival, [study.route], self._clock()):
+                self._spool.delete([name])
+            logger.info("listed objects=%d route=%s", len(study.ids), study.route)
+        self._listings.forget(study)
 
     def _opened(self, name: str) -> OpenInstance:
         return OpenInstance.read(self._spool.path(name), Limits())

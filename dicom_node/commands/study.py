@@ -16,7 +16,11 @@ from dicom_node.audit import Event
 from dicom_node.commands import terminal
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.config import Unmarked
+from dicom_node.elements import Limits
 from dicom_node.errors import NodeError
+from dicom_node.instance import OpenInstance
+from dicom_node.leaks import Certainty
+from dicom_node.listing import Listed
 from dicom_node.marking import Marking, Profile, WeakMarks
 from miadmark_core.errors import MiadMarkError
 from miadmark_core.mode import Mode
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dicom_node.filters.strip import Restored
-    from dicom_node.instance import Identity, OpenInstance
+    from dicom_node.instance import Identity
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.opening import Opening
@@ -68,6 +72,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     protect.add_argument("--weights", type=Path, help="surrogates of this site")
     _add_others(protect)
+    protect.add_argument(
+        "--listing",
+        action="store_true",
+        help="write a list of what was marked as well: a Key Object Selection a study",
+    )
     protect.set_defaults(run=_protect)
 
     restore = commands.add_parser("restore", help="take the mark off again")
@@ -92,6 +101,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     inspect = commands.add_parser("inspect", help="what a file says of its mark")
     inspect.add_argument("paths", type=Path, nargs="+", metavar="PATH")
     inspect.add_argument("--json", action="store_true")
+    inspect.add_argument(
+        "--leaks",
+        action="store_true",
+        help="tell what else shows the image, in files and folders; 1 if anything does",
+    )
     inspect.set_defaults(run=_inspect)
 
 
@@ -142,6 +156,7 @@ def _protect(options: argparse.Namespace) -> int:
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
+    listed: list[Listed] = []
     recipients = tuple(read_site(file).recipient for file in options.recipient)
     keyring = state.keys()
     audit = state.audit(keyring)
@@ -183,8 +198,39 @@ def _protect(options: argparse.Namespace) -> int:
                 marks_quantities=options.mark_quantities,
             ),
             note=note,
+            sent=lambda instance: listed.append(Listed.of(instance)),
         )
-        return tell(outcomes, len(todo), "marking", as_json=options.json)
+        code = tell(outcomes, len(todo), "marking", as_json=options.json)
+    if not options.listing:
+        return code
+    return _write_listings(listed, keyring, options) or code
+
+
+def _write_listings(
+    listed: list[Listed], keyring: Keyring, options: argparse.Namespace
+) -> int:
+    """Write a list for each study; 1 if one could not be written."""
+    from dicom_node.listing import listing
+
+    code = 0
+    studies: dict[str, list[Listed]] = {}
+    for one in listed:
+        studies.setdefault(one.study_instance_uid, []).append(one)
+    for objects in studies.values():
+        try:
+            document = listing(objects, keyed=keyring.derive, now=terminal.now())
+            name = f"listing-{document.meta.MediaStorageSOPInstanceUID}.dcm"
+            files.write(options.out / name, document.chunks())
+        except (NodeError, OSError) as error:
+            terminal.complain(f"a listing: {error}", getattr(error, "hint", ""))
+            code = 1
+            continue
+        if options.json:
+            told = {"out": str(options.out / name), "status": "listed"}
+            print(json.dumps(told | {"objects": len(objects)}))
+        else:
+            print(f"{options.out / name} lists {len(objects)} objects")
+    return code
 
 
 def _restore(options: argparse.Namespace) -> int:
@@ -259,23 +305,32 @@ def tell(
 ) -> int:
     """Report every outcome; 1 if one of them failed."""
     told: Counter[str] = Counter()
+    leaks: Counter[Certainty] = Counter()
     bar = Console(stderr=True)
     for outcome in track(
         outcomes, verb, total=count, console=bar, disable=not bar.is_terminal
     ):
         told[outcome.status] += 1
+        leaks.update(finding.certainty for finding in outcome.leaks)
         if as_json:
             print(json.dumps(outcome.as_json()), flush=True)
         if outcome.status == "failed":
             terminal.complain(f"{outcome.source}: {outcome.reason}", outcome.hint)
     if not as_json:
         print(", ".join(f"{n} {status}" for status, n in told.items()) or "no files")
+        if leaks:
+            print(
+                f"{leaks[Certainty.IS]} elements still show an image, "
+                f"{leaks[Certainty.MAY_BE]} may: miadmark inspect --leaks names them"
+            )
     return 1 if told["failed"] else 0
 
 
 def _inspect(options: argparse.Namespace) -> int:
     from dicom_node.inspection import inspect
 
+    if options.leaks:
+        return _leaks(options)
     code = 0
     for path in options.paths:
         try:
@@ -290,4 +345,42 @@ def _inspect(options: argparse.Namespace) -> int:
             print(path)
             for name, value in facts.items():
                 print(f"  {name.replace('_', ' ')}: {value}")
+    return code
+
+
+def _leaks(options: argparse.Namespace) -> int:
+    """Tell what each file shows besides marks; 1 if one shows an image for certain."""
+    from dicom_node.inspection import Shown, shown
+
+    code = 0
+    found: list[tuple[Path, Shown]] = []
+    for path in files.inputs(options.paths):
+        try:
+            found.append((path, shown(OpenInstance.of(path.read_bytes(), Limits()))))
+        except (NodeError, OSError) as error:
+            terminal.complain(f"{path}: {error}", getattr(error, "hint", ""))
+            code = 1
+    everything = [one for _, one in found]
+    for path, one in found:
+        is_beside = one.stands_beside(everything)
+        if one.is_certain:
+            code = 1
+        if options.json:
+            told = {
+                "in": str(path),
+                "marked": one.is_marked,
+                "beside_marked": is_beside,
+                "leaks": [finding.as_json() for finding in one.findings],
+            }
+            print(json.dumps(told))
+        elif one.findings:
+            print(f"{path}{' (not marked)' if not one.is_marked else ''}")
+            for finding in one.findings:
+                print(f"  {finding}. {finding.advice}")
+            if is_beside:
+                print("  Marked objects of the same study lie beside it.")
+    if not options.json:
+        count = sum(bool(one.findings) for one in everything)
+        certain = sum(one.is_certain for one in everything)
+        print(f"{len(found)} files: {certain} show an image, {count - certain} may")
     return code

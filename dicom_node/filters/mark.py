@@ -291,19 +291,20 @@ def _finish(
     original, attributes = prepared.original, prepared.attributes
     encoding = original.file.encoding
     referring = _referring(original, naming)
+    named = original.elements
+    if referring:  # what else changes in them changes after their names
+        renamed = splice(named, referring | {PIXEL_DATA: None})
+        named = scan(renamed, encoding, Limits())
     derived = derivation.derive(
         _with(attributes, referring, encoding),
-        original.elements,
+        named,
         marked.image,
         method=derivation.LOGO if found[0].is_logo else derivation.MARK,
         keyed=keys.derive,
         now=now,
         style=naming.style,
     )
-    changes = referring | dict.fromkeys(derived.removed)
-    changes |= prepared.recoloured
-    new = scan(encoding.encode(derived.attributes), encoding, Limits())
-    changes |= {tag: new.bytes_of(tag) for tag in new.tags() if tag != 0x00080005}
+    changes = referring | derived.changes(named) | prepared.recoloured
     # Pixel Data comes back by arithmetic, and the block just goes.
     unmarked, elements, added = changed(original.elements, changes | {PIXEL_DATA: None})
     payload = Original(

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from dicom_node.errors import NodeError
 from dicom_node.filters.mark import MarkedInstance, mark
@@ -88,3 +91,47 @@ def test_no_error_is_new_and_what_opened_the_original_opens_the_marked_one(
             if opens(tool, path, tmp_path / "a.pnm"):
                 assert opens(tool, marked, tmp_path / "b.pnm"), (tool, path)
     assert count >= 60
+
+
+def test_no_error_is_new_where_every_frame_says_how_it_was_derived(
+    shared: Path, keys: Sealer, tmp_path: Path
+) -> None:
+    whole = dcmread(shared / "dicom/pydicom-data/data_store/data/eCT_Supplemental.dcm")
+    (common,) = whole.SharedFunctionalGroupsSequence
+    frames = whole.PerFrameFunctionalGroupsSequence
+    earlier = Dataset()
+    earlier.DerivationCodeSequence = [coded("113091", "DCM", "Pixel by pixel maximum")]
+    source = Dataset()
+    source.ReferencedSOPClassUID = whole.SOPClassUID
+    source.ReferencedSOPInstanceUID = "1.2.3.4"
+    source.PurposeOfReferenceCodeSequence = [
+        coded("121322", "DCM", "Source image for image processing operation")
+    ]
+    earlier.SourceImageSequence = [source]
+    for frame in frames:
+        frame.CTImageFrameTypeSequence = deepcopy(common.CTImageFrameTypeSequence)
+        frame.CTImageFrameTypeSequence[0].FrameType = [
+            "ORIGINAL",
+            *common.CTImageFrameTypeSequence[0].FrameType[1:],
+        ]
+        frame.DerivationImageSequence = [earlier]
+    del common.CTImageFrameTypeSequence
+    common.pop("DerivationImageSequence", None)
+    path, marked = tmp_path / "whole.dcm", tmp_path / "marked.dcm"
+    whole.save_as(path)
+    original = opened(path)
+    (outcome,) = mark([original], find=by_hand, keys=keys, now=NOW, holds_weak=False)
+    assert isinstance(outcome, MarkedInstance), outcome
+    marked.write_bytes(outcome.file.to_bytes())
+    after = dcmread(marked).PerFrameFunctionalGroupsSequence
+    assert [len(frame.DerivationImageSequence) for frame in after] == [2, 2]
+    assert {f.CTImageFrameTypeSequence[0].FrameType[0] for f in after} == {"DERIVED"}
+    assert errors(marked) - errors(path) == Counter()
+
+
+def coded(value: str, scheme: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue = value
+    code.CodingSchemeDesignator = scheme
+    code.CodeMeaning = meaning
+    return code

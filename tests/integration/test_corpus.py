@@ -20,6 +20,7 @@ from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
+from dicom_node.leaks import Certainty, findings
 from dicom_node.markers import SHIPPED_WEIGHTS
 from dicom_node.pixel_data import NATIVE
 from miadmark_core.errors import MiadMarkError
@@ -130,6 +131,8 @@ def restores(
     original: OpenInstance, marked: MarkedInstance, path: Path, keys: Sealer
 ) -> None:
     sent = OpenInstance.of(marked.file.to_bytes(), Limits())
+    certain = [f for f in findings(sent) if f.certainty is Certainty.IS]
+    assert certain == [], (path, certain)
     back = strip(sent, keys.opening())
     assert back.image is not None
     reference = dcmread(path, force=True)

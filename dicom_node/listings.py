@@ -1,0 +1,157 @@
+"""What marking routes have sent and not listed yet: a SQLite file that survives a kill.
+
+An entry is written once the receiver has said that it has the object, and goes once a
+list that names it is owed to the route. Between the two a kill may list an object twice,
+under the same UID, in the same words; never leave it out.
+
+The entries hold what a list says of its patient; the state folder is its owner's alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dicom_node.errors import SpoolError
+from dicom_node.listing import Listed, is_listing, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from dicom_node.instance import OpenInstance
+    from dicom_node.part10 import Part10
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS sent (
+    id                INTEGER PRIMARY KEY,
+    route             TEXT NOT NULL,
+    study             TEXT NOT NULL,
+    sop_instance_uid  TEXT NOT NULL,
+    listed            BLOB NOT NULL,  -- see Listed.to_bytes
+    at                TEXT NOT NULL,
+    UNIQUE (route, sop_instance_uid)
+);
+"""
+
+
+class Quiet(NamedTuple):
+    """A study of which nothing more was sent on a route for a while."""
+
+    route: str
+    study: str
+    last: datetime
+    """When the last of it was sent."""
+    ids: tuple[int, ...]
+    objects: tuple[Listed, ...]
+
+
+class Listings:
+    """What is still to be listed; one connection, one thread."""
+
+    def __init__(self, path: Path, keyed: Callable[[bytes], bytes]) -> None:
+        """Open the file, or make it.
+
+        Args:
+            path: Of the file.
+            keyed: 32 bytes that only this node can derive from what it is given.
+
+        Raises:
+            SpoolError: It cannot be opened.
+        """
+        self._keyed = keyed
+        with _translated():
+            self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def add(self, route: str, marked: OpenInstance, now: datetime) -> None:
+        """Remember that a marked object was sent; what says no study is left out.
+
+        Raises:
+            SpoolError: It cannot be written.
+        """
+        one = Listed.of(marked)
+        if not one.study_instance_uid:
+            return
+        with _translated():
+            self._database.execute(
+                "INSERT OR REPLACE INTO sent (route, study, sop_instance_uid, listed, at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (
+                    route,
+                    one.study_instance_uid,
+                    one.sop_instance_uid,
+                    one.to_bytes(),
+                    now.astimezone(UTC).isoformat(timespec="microseconds"),
+                ),
+            )
+
+    def quiet(self, before: datetime) -> Quiet | None:
+        """Return a study of which nothing was sent since ``before``; None if none.
+
+        Raises:
+            SpoolError: The file cannot be read.
+        """
+        text = before.astimezone(UTC).isoformat(timespec="microseconds")
+        with _translated():
+            found = self._database.execute(
+                "SELECT route, study, max(at) AS last FROM sent"
+                " GROUP BY route, study HAVING last <= ? ORDER BY last LIMIT 1",
+                (text,),
+            ).fetchone()
+            if found is None:
+                return None
+            route, study, last = found
+            rows = self._database.execute(
+                "SELECT id, listed FROM sent WHERE route = ? AND study = ? ORDER BY id",
+                (route, study),
+            ).fetchall()
+        return Quiet(
+            route,
+            study,
+            datetime.fromisoformat(last),
+            tuple(number for number, _ in rows),
+            tuple(Listed.from_bytes(listed) for _, listed in rows),
+        )
+
+    def document(self, study: Quiet) -> Part10:
+        """Return the list of a study: the same as often as it is asked for.
+
+        Raises:
+            MalformedObjectError: It cannot be made.
+        """
+        return listing(study.objects, keyed=self._keyed, now=study.last)
+
+    def forget(self, study: Quiet) -> None:
+        """Forget what is listed now.
+
+        Raises:
+            SpoolError: It cannot be written.
+        """
+        with _translated():
+            self._database.executemany(
+                "DELETE FROM sent WHERE id = ?", [(number,) for number in study.ids]
+            )
+
+    def wrote(self, instance: OpenInstance) -> bool:
+        """Say whether an object is a list of ours, which leaves as it is."""
+        return is_listing(instance, self._keyed)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise SpoolError(
+            f"what is to be listed cannot be kept: {error}",
+            hint="Check that the state folder is writable and its disk not full.",
+        ) from error
