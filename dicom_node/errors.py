@@ -9,8 +9,10 @@
       KeyServiceError             passing: whatever keeps the root key does not answer
       AuditError                  passing: what happens cannot be written down
       LedgerError                 the second copy of the records cannot be used
+      CodecProcessError           passing: nothing compressed can be decoded just now
       FilterError                 this object cannot be marked, or not be restored
         MalformedObjectError      not DICOM, cut short, or over the limits
+          CodecCrashError         decoding it crashed, hung or wanted too much memory
         UnsupportedPixelDataError pixels that this version does not mark
         NotAnImageError           an object without a picture to protect
         AlreadyMarkedError        it carries a mark of ours
@@ -64,12 +66,20 @@ class LedgerError(NodeError):
     """The ledger cannot be read or written."""
 
 
+class CodecProcessError(NodeError):
+    """The process that decodes compressed pixels cannot be started."""
+
+
 class FilterError(NodeError):
     """An object cannot be marked, or cannot be restored."""
 
 
 class MalformedObjectError(FilterError):
     """It is no DICOM object, is cut short, or is over the limits."""
+
+
+class CodecCrashError(MalformedObjectError):
+    """Its pixels made a codec crash, hang or ask for too much memory."""
 
 
 class UnsupportedPixelDataError(FilterError):

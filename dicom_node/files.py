@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
 from dicom_node.errors import NodeError, NotAnImageError, NotMarkedError
 from dicom_node.filters.region import drawn_regions
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.region import Regions
     from dicom_node.filters.strip import Restored
@@ -176,6 +178,7 @@ def restore(
     *,
     opening: Callable[[str], Opening],
     note: Callable[[Restored, Identity], None] = lambda *_: None,
+    decode: Decode = decode_frames,
 ) -> Iterator[Outcome]:
     """Take the mark off each file; yield what became of it, in order.
 
@@ -186,6 +189,7 @@ def restore(
         todo: What to do.
         opening: Returns what opens objects of the study with that UID.
         note: Writes down what is about to be handed out; raises if it cannot.
+        decode: Calls the codecs.
     """
     for task in todo:
         started = time.monotonic()
@@ -193,7 +197,7 @@ def restore(
             instance = OpenInstance.of(task.source.read_bytes(), Limits())
             try:
                 identity = instance.identity()
-                restored = strip(instance, opening(identity.study_instance_uid))
+                restored = strip(instance, opening(identity.study_instance_uid), decode)
             except (NotMarkedError, NotAnImageError) as error:
                 _write(task.target, task.source.read_bytes())
                 status, reason = "passed", str(error)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.decoding import decode_frames
 from dicom_node.extras import extra
 from dicom_node.marking import WeakMarks
 from dicom_node.rewrapping import keep
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from dicom_node.decoding import Decode
     from dicom_node.files import MarkAll
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.region import Regions
@@ -40,6 +42,7 @@ def batch_marker(
     sealer: Sealer,
     clock: Callable[[], datetime],
     marking: Marking,
+    decode: Decode = decode_frames,
 ) -> MarkAll:
     """Return what marks several instances together; torch is loaded by the first.
 
@@ -48,6 +51,7 @@ def batch_marker(
         sealer: Of this site.
         clock: Returns the time, aware.
         marking: How.
+        decode: Calls the codecs.
     """
     finder: list[Finder] = []
 
@@ -75,6 +79,7 @@ def batch_marker(
                 now=clock(),
                 holds_weak=marking.weak_marks is WeakMarks.HOLD,
                 regions=regions,
+                decode=decode,
             )
         ]
 

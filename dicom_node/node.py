@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Final
 
+from dicom_node.codec_process import CodecProcess
 from dicom_node.elements import Limits
 from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
 from dicom_node.extras import extra
@@ -206,6 +207,7 @@ def work(config: Config, parent: int) -> None:
         keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
         sealer = Sealer(keyring, ledger.number)
+        decode = stack.enter_context(CodecProcess())
         asked = _desk_clients(config, keyring)
 
         def opening(study: str) -> Opening:
@@ -223,8 +225,11 @@ def work(config: Config, parent: int) -> None:
             opening=opening,
             own_tenant=keyring.ring.tenant,
             mark=marker(
-                batch_marker(config.node.weights, sealer, now, config.node.marking)
+                batch_marker(
+                    config.node.weights, sealer, now, config.node.marking, decode
+                )
             ),
+            decode=decode,
             clock=now,
         )
         stack.callback(worker.rest)

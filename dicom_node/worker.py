@@ -23,6 +23,7 @@ from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     AuditError,
+    CodecProcessError,
     FilterError,
     KeyFolderError,
     KeyServiceError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.authorising import Grant
     from dicom_node.config import Config, Destination, Route
+    from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
@@ -72,6 +74,7 @@ PASSING: Final = (
     KeyFolderError,
     KeyServiceError,
     AuditError,
+    CodecProcessError,
     WeightsError,
 )
 """Trouble around the instance, which another time may not be there."""
@@ -92,6 +95,7 @@ class Worker:
         opening: Callable[[str], Opening],
         own_tenant: bytes,
         mark: Mark,
+        decode: Decode,
         clock: Callable[[], datetime],
     ) -> None:
         """Keep what the work needs.
@@ -106,12 +110,13 @@ class Worker:
             opening: Returns what opens objects of the study with that UID.
             own_tenant: Who decides.
             mark: Marks one instance.
+            decode: Calls the codecs, for what is stripped.
             clock: Returns the time, aware.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._grants, self._audit = keep, grants, audit
         self._opening, self._own_tenant = opening, own_tenant
-        self._mark, self._clock = mark, clock
+        self._mark, self._decode, self._clock = mark, decode, clock
         self._sending: Sending | None = None
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
@@ -259,7 +264,7 @@ class Worker:
             accepts_renamed=route.accept_renamed,
         )
         try:
-            restored = strip(instance, opening)
+            restored = strip(instance, opening, self._decode)
         except (NotMarkedError, NotAnImageError):
             return None
         if restored.is_renamed:

@@ -106,6 +106,7 @@ def _add_paths(command: argparse.ArgumentParser) -> None:
 
 
 def _protect(options: argparse.Namespace) -> int:
+    from dicom_node.codec_process import CodecProcess
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
     from dicom_node.markers import batch_marker, keeper
@@ -114,7 +115,7 @@ def _protect(options: argparse.Namespace) -> int:
     state = state_in(options.state)
     recipients = tuple(read_site(file).recipient for file in options.recipient)
     keyring = state.keys()
-    with state.ledger() as ledger:
+    with state.ledger() as ledger, CodecProcess() as decode:
         mark_all = batch_marker(
             options.weights,
             Sealer(keyring, ledger.number, recipients),
@@ -124,6 +125,7 @@ def _protect(options: argparse.Namespace) -> int:
                 mode=Mode(options.mode),
                 weak_marks=WeakMarks(options.weak_marks),
             ),
+            decode,
         )
         outcomes = files.protect(
             todo,
@@ -135,6 +137,7 @@ def _protect(options: argparse.Namespace) -> int:
 
 
 def _restore(options: argparse.Namespace) -> int:
+    from dicom_node.codec_process import CodecProcess
     from dicom_node.state import opening_with
 
     todo = files.tasks(options.paths, options.out)
@@ -152,7 +155,7 @@ def _restore(options: argparse.Namespace) -> int:
             by=terminal.user(),
         )
 
-    with state.ledger() as ledger:
+    with state.ledger() as ledger, CodecProcess() as decode:
         site = opening_with(keys, ledger)
         openers = [*site.openers, *_identity(options.identity)]
 
@@ -164,7 +167,7 @@ def _restore(options: argparse.Namespace) -> int:
                 accepts_renamed=options.accept_renamed,
             )
 
-        outcomes = files.restore(todo, opening=opening, note=note)
+        outcomes = files.restore(todo, opening=opening, note=note, decode=decode)
         return tell(outcomes, len(todo), "restoring", as_json=options.json)
 
 

@@ -24,6 +24,7 @@ from dicom_node import (
     private_block,
     windowing,
 )
+from dicom_node.decoding import decode_frames
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
 from dicom_node.errors import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from dicom_node.decoding import Decode
     from dicom_node.filters.region import Regions
     from dicom_node.keys.sealer import Sealer
     from dicom_node.part10 import Part10
@@ -127,6 +129,7 @@ def mark(
     now: datetime,
     holds_weak: bool,
     regions: Regions | None = None,
+    decode: Decode = decode_frames,
 ) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
 
@@ -140,13 +143,14 @@ def mark(
         holds_weak: Whether a faint mark that does not mislead whom it was tried on is
             an error.
         regions: Where somebody drew a finding; elsewhere the search looks for itself.
+        decode: Calls the codecs.
     """
     drawn = regions or {}
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
     prepared: dict[int, _Prepared] = {}
     for index, original in enumerate(originals):
         try:
-            prepared[index] = _prepare(original, keys)
+            prepared[index] = _prepare(original, keys, decode)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     wanted = {
@@ -204,7 +208,7 @@ def _named(error: Exception) -> NodeError | MiadMarkError:
     return named
 
 
-def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
+def _prepare(original: OpenInstance, keys: Sealer, decode: Decode) -> _Prepared:
     if private_block.find(original.elements) is not None:
         raise AlreadyMarkedError(
             "the object carries a mark already",
@@ -213,7 +217,7 @@ def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
     if original.attributes(0x00080016).get("SOPClassUID") in LABELS:
         raise NotAnImageError("the object holds labels or quantities, not a picture")
     pixel_data.require_picture(original.elements)
-    original = decompressed(original)
+    original = decompressed(original, decode)
     attributes = original.attributes(*_TAGS)
     layout = pixel_data.layout_of(attributes)
     native, layout = pixel_data.native(

@@ -19,9 +19,11 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import binding, pixel_data, private_block
+from dicom_node.decoding import decode_frames
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, splice
 from dicom_node.errors import (
+    CodecCrashError,
     FilterError,
     LostRecordError,
     NotMarkedError,
@@ -39,6 +41,7 @@ from miadmark_core.sealing.seal import (
 )
 
 if TYPE_CHECKING:
+    from dicom_node.decoding import Decode
     from dicom_node.instance import OpenInstance
     from dicom_node.opening import Opening
     from dicom_node.part10 import Part10
@@ -70,11 +73,18 @@ class _Pixels(NamedTuple):
     digest: bytes
 
 
-def strip(marked: OpenInstance, opening: Opening) -> Restored:
+def strip(
+    marked: OpenInstance, opening: Opening, decode: Decode = decode_frames
+) -> Restored:
     """Return the object as it was before it was marked.
 
     Its data set is the original's, byte for byte, if nobody re-encoded it since; what was
     compressed comes back uncompressed.
+
+    Args:
+        marked: What to take the mark off. Not modified.
+        opening: What to open it with, and who has to be asked.
+        decode: Calls the codecs.
 
     Raises:
         NotMarkedError: It carries no mark, and the ledger knows of none.
@@ -90,14 +100,14 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
     record = private_block.find(marked.elements)
     is_from_ledger = record is None
     if record is None:
-        pixels = _pixels_without_record(marked)
+        pixels = _pixels_without_record(marked, decode)
         record = opening.records.find(pixels.digest) if opening.records else None
         if record is None:
             raise _without_record(marked)
         header = _permitted(marked, record, opening)
     else:
         header = _permitted(marked, record, opening)
-        pixels = _pixels(marked)
+        pixels = _pixels(marked, decode)
     is_renamed = _is_renamed(marked, header, pixels)
     if is_renamed and not opening.accepts_renamed:
         raise RenamedError(
@@ -113,14 +123,16 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
     return Restored(file, host, header.record_id, is_from_ledger, is_renamed)
 
 
-def marked_digest(marked: OpenInstance, header: Header) -> bytes:
+def marked_digest(
+    marked: OpenInstance, header: Header, decode: Decode = decode_frames
+) -> bytes:
     """Return the digest of an object's pixels, if it is the one a header belongs to.
 
     Raises:
         FilterError: It cannot be read.
         DamagedSealError: It is not.
     """
-    pixels = _pixels(marked)
+    pixels = _pixels(marked, decode)
     _is_renamed(marked, header, pixels)
     return pixels.digest
 
@@ -157,18 +169,22 @@ def _is_renamed(marked: OpenInstance, header: Header, pixels: _Pixels) -> bool:
 _NAME: Final = re.compile(rb"^sop instance [0-9.]*\n", re.MULTILINE)
 
 
-def _pixels_without_record(marked: OpenInstance) -> _Pixels:
+def _pixels_without_record(marked: OpenInstance, decode: Decode) -> _Pixels:
     if PIXEL_DATA not in marked.elements:
         raise _without_record(marked)
     try:
-        return _decoded(marked)
+        return _decoded(marked, decode)
+    except CodecCrashError:
+        raise  # whatever it is, it is not passed on as one without a mark
     except FilterError as error:
         raise _without_record(marked) from error
 
 
-def _pixels(marked: OpenInstance) -> _Pixels:
+def _pixels(marked: OpenInstance, decode: Decode) -> _Pixels:
     try:
-        return _decoded(marked)
+        return _decoded(marked, decode)
+    except CodecCrashError:
+        raise
     except FilterError as error:
         raise UnsupportedPixelDataError(
             f"the marked pixels were put into another form on the way: {error}",
@@ -176,8 +192,8 @@ def _pixels(marked: OpenInstance) -> _Pixels:
         ) from error
 
 
-def _decoded(marked: OpenInstance) -> _Pixels:
-    marked = decompressed(marked)
+def _decoded(marked: OpenInstance, decode: Decode) -> _Pixels:
+    marked = decompressed(marked, decode)
     layout = pixel_data.layout_of(marked.attributes(*pixel_data.TAGS))
     native, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
