@@ -17,22 +17,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.errors import MalformedObjectError
+from dicom_node.nesting import LONG_VRS, UNDEFINED, Nesting, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from dicom_node.part10 import Encoding
 
-UNDEFINED: Final = 0xFFFFFFFF
-PIXEL_DATA: Final = 0x7FE00010
 
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_LONG_VRS: Final = frozenset(
-    b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
-)  # a 4-byte length after 2 reserved bytes, PS3.5 table 7.1-1
-_VRS: Final = _LONG_VRS | frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
-)
+PIXEL_DATA: Final = 0x7FE00010
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +35,11 @@ class Limits:
     elements: int = 20_000
     depth: int = 32
     items: int = 200_000
-    """Of all sequences and fragments together."""
+    """Of all sequences, the elements in them, and fragments, together."""
+    bytes_an_item: int = 32
+    """For each of which there may be one more: multi-frame objects say much of every
+    frame, and have pixels to show for it. So what a scan costs is bound by what was sent,
+    and a real element with its value is rarely shorter."""
 
 
 class Element(NamedTuple):
@@ -146,7 +143,7 @@ def header(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:
     if encoding.is_implicit_vr:
         return start + struct.pack(f"{order}I", length)
     code = vr.encode("ascii")
-    if code in _LONG_VRS:
+    if code in LONG_VRS:
         return start + code + b"\0\0" + struct.pack(f"{order}I", length)
     return start + code + struct.pack(f"{order}H", length)
 
@@ -154,23 +151,24 @@ def header(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:
 class _Scanner:
     def __init__(self, encoded: bytes, encoding: Encoding, limits: Limits) -> None:
         self.encoded, self.encoding, self.limits = encoded, encoding, limits
-        self.items = 0
-        order = "<" if encoding.is_little_endian else ">"
-        self.tag = struct.Struct(f"{order}HH")
-        self.short = struct.Struct(f"{order}H")
-        self.long = struct.Struct(f"{order}I")
+        self.tag = struct.Struct("<HH" if encoding.is_little_endian else ">HH")
+        self.nesting = Nesting(
+            encoded,
+            is_little_endian=encoding.is_little_endian,
+            depth=limits.depth,
+            items=limits.items + len(encoded) // limits.bytes_an_item,
+            fragments=limits.items,
+        )
 
     def scan(self) -> Elements:
         found: list[Element] = []
         position, end = 0, len(self.encoded)
         last = -1
         while position < end:
-            element = self.element(
-                position, end, is_implicit=self.encoding.is_implicit_vr, depth=0
-            )
+            element = self.element(position, end)
             if element.tag <= last:
                 raise MalformedObjectError(
-                    f"element {_named(element.tag)} stands out of order",
+                    f"element {named(element.tag)} stands out of order",
                     hint="PS3.5 7.1 wants ascending tags, each once.",
                 )
             if len(found) == self.limits.elements:
@@ -179,102 +177,23 @@ class _Scanner:
             last, position = element.tag, element.end
         return Elements(self.encoded, self.encoding, found)
 
-    def element(
-        self,
-        start: int,
-        end: int,
-        *,
-        is_implicit: bool,
-        depth: int,
-    ) -> Element:
+    def element(self, start: int, end: int) -> Element:
         tag = self.read_tag(start, end)
-        vr = b""
-        if is_implicit:
-            value, length = start + 8, self.read(self.long, start + 4, end)
-        else:
-            vr = self.encoded[start + 4 : start + 6]
-            if vr not in _VRS:
-                raise MalformedObjectError(
-                    f"element {_named(tag)} has no known value representation"
-                )
-            if vr in _LONG_VRS:
-                value, length = start + 12, self.read(self.long, start + 8, end)
-            else:
-                value, length = start + 8, self.read(self.short, start + 6, end)
+        is_implicit = self.encoding.is_implicit_vr
+        nesting = self.nesting
+        vr, value, length = nesting.element_at(tag, start, end, is_implicit=is_implicit)
         is_undefined = length == UNDEFINED
         if is_undefined:
-            value_end = self.undefined(
-                tag, vr, value, end, is_implicit=is_implicit, depth=depth
+            value_end = nesting.end_of(tag, vr, value, end, is_implicit=is_implicit)
+        elif (value_end := value + length) > end:
+            raise MalformedObjectError(
+                f"element {named(tag)} says it has {length} bytes, "
+                f"{max(end - value, 0)} follow",
+                hint="The object is cut short; ask its sender for it again.",
             )
-        else:
-            value_end = value + length
-            if value_end > end:
-                raise MalformedObjectError(
-                    f"element {_named(tag)} says it has {length} bytes, "
-                    f"{max(end - value, 0)} follow",
-                    hint="The object is cut short; ask its sender for it again.",
-                )
+        elif nesting.may_hold_items(vr, value, value_end):
+            nesting.require_limits(tag, vr, value, value_end, is_implicit=is_implicit)
         return Element(tag, vr.decode(), start, value, value_end, is_undefined)
-
-    def undefined(
-        self,
-        tag: int,
-        vr: bytes,
-        start: int,
-        end: int,
-        *,
-        is_implicit: bool,
-        depth: int,
-    ) -> int:
-        """Return where a value of undefined length ends, its delimiter included."""
-        if depth == self.limits.depth:
-            raise MalformedObjectError(f"sequences nested more than {depth} deep")
-        if vr not in {b"", b"SQ", b"UN", b"OB", b"OW"}:
-            raise MalformedObjectError(f"element {_named(tag)} has an undefined length")
-        is_encapsulated = vr in {b"OB", b"OW"} or (vr == b"" and tag == PIXEL_DATA)
-        # A sequence of unknown VR is Implicit VR inside, PS3.5 6.2.2.
-        inner_implicit = is_implicit or vr == b"UN"
-        position = start
-        while True:
-            item = self.read_tag(position, end)
-            length = self.read(self.long, position + 4, end)
-            position += 8
-            if item == _SEQUENCE_END:
-                return position
-            self.items += 1
-            if item != _ITEM or self.items > self.limits.items:
-                raise MalformedObjectError(
-                    f"element {_named(tag)} holds something other than items, or more "
-                    f"than {self.limits.items} of them"
-                )
-            if length != UNDEFINED:
-                position += length
-                if position > end:
-                    raise MalformedObjectError(f"an item of {_named(tag)} is cut short")
-            elif is_encapsulated:
-                raise MalformedObjectError("a fragment of undefined length")
-            else:
-                position = self.item(
-                    position, end, is_implicit=inner_implicit, depth=depth + 1
-                )
-
-    def item(
-        self,
-        position: int,
-        end: int,
-        *,
-        is_implicit: bool,
-        depth: int,
-    ) -> int:
-        while True:
-            if self.read_tag(position, end) == _ITEM_END:
-                return position + 8
-            self.items += 1
-            if self.items > self.limits.items:
-                raise MalformedObjectError(f"more than {self.limits.items} items")
-            position = self.element(
-                position, end, is_implicit=is_implicit, depth=depth
-            ).end
 
     def read_tag(self, position: int, end: int) -> int:
         if position + 8 > end:
@@ -284,12 +203,3 @@ class _Scanner:
             )
         group, element = self.tag.unpack_from(self.encoded, position)
         return int(group) << 16 | int(element)
-
-    def read(self, number: struct.Struct, position: int, end: int) -> int:
-        if position + number.size > end:
-            raise MalformedObjectError("the data set ends in the middle of an element")
-        return int(number.unpack_from(self.encoded, position)[0])
-
-
-def _named(tag: int) -> str:
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dicom_node.elements import Elements, Limits, scan
 from dicom_node.errors import MalformedObjectError
 from dicom_node.part10 import Part10
+from dicom_node.prescan import require_sound
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -47,7 +48,9 @@ class OpenInstance:
             MalformedObjectError: It is no DICOM file, is cut short, or exceeds a limit.
         """
         file = Part10.from_bytes(encoded)
-        return cls(file, scan(file.dataset, file.encoding, limits))
+        elements = scan(file.dataset, file.encoding, limits)
+        require_sound(elements)
+        return cls(file, elements)
 
     def attributes(self, *tags: int) -> Dataset:
         """Return those of ``tags`` that exist, decoded."""
