@@ -74,11 +74,12 @@ def _served(
             os._exit(0)
     for file in (writing, *files):
         os.close(file)
-    _, status = os.waitpid(copy, 0)
+    _, status, used = os.wait4(copy, 0)
     answer = os.read(reading, _ANSWER_BYTES).decode("utf-8", "replace")
     os.close(reading)
     killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    return {"signal": killed_by, "answer": answer}
+    memory = 1024 * used.ru_maxrss
+    return {"signal": killed_by, "memory": memory, "answer": answer}
 
 
 def _decoded(request: dict[str, Any], coded: int, words: int) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class Allowance:
     least_memory: int = 128 * _MIB
     memory_per_byte: int = 24
     """Of one decoded frame: JPEG 2000 takes 14 for each byte of an 8-bit picture."""
+    most_memory: int = 4096 * _MIB
+    """A frame of more than 150 MiB may not be decoded with that."""
 
     def of(self, image: CodedImage, frames: int) -> dict[str, Any]:
         """Return it for some frames, as the other side reads it."""
@@ -85,9 +87,10 @@ class Allowance:
         return {
             "cpu_s": cpu_s,
             "wall_s": self.least_wall_s + 4 * cpu_s,
-            "memory": self.least_memory
-            + self.memory_per_byte * image.frame_size
-            + 3 * size,
+            "memory": min(
+                self.least_memory + self.memory_per_byte * image.frame_size + 3 * size,
+                self.most_memory,
+            ),
             "output": size,
         }
 
@@ -109,6 +112,8 @@ class CodecProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._served = 0
+        self.peak_memory = 0
+        """Bytes that the hungriest request has taken, the libraries included."""
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -168,6 +173,7 @@ class CodecProcess:
             raise _crash("took its process with it")
         self._served += 1
         told: dict[str, Any] = json.loads(said)
+        self.peak_memory = max(self.peak_memory, told["memory"])
         if told["signal"]:
             number = told["signal"]
             logger.warning("codec ended signal=%d", number)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 RLE_RATIO: Final = 64
 """Two bytes become 128 at most (PS3.5 G.3.2)."""
 
-LARGE_FRAME: Final = 64 << 20
+LARGE_FRAME: Final = 16 << 20
 LARGE_RATIO: Final = 1000
-"""A small frame may be black and take next to nothing; a frame of more than 64 MiB whose
-pixels take less than a thousandth is a bomb."""
+"""A small frame may be black and take next to nothing; a frame of more than 16 MiB, a
+mammogram or larger, whose pixels take less than a thousandth is a bomb."""
 
 LEAST_TILE_PIXELS: Final = 1024
 LEAST_TILES: Final = 1024

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from highdicom import ContributingEquipment
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
@@ -199,7 +200,16 @@ def _uid(keyed: bytes) -> str:
 
 
 def _with(sequence: object, item: Dataset) -> list[Dataset]:
-    return [*(sequence or []), item]  # type: ignore[misc]
+    """Return the items of a sequence, if there is one, and one more.
+
+    Raises:
+        MalformedObjectError: Something else is in its place.
+    """
+    if not sequence:
+        return [item]
+    if not isinstance(sequence, Sequence):
+        raise MalformedObjectError("something else stands where a sequence should")
+    return [*sequence, item]
 
 
 def _coded(code: Code) -> Dataset:

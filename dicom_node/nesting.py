@@ -27,6 +27,9 @@ VRS: Final = LONG_VRS | frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
 )
 
+_SHORT_VRS: Final = VRS - LONG_VRS
+
+_DELIMITERS: Final = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _SEQUENCES: Final = frozenset({b"SQ", b"UN", b""})
 _FRAGMENTS: Final = frozenset({b"OB", b"OW"})
@@ -70,6 +73,7 @@ class Nesting:
         order = "<" if is_little_endian else ">"
         self._header = struct.Struct(f"{order}HHI")
         self._short = struct.Struct(f"{order}H")
+        self._short_element = struct.Struct(f"{order}HH2sH")
         self._long = struct.Struct(f"{order}I")
         self._item = self._header.pack(_ITEM >> 16, _ITEM & 0xFFFF, 0)[:4]
 
@@ -140,6 +144,11 @@ class Nesting:
 
     def _step(self, level: _Level, position: int) -> tuple[int, _Level | None]:
         """Return the next position, negative behind a delimiter, and what begins."""
+        if level.is_item:
+            position = self._past_plain(position, level.end, level.is_implicit)
+            self._count(0, self._most_items)
+            if position >= level.end and not level.is_undefined:
+                return position, None
         if position + 8 > level.end:
             raise DamagedError(
                 "the data set ends in the middle of an element",
@@ -151,15 +160,23 @@ class Nesting:
             if not level.is_undefined:
                 raise DamagedError("a delimiter ends what says its length")
             return -(position + 8), None
-        self._items += 1
-        most = self._most_fragments if level.is_fragments else self._most_items
+        self._count(1, self._most_fragments if level.is_fragments else self._most_items)
+        if level.is_item:
+            return self._element(level, tag, position)
+        return self._begun(level, tag, position, length)
+
+    def _count(self, more: int, most: int) -> None:
+        self._items += more
         if self._items > most:
             raise MalformedObjectError(
                 f"more than {most} items, and elements in them",
                 hint="That is more than an object of its size needs.",
             )
-        if level.is_item:
-            return self._element(level, tag, position)
+
+    def _begun(
+        self, level: _Level, tag: int, position: int, length: int
+    ) -> tuple[int, _Level | None]:
+        """Return what :meth:`_step` does of an item, or of a fragment."""
         if tag != _ITEM:
             raise DamagedError(
                 f"element {named(level.tag)} holds something other than items"
@@ -173,12 +190,44 @@ class Nesting:
             raise DamagedError(f"an item of {named(level.tag)} is cut short")
         if level.is_fragments:
             return end, None
-        inner = level._replace(is_item=True, end=end, is_undefined=is_undefined)
-        return position, inner
+        return position, _Level(
+            tag=level.tag,
+            is_item=True,
+            is_fragments=False,
+            is_implicit=level.is_implicit,
+            end=end,
+            is_undefined=is_undefined,
+        )
+
+    def _past_plain(self, position: int, end: int, is_implicit: bool) -> int:  # noqa: FBT001
+        """Return the position behind elements that can hold no others.
+
+        Nearly all are of that kind, and an object may have a hundred thousand of them, so
+        this is done in a loop that calls nothing of ours.
+        """
+        encoded, count = self._encoded, 0
+        short, header = self._short_element.unpack_from, self._header.unpack_from
+        while position + 8 <= end:
+            if is_implicit:
+                group, _, length = header(encoded, position)
+                is_plain = length < 8 or not encoded.startswith(
+                    self._item, position + 8
+                )
+            else:
+                group, _, vr, length = short(encoded, position)
+                is_plain = vr in _SHORT_VRS
+            behind = position + 8 + length
+            if group == _DELIMITERS or not is_plain or behind > end:
+                break
+            count += 1
+            position = behind
+        self._items += count
+        return position
 
     def _element(
         self, level: _Level, tag: int, position: int
     ) -> tuple[int, _Level | None]:
+        """Return what :meth:`_step` does of an element."""
         vr, value, length = self.element_at(
             tag, position, level.end, is_implicit=level.is_implicit
         )

@@ -37,8 +37,9 @@ _UI: Final = (
     0x0020000D,  # Study Instance UID
     0x0020000E,  # Series Instance UID
 )
-# PS3.5 9.1, but for leading zeros: they are forbidden, harmless, and real.
-_UID: Final = re.compile(rb"[0-9]+(\.[0-9]+)*")
+# PS3.5 9.1 allows digits only, and no leading zeros. Pseudonymised objects with hash
+# values for UIDs are real, and harmless as long as nothing in them leads anywhere.
+_UID: Final = re.compile(rb"[0-9A-Za-z]+(\.[0-9A-Za-z]+)*")
 _UID_LENGTH: Final = 64
 
 

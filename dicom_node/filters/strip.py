@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dicom_node import binding, pixel_data, private_block
 from dicom_node.decoding import decode_frames
 from dicom_node.decompression import decompressed
-from dicom_node.elements import PIXEL_DATA, splice
+from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
 from dicom_node.errors import (
     CodecCrashError,
     FilterError,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from miadmark_core.sealing.record import Header, SealedRecord
 
 
+_SOP_INSTANCE_UID: Final = 0x00080018
 _DERIVATION_CODE: Final = 0x00089215
 
 
@@ -204,10 +205,10 @@ def _decoded(marked: OpenInstance, decode: Decode) -> _Pixels:
 
 def _without_record(marked: OpenInstance) -> FilterError:
     """Return what to say of an object without a record: it had one, or it never had."""
-    attributes = marked.attributes(_DERIVATION_CODE)
-    if any(
-        item.get("CodingSchemeDesignator") == private_block.CODING_SCHEME
-        for item in attributes.get("DerivationCodeSequence") or ()
+    # Looked for as it is encoded: it may be the sequence of somebody with bad intentions.
+    if _DERIVATION_CODE in marked.elements and (
+        private_block.CODING_SCHEME.encode("ascii")
+        in bytes(marked.elements.value_of(_DERIVATION_CODE))
     ):
         return LostRecordError(
             "the object says that it was marked, but its sealed record is gone",
@@ -232,9 +233,10 @@ def _put_back(original: Original, host: HostImage, pixels: _Pixels) -> Part10:
         pixels.layout,
     )
     dataset = splice(marked.elements, changes)
-    before = original.encoding.decode(original.elements)
+    before = scan(original.elements, original.encoding, Limits())
+    name = original.encoding.decode(before.extract([_SOP_INSTANCE_UID]))
     return marked.file.changed(
         dataset,
-        str(before.SOPInstanceUID),
+        str(name.SOPInstanceUID),
         marked.file.transfer_syntax,
     )
