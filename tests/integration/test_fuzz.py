@@ -1,4 +1,4 @@
-"""Twenty thousand hostile files: each is done or refused by name, soon and in little room.
+"""Twenty thousand hostile files: each is done or refused by name, soon, in little room.
 
 They are real files, changed by chance, see :mod:`tests.fuzzing`; the same every time.
 Each goes all the way of a node: opened, inspected, decompressed in the process for
@@ -9,6 +9,7 @@ whose files are all refused at the door would be hollow.
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -56,14 +57,14 @@ def test_whatever_comes_is_done_or_refused_by_name(
         tallies = [share.result() for share in shares]
     reached = sum((tally.reached for tally in tallies), Counter())
     kinds = sum((tally.kinds for tally in tallies), Counter())
+    told = [f"{CASES} cases: " + ", ".join(f"{n} {k}" for k, n in reached.items())]
+    told += [
+        f"slowest {tally.slowest:.2f} s, {tally.grown / MIB:.0f} MiB above the start, "
+        f"{tally.codec_memory / MIB:.0f} MiB decoding"
+        for tally in tallies
+    ]
     with capsys.disabled():
-        print(f"\n{CASES} cases:", ", ".join(f"{n} {k}" for k, n in reached.items()))
-        for tally in tallies:
-            print(
-                f"slowest {tally.slowest:.2f} s, "
-                f"{tally.grown / MIB:.0f} MiB above the start, "
-                f"{tally.codec_memory / MIB:.0f} MiB decoding"
-            )
+        sys.stdout.write("\n" + "\n".join(told) + "\n")
     failures = [failure for tally in tallies for failure in tally.failures]
     assert not failures, "\n".join(failures[:5])
     assert not [case for tally in tallies for case in tally.slow]
