@@ -5,21 +5,22 @@ those pixels and comes off them again. YBR pictures of JPEG and JPEG 2000 become
 since that is what decodes; every other element stays as it was, byte for byte.
 
 Everything is bounded before a codec sees a byte: the size that the attributes promise,
-and the number of fragments. RLE Lossless, JPEG-LS and JPEG 2000 decode with permissive
-libraries; JPEG itself needs ``pylibjpeg-libjpeg``, whose licence is the GPL, so that it
-is for a site to choose.
+the number of fragments, and what each coded frame says of its own size. RLE Lossless,
+JPEG-LS and JPEG 2000 decode with permissive libraries; JPEG itself needs
+``pylibjpeg-libjpeg``, whose licence is the GPL, so that it is for a site to choose.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
-import numpy as np
 from pydicom import uid
-from pydicom.encaps import parse_fragments
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.encaps import generate_frames, parse_fragments
 
+from dicom_node.coded_frames import require_claim
+from dicom_node.decoding import CodedImage, Decode, DecodedFrames, decode_frames
 from dicom_node.elements import PIXEL_DATA, Limits, header, scan, splice
 from dicom_node.errors import (
     MalformedObjectError,
@@ -30,7 +31,8 @@ from dicom_node.instance import OpenInstance
 from dicom_node.pixel_data import MAX_SIZE, NATIVE
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Iterator, Sequence
+
     from pydicom.dataset import Dataset
 
     from dicom_node.part10 import Encoding
@@ -54,6 +56,10 @@ DECODED: Final = (
 MOST_FRAGMENTS: Final = 64
 """For each frame: an encoder that makes more is broken, or hostile."""
 
+_PORTION: Final = 32 << 20
+_PORTION_FRAMES: Final = 4096
+"""Bytes and frames that are decoded together, at most."""
+
 _OFFSETS, _LENGTHS = 0x7FE00001, 0x7FE00002
 _PHOTOMETRIC: Final = 0x00280004
 _TAGS: Final = (
@@ -74,42 +80,63 @@ def uncompressed(syntax: uid.UID) -> uid.UID:
     return syntax if syntax in NATIVE else uid.ExplicitVRLittleEndian
 
 
-def decompressed(instance: OpenInstance) -> OpenInstance:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CodedPixels:
+    """Encapsulated Pixel Data, checked and taken apart, and not decoded yet."""
+
+    image: CodedImage
+    frames: Sequence[bytes]
+    """Coded, in order, as many as the object says."""
+    is_planar: bool
+    """Whether the object says that it keeps its samples by plane."""
+
+    def decoded(
+        self, numbers: Sequence[int], decode: Decode = decode_frames
+    ) -> DecodedFrames:
+        """Return the frames ``numbers``, the first being 0, decoded.
+
+        Raises:
+            FilterError: They cannot be decoded.
+        """
+        return decode(self.image, [self.frames[number] for number in numbers])
+
+
+def decompressed(
+    instance: OpenInstance, decode: Decode = decode_frames
+) -> OpenInstance:
     """Return the object uncompressed; itself, if it is, or holds no Pixel Data.
+
+    Args:
+        instance: What to decompress. Not modified.
+        decode: Calls the codecs; in this process, unless
+            :class:`dicom_node.codec_process.CodecProcess` does it in another.
 
     Raises:
         UnsupportedPixelDataError: Its transfer syntax is not read here.
         MalformedObjectError: It does not decode, or not to the image it describes.
     """
-    syntax = instance.file.transfer_syntax
-    if syntax in NATIVE or PIXEL_DATA not in instance.elements:
+    if instance.file.transfer_syntax in NATIVE or PIXEL_DATA not in instance.elements:
         return instance
-    if syntax not in DECODED:
-        raise UnsupportedPixelDataError(
-            f"transfer syntax {syntax.name} cannot be read here",
-            hint="Uncompressed, RLE, JPEG, JPEG-LS and JPEG 2000 objects can.",
-        )
-    attributes = instance.attributes(*_TAGS)
-    options = _options(attributes, syntax)
-    shape = (
-        options["number_of_frames"],
-        options["rows"],
-        options["columns"],
-        options["samples_per_pixel"],
-    )
-    pixels, photometric = _decoded(instance, syntax, options, shape)
+    coded = coded_pixels(instance)
+    image = coded.image
+    parts: list[bytes] = []
+    photometric = image.photometric_interpretation
+    for numbers in _portions(coded):
+        pixels, photometric = coded.decoded(numbers, decode)
+        if coded.is_planar and image.samples > 1:
+            pixels = pixels.transpose(0, 3, 1, 2)
+        parts.append(pixels.tobytes())
+    if sum(map(len, parts)) % 2:
+        parts.append(b"\0")
+    encoding = instance.file.encoding
     changes: dict[int, bytes | None] = dict.fromkeys(
         tag for tag in (_OFFSETS, _LENGTHS) if tag in instance.elements
     )
-    encoding = instance.file.encoding
-    if photometric != str(attributes.PhotometricInterpretation):
+    if photometric != image.photometric_interpretation:
         changes[_PHOTOMETRIC] = _text(_PHOTOMETRIC, photometric, encoding)
-    if int(attributes.get("PlanarConfiguration") or 0) and shape[-1] > 1:
-        pixels = pixels.transpose(0, 3, 1, 2)
-    value = np.ascontiguousarray(pixels).tobytes()
-    value += b"\0" * (len(value) % 2)
-    vr = "OW" if options["bits_allocated"] > 8 else "OB"  # PS3.5 A.2
-    changes[PIXEL_DATA] = header(PIXEL_DATA, vr, len(value), encoding) + value
+    vr = "OW" if image.bits_allocated > 8 else "OB"  # PS3.5 A.2
+    start = header(PIXEL_DATA, vr, sum(map(len, parts)), encoding)
+    changes[PIXEL_DATA] = b"".join((start, *parts))
     dataset = splice(instance.elements, changes)
     file = instance.file.changed(
         dataset,
@@ -119,76 +146,87 @@ def decompressed(instance: OpenInstance) -> OpenInstance:
     return OpenInstance(file, scan(dataset, file.encoding, Limits()))
 
 
-def _options(attributes: Dataset, syntax: uid.UID) -> dict[str, Any]:
-    """Return what a decoder has to know, checked before anything is allocated."""
+def _portions(coded: CodedPixels) -> Iterator[range]:
+    """Yield the numbers of frames that are decoded together: few, if they are large."""
+    count = len(coded.frames)
+    step = min(max(1, _PORTION // coded.image.frame_size), _PORTION_FRAMES)
+    for start in range(0, count, step):
+        yield range(start, min(start + step, count))
+
+
+def coded_pixels(instance: OpenInstance) -> CodedPixels:
+    """Return the coded frames of a compressed object, before any codec has seen them.
+
+    Raises:
+        UnsupportedPixelDataError: Its transfer syntax is not read here.
+        MalformedObjectError: They are not those of the image it describes.
+    """
+    syntax = instance.file.transfer_syntax
+    if syntax not in DECODED:
+        raise UnsupportedPixelDataError(
+            f"transfer syntax {syntax.name} cannot be read here",
+            hint="Uncompressed, RLE, JPEG, JPEG-LS and JPEG 2000 objects can.",
+        )
+    attributes = instance.attributes(*_TAGS)
+    image, count = _image(attributes, syntax)
+    stream = bytes(instance.elements.value_of(PIXEL_DATA))
+    _require_fragments(stream, syntax, count)
+    offsets = None
+    if all(tag in instance.elements for tag in (_OFFSETS, _LENGTHS)):
+        offsets = tuple(
+            bytes(instance.elements.value_of(tag)) for tag in (_OFFSETS, _LENGTHS)
+        )
     try:
-        options: dict[str, Any] = {
-            "rows": int(attributes.Rows),
-            "columns": int(attributes.Columns),
-            "number_of_frames": int(attributes.get("NumberOfFrames") or 1),
-            "samples_per_pixel": int(attributes.SamplesPerPixel),
-            "photometric_interpretation": str(attributes.PhotometricInterpretation),
-            "planar_configuration": 0,
-            "bits_allocated": int(attributes.BitsAllocated),
-            "bits_stored": int(attributes.get("BitsStored", attributes.BitsAllocated)),
-            "pixel_representation": int(attributes.get("PixelRepresentation", 0)),
-            "pixel_keyword": "PixelData",
-            "transfer_syntax_uid": syntax,
-        }
+        frames = list(
+            generate_frames(
+                stream,
+                number_of_frames=count,
+                extended_offsets=cast("tuple[bytes, bytes] | None", offsets),
+            )
+        )
+    except Exception as error:
+        raise MalformedObjectError(
+            f"the fragments of the pixel data cannot be read: {type(error).__name__}"
+        ) from error
+    if len(frames) != count:
+        raise MalformedObjectError(f"{len(frames)} coded frames, {count} are described")
+    for frame in frames:
+        require_claim(frame, image)
+    is_planar = bool(int(attributes.get("PlanarConfiguration") or 0))
+    return CodedPixels(image=image, frames=frames, is_planar=is_planar)
+
+
+def _image(attributes: Dataset, syntax: uid.UID) -> tuple[CodedImage, int]:
+    """Return what a decoder has to know, and the number of frames.
+
+    All is checked before anything is allocated.
+    """
+    try:
+        count = int(attributes.get("NumberOfFrames") or 1)
+        image = CodedImage(
+            transfer_syntax=str(syntax),
+            rows=int(attributes.Rows),
+            columns=int(attributes.Columns),
+            samples=int(attributes.SamplesPerPixel),
+            photometric_interpretation=str(attributes.PhotometricInterpretation),
+            bits_allocated=int(attributes.BitsAllocated),
+            bits_stored=int(attributes.get("BitsStored", attributes.BitsAllocated)),
+            pixel_representation=int(attributes.get("PixelRepresentation", 0)),
+        )
+        int(attributes.get("PlanarConfiguration") or 0)
     except (AttributeError, TypeError, ValueError) as error:
         raise MalformedObjectError(
             "the Image Pixel attributes are missing or not numbers"
         ) from error
-    if options["bits_allocated"] not in {8, 16}:
+    if image.bits_allocated not in {8, 16}:
         raise UnmarkablePixelsError(
-            f"{options['bits_allocated']} Bits Allocated carry no mark",
+            f"{image.bits_allocated} Bits Allocated carry no mark",
             hint="8 and 16 do.",
         )
-    sides = [options[k] for k in ("number_of_frames", "rows", "columns")]
-    samples = options["samples_per_pixel"]
-    size = options["bits_allocated"] // 8 * samples
-    for side in sides:
-        size *= side
-    if min(*sides, samples) < 1 or samples > 3 or size > MAX_SIZE:
-        raise MalformedObjectError(f"{sides[0]} frames of {sides[1]} x {sides[2]}")
-    return options
-
-
-def _decoded(
-    instance: OpenInstance,
-    syntax: uid.UID,
-    options: dict[str, Any],
-    shape: tuple[int, ...],
-) -> tuple[NDArray[np.integer[Any]], str]:
-    decoder = get_decoder(syntax)
-    if not decoder.is_available:
-        raise UnsupportedPixelDataError(
-            f"no codec for {syntax.name} is installed",
-            hint="pip install 'miadmark[codecs]'; for JPEG pylibjpeg-libjpeg as well.",
-        )
-    stream = bytes(instance.elements.value_of(PIXEL_DATA))
-    _require_fragments(stream, syntax, shape[0])
-    if all(tag in instance.elements for tag in (_OFFSETS, _LENGTHS)):
-        options = options | {
-            "extended_offsets": tuple(
-                bytes(instance.elements.value_of(tag)) for tag in (_OFFSETS, _LENGTHS)
-            )
-        }
-    try:
-        # RLE's samples are stored values as they are; others may be YBR.
-        pixels, told = decoder.as_array(
-            stream, raw=syntax == uid.RLELossless, **options
-        )
-    except Exception as error:
-        raise MalformedObjectError(
-            f"the pixel data ({syntax.name}) cannot be decoded: {type(error).__name__}",
-            hint="Ask its sender for the object uncompressed.",
-        ) from error
-    if pixels.size != np.prod(shape):
-        raise MalformedObjectError("the compressed pixel data does not hold the image")
-    word = np.dtype(f"<u{options['bits_allocated'] // 8}")
-    words = pixels.reshape(shape).astype(word)
-    return words, str(told["photometric_interpretation"])
+    least = min(count, image.rows, image.columns, image.samples)
+    if least < 1 or image.samples > 3 or image.frame_size * count > MAX_SIZE:
+        raise MalformedObjectError(f"{count} frames of {image.rows} x {image.columns}")
+    return image, count
 
 
 def _require_fragments(stream: bytes, syntax: uid.UID, frames: int) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
@@ -240,7 +241,16 @@ def _frames(sop_class: str, source: str, method: Method) -> Dataset:
 
 
 def _with(sequence: object, item: Dataset) -> list[Dataset]:
-    return [*(sequence or []), item]  # type: ignore[misc]
+    """Return the items of a sequence, if there is one, and one more.
+
+    Raises:
+        MalformedObjectError: Something else is in its place.
+    """
+    if not sequence:
+        return [item]
+    if not isinstance(sequence, Sequence):
+        raise MalformedObjectError("something else stands where a sequence should")
+    return [*sequence, item]
 
 
 def _coded(code: Code) -> Dataset:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.errors import MalformedObjectError
+from dicom_node.extents import LONG_VRS, UNDEFINED, VRS, Extents, named
 from dicom_node.mapped import joined
 
 if TYPE_CHECKING:
@@ -28,16 +29,9 @@ if TYPE_CHECKING:
     Changes = Mapping[int, "bytes | Streamed | None"]
     """For each tag the whole encoded element, or None to leave it out."""
 
-UNDEFINED: Final = 0xFFFFFFFF
 PIXEL_DATA: Final = 0x7FE00010
 
 ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_LONG_VRS: Final = frozenset(
-    b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
-)  # a 4-byte length after 2 reserved bytes, PS3.5 table 7.1-1
-_VRS: Final = _LONG_VRS | frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +41,11 @@ class Limits:
     elements: int = 20_000
     depth: int = 32
     items: int = 200_000
-    """Of all sequences and fragments together."""
+    """Of all sequences, the elements in them, and fragments, together."""
+    bytes_an_item: int = 32
+    """For each of which there may be one more: multi-frame objects say much of every
+    frame, and have pixels to show for it. So what a scan costs is bound by what was sent,
+    and a real element with its value is rarely shorter."""
 
 
 class Element(NamedTuple):
@@ -119,7 +117,7 @@ def scan(encoded: Buffer, encoding: Encoding, limits: Limits) -> Elements:
         MalformedObjectError: A length does not fit, elements are out of order, or a
             limit is exceeded.
     """
-    return Scanner(encoded, encoding, limits).scan()
+    return _TopLevel(encoded, encoding, limits).scan()
 
 
 def splice(elements: Elements, changes: Changes) -> Buffer:
@@ -165,7 +163,7 @@ def header(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:
     if encoding.is_implicit_vr:
         return start + struct.pack(f"{order}I", length)
     code = vr.encode("ascii")
-    if code in _LONG_VRS:
+    if code in LONG_VRS:
         return start + code + b"\0\0" + struct.pack(f"{order}I", length)
     return start + code + struct.pack(f"{order}H", length)
 
@@ -180,30 +178,11 @@ class Scanner:
         """Begin; nothing is read yet."""
         self.encoded, self.encoding, self.limits = encoded, encoding, limits
         self.items = 0
+        self.most_items = limits.items + len(encoded) // limits.bytes_an_item
         order = "<" if encoding.is_little_endian else ">"
         self.tag = struct.Struct(f"{order}HH")
         self.short = struct.Struct(f"{order}H")
         self.long = struct.Struct(f"{order}I")
-
-    def scan(self) -> Elements:
-        """Return all elements, taken for those of the top level."""
-        found: list[Element] = []
-        position, end = 0, len(self.encoded)
-        last = -1
-        while position < end:
-            element = self.element(
-                position, end, is_implicit=self.encoding.is_implicit_vr, depth=0
-            )
-            if element.tag <= last:
-                raise MalformedObjectError(
-                    f"element {_named(element.tag)} stands out of order",
-                    hint="PS3.5 7.1 wants ascending tags, each once.",
-                )
-            if len(found) == self.limits.elements:
-                raise MalformedObjectError(f"more than {len(found)} elements")
-            found.append(element)
-            last, position = element.tag, element.end
-        return Elements(self.encoded, self.encoding, found)
 
     def element(
         self,
@@ -220,11 +199,11 @@ class Scanner:
             value, length = start + 8, self.read(self.long, start + 4, end)
         else:
             vr = bytes(self.encoded[start + 4 : start + 6])
-            if vr not in _VRS:
+            if vr not in VRS:
                 raise MalformedObjectError(
-                    f"element {_named(tag)} has no known value representation"
+                    f"element {named(tag)} has no known value representation"
                 )
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 value, length = start + 12, self.read(self.long, start + 8, end)
             else:
                 value, length = start + 8, self.read(self.short, start + 6, end)
@@ -237,7 +216,7 @@ class Scanner:
             value_end = value + length
             if value_end > end:
                 raise MalformedObjectError(
-                    f"element {_named(tag)} says it has {length} bytes, "
+                    f"element {named(tag)} says it has {length} bytes, "
                     f"{max(end - value, 0)} follow",
                     hint="The object is cut short; ask its sender for it again.",
                 )
@@ -257,7 +236,7 @@ class Scanner:
         if depth == self.limits.depth:
             raise MalformedObjectError(f"sequences nested more than {depth} deep")
         if vr not in {b"", b"SQ", b"UN", b"OB", b"OW"}:
-            raise MalformedObjectError(f"element {_named(tag)} has an undefined length")
+            raise MalformedObjectError(f"element {named(tag)} has an undefined length")
         is_encapsulated = vr in {b"OB", b"OW"} or (vr == b"" and tag == PIXEL_DATA)
         # A sequence of unknown VR is Implicit VR inside, PS3.5 6.2.2.
         inner_implicit = is_implicit or vr == b"UN"
@@ -269,15 +248,15 @@ class Scanner:
             if item == SEQUENCE_END:
                 return position
             self.items += 1
-            if item != ITEM or self.items > self.limits.items:
+            if item != ITEM or self.items > self.most_items:
                 raise MalformedObjectError(
-                    f"element {_named(tag)} holds something other than items, or more "
-                    f"than {self.limits.items} of them"
+                    f"element {named(tag)} holds something other than items, or more "
+                    f"than {self.most_items} of them"
                 )
             if length != UNDEFINED:
                 position += length
                 if position > end:
-                    raise MalformedObjectError(f"an item of {_named(tag)} is cut short")
+                    raise MalformedObjectError(f"an item of {named(tag)} is cut short")
             elif is_encapsulated:
                 raise MalformedObjectError("a fragment of undefined length")
             else:
@@ -298,8 +277,8 @@ class Scanner:
             if self.read_tag(position, end) == _ITEM_END:
                 return position + 8
             self.items += 1
-            if self.items > self.limits.items:
-                raise MalformedObjectError(f"more than {self.limits.items} items")
+            if self.items > self.most_items:
+                raise MalformedObjectError(f"more than {self.most_items} items")
             position = self.element(
                 position, end, is_implicit=is_implicit, depth=depth
             ).end
@@ -321,5 +300,58 @@ class Scanner:
         return int(number.unpack_from(self.encoded, position)[0])
 
 
-def _named(tag: int) -> str:
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+class _TopLevel:
+    def __init__(self, encoded: Buffer, encoding: Encoding, limits: Limits) -> None:
+        self.encoded, self.encoding, self.limits = encoded, encoding, limits
+        self.tag = struct.Struct("<HH" if encoding.is_little_endian else ">HH")
+        self.extents = Extents(
+            encoded,
+            is_little_endian=encoding.is_little_endian,
+            depth=limits.depth,
+            items=limits.items + len(encoded) // limits.bytes_an_item,
+            fragments=limits.items,
+        )
+
+    def scan(self) -> Elements:
+        found: list[Element] = []
+        position, end = 0, len(self.encoded)
+        last = -1
+        while position < end:
+            element = self.element(position, end)
+            if element.tag <= last:
+                raise MalformedObjectError(
+                    f"element {named(element.tag)} stands out of order",
+                    hint="PS3.5 7.1 wants ascending tags, each once.",
+                )
+            if len(found) == self.limits.elements:
+                raise MalformedObjectError(f"more than {len(found)} elements")
+            found.append(element)
+            last, position = element.tag, element.end
+        return Elements(self.encoded, self.encoding, found)
+
+    def element(self, start: int, end: int) -> Element:
+        tag = self.read_tag(start, end)
+        is_implicit = self.encoding.is_implicit_vr
+        extents = self.extents
+        vr, value, length = extents.element_at(tag, start, end, is_implicit=is_implicit)
+        is_undefined = length == UNDEFINED
+        if is_undefined:
+            value_end = extents.end_of(tag, vr, value, end, is_implicit=is_implicit)
+        elif (value_end := value + length) > end:
+            raise MalformedObjectError(
+                f"element {named(tag)} says it has {length} bytes, "
+                f"{max(end - value, 0)} follow",
+                hint="The object is cut short; ask its sender for it again.",
+            )
+        elif extents.may_hold_items(vr, value, value_end):
+            extents.require_limits(tag, vr, value, value_end, is_implicit=is_implicit)
+        return Element(tag, vr.decode(), start, value, value_end, is_undefined)
+
+    def read_tag(self, position: int, end: int) -> int:
+        if position + 8 > end:
+            raise MalformedObjectError(
+                "the data set ends in the middle of an element",
+                hint="The object is cut short; ask its sender for it again.",
+            )
+        group, element = self.tag.unpack_from(self.encoded, position)
+        return int(group) << 16 | int(element)

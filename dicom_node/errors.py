@@ -9,8 +9,10 @@
       KeyServiceError             passing: whatever keeps the root key does not answer
       AuditError                  passing: what happens cannot be written down
       LedgerError                 the second copy of the records cannot be used
+      CodecProcessError           passing: nothing compressed can be decoded just now
       FilterError                 this object cannot be marked, or not be restored
         MalformedObjectError      not DICOM, cut short, or over the limits
+          CodecCrashError         decoding it crashed, hung or wanted too much memory
         UnsupportedPixelDataError pixels that cannot be read here
           UnmarkablePixelsError   pixels in a form that can carry no mark
         NotAnImageError           an object without a picture to protect
@@ -66,12 +68,20 @@ class LedgerError(NodeError):
     """The ledger cannot be read or written."""
 
 
+class CodecProcessError(NodeError):
+    """The process that decodes compressed pixels cannot be started."""
+
+
 class FilterError(NodeError):
     """An object cannot be marked, or cannot be restored."""
 
 
 class MalformedObjectError(FilterError):
     """It is no DICOM object, is cut short, or is over the limits."""
+
+
+class CodecCrashError(MalformedObjectError):
+    """Its pixels made a codec crash, hang or ask for too much memory."""
 
 
 class UnsupportedPixelDataError(FilterError):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node.audit import Event
 from dicom_node.config import Unmarked
+from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     NodeError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
@@ -251,6 +253,7 @@ def restore(
     *,
     opening: Callable[[str], Opening],
     note: Callable[[Restored, Identity], None] = lambda *_: None,
+    decode: Decode = decode_frames,
 ) -> Iterator[Outcome]:
     """Take the mark off each file; yield what became of it, in order.
 
@@ -261,6 +264,7 @@ def restore(
         todo: What to do.
         opening: Returns what opens objects of the study with that UID.
         note: Writes down what is about to be handed out; raises if it cannot.
+        decode: Calls the codecs.
     """
     for task in todo:
         started = time.monotonic()
@@ -268,7 +272,7 @@ def restore(
             instance = OpenInstance.read(task.source, Limits())
             try:
                 identity = instance.identity()
-                restored = strip(instance, opening(identity.study_instance_uid))
+                restored = strip(instance, opening(identity.study_instance_uid), decode)
             except (NotMarkedError, NotAnImageError) as error:
                 write(task.target, chunks(read(task.source)))
                 status, reason = "passed", str(error)

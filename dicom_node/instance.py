@@ -9,6 +9,7 @@ from dicom_node.elements import Elements, Limits, scan
 from dicom_node.errors import MalformedObjectError
 from dicom_node.mapped import read
 from dicom_node.part10 import Part10
+from dicom_node.prescan import require_sound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,14 @@ IDENTIFYING_TAGS = (
     0x00180015,  # Body Part Examined
     0x0020000D,  # Study Instance UID
 )
+
+DECODED = Limits(items=4_000, bytes_an_item=16)
+"""Of what is decoded at once: pydicom takes a hundred microseconds for an item and twenty
+for an element. Honest ones take sixteen bytes and more, so that a multi-frame object is
+read however many frames it describes."""
+
+_SHORT = 16 * 1024
+"""Bytes that cannot hold so much that it matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +61,9 @@ class OpenInstance:
             MalformedObjectError: It is no DICOM file, is cut short, or exceeds a limit.
         """
         file = Part10.from_bytes(encoded)
-        return cls(file, scan(file.dataset, file.encoding, limits))
+        elements = scan(file.dataset, file.encoding, limits)
+        require_sound(elements)
+        return cls(file, elements)
 
     @classmethod
     def read(cls, path: Path, limits: Limits) -> OpenInstance:
@@ -65,8 +76,15 @@ class OpenInstance:
         return cls.of(read(path), limits)
 
     def attributes(self, *tags: int) -> Dataset:
-        """Return those of ``tags`` that exist, decoded."""
-        return self.file.encoding.decode(self.elements.extract(tags))
+        """Return those of ``tags`` that exist, decoded.
+
+        Raises:
+            MalformedObjectError: They cannot be, or hold more than is worth the time.
+        """
+        encoding, encoded = self.file.encoding, self.elements.extract(tags)
+        if len(encoded) > _SHORT:
+            scan(encoded, encoding, DECODED)
+        return encoding.decode(encoded)
 
     def identity(self) -> Identity:
         """Return who the instance is.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.decoding import decode_frames
 from dicom_node.extras import extra
 from dicom_node.marking import WeakMarks
 from dicom_node.naming import Naming, nothing
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from dicom_node.decoding import Decode
     from dicom_node.files import MarkAll, Refer
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
@@ -45,6 +47,7 @@ def batch_marker(
     clock: Callable[[], datetime],
     marking: Marking,
     remembered: Remembered = nothing,
+    decode: Decode = decode_frames,
 ) -> MarkAll:
     """Return what marks several instances together; torch is loaded by the first.
 
@@ -54,6 +57,7 @@ def batch_marker(
         clock: Returns the time, aware.
         marking: How.
         remembered: Knows the new names of what objects refer to, if no rule does.
+        decode: Calls the codecs.
     """
     finder: list[Finder] = []
 
@@ -86,6 +90,7 @@ def batch_marker(
                 regions=regions,
                 style=marking.style,
                 remembered=remembered,
+                decode=decode,
             )
         ]
 

@@ -21,12 +21,12 @@ from dicom_node.elements import (
     ITEM,
     PIXEL_DATA,
     SEQUENCE_END,
-    UNDEFINED,
     Element,
     Limits,
     Scanner,
 )
 from dicom_node.errors import MalformedObjectError
+from dicom_node.extents import UNDEFINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

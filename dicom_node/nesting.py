@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydicom.datadict import dictionary_VR
 
-from dicom_node.elements import UNDEFINED, Limits, Scanner
+from dicom_node.elements import Limits, Scanner
 from dicom_node.errors import MalformedObjectError
+from dicom_node.extents import UNDEFINED
 from dicom_node.part10 import Encoding
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Final
 
+from dicom_node.codec_process import CodecProcess
 from dicom_node.elements import Limits
 from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
 from dicom_node.extras import extra
@@ -213,6 +214,7 @@ def work(config: Config, parent: int) -> None:
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
         sealer = Sealer(keyring, ledger.number)
+        decode = stack.enter_context(CodecProcess())
         asked = _desk_clients(config, keyring)
         listings = state.listings(keyring)
         stack.callback(listings.close)
@@ -238,9 +240,11 @@ def work(config: Config, parent: int) -> None:
                     now,
                     config.node.marking,
                     renamings.find,
+                    decode,
                 )
             ),
             refer=referrer(sealer, now, config.node.marking, renamings.find),
+            decode=decode,
             clock=now,
             listings=listings,
         )

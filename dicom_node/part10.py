@@ -35,7 +35,10 @@ MAX_INFLATED: Final = 1 << 30
 MAX_META: Final = 1 << 20
 """Bytes that the file meta information may take in a large file."""
 
-_DEFLATE_RATIO: Final = 1032  # the most that deflate can do
+LARGE_INFLATED: Final = 64 << 20
+LARGE_RATIO: Final = 100
+"""A small data set may be black and deflate as far as deflate goes; one that is larger
+than 64 MiB and takes less than a hundredth is a bomb."""
 
 
 class Encoding(NamedTuple):
@@ -53,15 +56,24 @@ class Encoding(NamedTuple):
         )
 
     def encode(self, dataset: Dataset) -> bytes:
-        """Return ``dataset`` as bytes; the inverse of :meth:`decode`."""
+        """Return ``dataset`` as bytes; the inverse of :meth:`decode`.
+
+        Raises:
+            MalformedObjectError: It holds what cannot be written down in this encoding.
+        """
         buffer = DicomBytesIO()
         buffer.is_implicit_VR = self.is_implicit_vr
         buffer.is_little_endian = self.is_little_endian
-        write_dataset(buffer, dataset)
+        try:
+            write_dataset(buffer, dataset)
+        except Exception as error:
+            raise MalformedObjectError(
+                f"elements cannot be written: {type(error).__name__}"
+            ) from error
         return buffer.getvalue()
 
     def decode(self, encoded: Buffer) -> Dataset:
-        """Return the data set in ``encoded``.
+        """Return the data set in ``encoded``, every value of it looked at.
 
         Raises:
             MalformedObjectError: It cannot be read.
@@ -70,6 +82,10 @@ class Encoding(NamedTuple):
             dataset = read_dataset(
                 io.BytesIO(encoded), self.is_implicit_vr, self.is_little_endian
             )
+            # Values are read when they are first asked for; what is wrong with one is
+            # to come out here, and nowhere else.
+            for _ in dataset.iterall():
+                pass
         except Exception as error:
             raise MalformedObjectError(
                 f"elements cannot be read: {type(error).__name__}"
@@ -136,7 +152,13 @@ class Part10:
         stream.seek(132)
         try:
             meta = FileMetaDataset(_read_meta(stream))
-            syntax = meta.TransferSyntaxUID
+            for _ in meta:  # what is wrong with a value is to come out here
+                pass
+            syntax = uid.UID(meta.TransferSyntaxUID)
+            if not syntax.is_valid:
+                raise MalformedObjectError(  # noqa: TRY301 the same as the others here
+                    "the transfer syntax in the file meta information is no UID"
+                )
         except MalformedObjectError:
             raise
         except Exception as error:
@@ -176,7 +198,7 @@ def _read_meta(stream: io.BytesIO) -> Dataset:
 
 def _inflated(deflated: Buffer) -> bytes:
     inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    limit = min(MAX_INFLATED, _DEFLATE_RATIO * len(deflated))
+    limit = min(MAX_INFLATED, max(LARGE_INFLATED, LARGE_RATIO * len(deflated)))
     try:
         dataset = inflater.decompress(deflated, limit + 1)
     except zlib.error as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dicom_node import private_block
+from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
 from dicom_node.errors import NodeError
 from dicom_node.filters.strip import marked_digest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from dicom_node.decoding import Decode
     from dicom_node.keys.keyring import Keyring
     from dicom_node.ledger import Ledger
     from miadmark_core.sealing.recipients import Identity
@@ -37,6 +39,7 @@ def rebuild(
     recovery: Sequence[Identity],
     shredded: Collection[bytes],
     now: datetime,
+    decode: Decode = decode_frames,
 ) -> Iterator[tuple[Path, str]]:
     """Put the records of marked files into the ledger; yield what became of each file.
 
@@ -47,6 +50,7 @@ def rebuild(
         recovery: The recovery key, if its shares are there.
         shredded: Records that must not come back.
         now: Aware.
+        decode: Calls the codecs.
 
     Yields:
         The file, and ``added``, ``closed`` (added, and nothing here opens it),
@@ -54,7 +58,7 @@ def rebuild(
     """
     for path in paths:
         try:
-            yield path, _rebuilt(path, keyring, ledger, recovery, shredded, now)
+            yield path, _rebuilt(path, keyring, ledger, recovery, shredded, now, decode)
         except (NodeError, MiadMarkError, OSError):
             yield path, "failed"
 
@@ -66,6 +70,7 @@ def _rebuilt(
     recovery: Sequence[Identity],
     shredded: Collection[bytes],
     now: datetime,
+    decode: Decode,
 ) -> str:
     marked = OpenInstance.read(path, Limits())
     record = private_block.find(marked.elements)
@@ -77,7 +82,8 @@ def _rebuilt(
         return "passed"
     if header.record_id in shredded:
         return "shredded"
-    study, digest = marked.identity().study_instance_uid, marked_digest(marked, header)
+    study = marked.identity().study_instance_uid
+    digest = marked_digest(marked, header, decode)
     if _opens(header, keyring, ledger):
         ledger.add(digest, record, now, study)
         return "added"

@@ -13,7 +13,8 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicom_node.elements import UNDEFINED, header
+from dicom_node.elements import header
+from dicom_node.extents import UNDEFINED
 from dicom_node.nesting import item, sequence_end
 from dicom_node.references import INSTANCE, NAMES, SERIES, UID_VALUE, Reader, Reference
 

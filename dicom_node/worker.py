@@ -24,6 +24,7 @@ from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     AuditError,
+    CodecProcessError,
     FilterError,
     KeyFolderError,
     KeyServiceError,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.authorising import Grant
     from dicom_node.config import Config, Destination, Route
+    from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.grants import Grants
@@ -92,6 +94,7 @@ PASSING: Final = (
     KeyFolderError,
     KeyServiceError,
     AuditError,
+    CodecProcessError,
     WeightsError,
 )
 """Trouble around the instance, which another time may not be there."""
@@ -117,6 +120,7 @@ class Worker:
         own_tenant: bytes,
         mark: Mark,
         refer: Refer,
+        decode: Decode,
         clock: Callable[[], datetime],
         listings: Listings | None = None,
     ) -> None:
@@ -133,6 +137,7 @@ class Worker:
             own_tenant: Who decides.
             mark: Marks one instance.
             refer: Makes an instance without a picture refer to marked ones.
+            decode: Calls the codecs, for what is stripped.
             clock: Returns the time, aware.
             listings: What routes with ``listing`` have sent and not listed yet.
         """
@@ -140,7 +145,7 @@ class Worker:
         self._keep, self._grants, self._audit = keep, grants, audit
         self._opening, self._own_tenant = opening, own_tenant
         self._mark, self._refer, self._clock = mark, refer, clock
-        self._listings = listings
+        self._decode, self._listings = decode, listings
         self._sending: Sending | None = None
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
@@ -362,7 +367,7 @@ class Worker:
             accepts_renamed=route.accept_renamed,
         )
         try:
-            restored = strip(instance, opening)
+            restored = strip(instance, opening, self._decode)
         except (NotMarkedError, NotAnImageError):
             return None
         if restored.is_renamed:

@@ -156,6 +156,7 @@ def _rehearse(options: argparse.Namespace) -> int:
 
 
 def _recover(options: argparse.Namespace) -> int:
+    from dicom_node.codec_process import CodecProcess
     from dicom_node.keys.site import read_site
     from dicom_node.opening import Opening
     from miadmark_core.sealing.signing import TrustedSigners
@@ -167,11 +168,13 @@ def _recover(options: argparse.Namespace) -> int:
         accepts_renamed=options.accept_renamed,
     )
     todo = files.tasks(options.paths, options.out)
-    outcomes = files.restore(todo, opening=lambda _: opening)
-    return tell(outcomes, len(todo), "recovering", as_json=options.json)
+    with CodecProcess() as decode:
+        outcomes = files.restore(todo, opening=lambda _: opening, decode=decode)
+        return tell(outcomes, len(todo), "recovering", as_json=options.json)
 
 
 def _rebuild(options: argparse.Namespace) -> int:
+    from dicom_node.codec_process import CodecProcess
     from dicom_node.rebuilding import rebuild
 
     state = state_in(options.state)
@@ -179,14 +182,16 @@ def _rebuild(options: argparse.Namespace) -> int:
     audit = state.audit(keys)
     recovery = [_joined(options.shares)] if options.shares else []
     counts: dict[str, int] = {}
-    with state.ledger() as ledger:
+    with state.ledger() as ledger, CodecProcess() as decode:
         shredded = {
             bytes.fromhex(str(entry["record"]))
             for entry in audit.entries()
             if entry["event"] == Event.SHREDDED
         }
         paths = [task.source for task in files.tasks(options.paths, Path())]
-        for path, outcome in rebuild(paths, keys, ledger, recovery, shredded, now):
+        for path, outcome in rebuild(
+            paths, keys, ledger, recovery, shredded, now, decode
+        ):
             counts[outcome] = counts.get(outcome, 0) + 1
             if outcome == "failed":
                 terminal.complain(f"{path} cannot be read", "")
@@ -197,6 +202,7 @@ def _rebuild(options: argparse.Namespace) -> int:
 
 def _shred(options: argparse.Namespace) -> int:
     from dicom_node import private_block
+    from dicom_node.codec_process import CodecProcess
     from dicom_node.elements import Limits
     from dicom_node.filters.strip import marked_digest
     from dicom_node.instance import OpenInstance
@@ -211,7 +217,8 @@ def _shred(options: argparse.Namespace) -> int:
     keys = state.keys()
     # Whoever hands over a file must not choose which other object is lost.
     header = believed(record, keys.trusted())
-    marked_digest(instance, header)
+    with CodecProcess() as decode:
+        marked_digest(instance, header, decode)
     if header.tenant != keys.ring.tenant:
         raise NodeError("another site has sealed this object: it is theirs to shred")
     record_id = header.record_id

@@ -148,6 +148,7 @@ def _add_paths(command: argparse.ArgumentParser) -> None:
 
 
 def _protect(options: argparse.Namespace) -> int:
+    from dicom_node.codec_process import CodecProcess
     from dicom_node.filters.foresight import foreseen
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
@@ -177,7 +178,11 @@ def _protect(options: argparse.Namespace) -> int:
         mode=Mode(options.mode),
         weak_marks=WeakMarks(options.weak_marks),
     )
-    with state.ledger() as ledger, state.renamings(keyring) as renamings:
+    with (
+        state.ledger() as ledger,
+        state.renamings(keyring) as renamings,
+        CodecProcess() as decode,
+    ):
         sealer = Sealer(keyring, ledger.number, recipients)
         naming = Naming(sealer.derive, marking.style, renamings.find)
         names = foreseen((task.source for task in todo), naming)
@@ -188,7 +193,7 @@ def _protect(options: argparse.Namespace) -> int:
         outcomes = files.protect(
             todo,
             mark_all=batch_marker(
-                options.weights, sealer, terminal.now, marking, remembered
+                options.weights, sealer, terminal.now, marking, remembered, decode
             ),
             refer=referrer(sealer, terminal.now, marking, remembered),
             keep=keeper(keyring, ledger, renamings, terminal.now),
@@ -234,6 +239,7 @@ def _write_listings(
 
 
 def _restore(options: argparse.Namespace) -> int:
+    from dicom_node.codec_process import CodecProcess
     from dicom_node.state import opening_with
 
     todo = files.tasks(options.paths, options.out)
@@ -251,7 +257,7 @@ def _restore(options: argparse.Namespace) -> int:
             by=terminal.user(),
         )
 
-    with state.ledger() as ledger:
+    with state.ledger() as ledger, CodecProcess() as decode:
         site = opening_with(keys, ledger)
         openers = [*site.openers, *_identity(options.identity)]
 
@@ -263,7 +269,7 @@ def _restore(options: argparse.Namespace) -> int:
                 accepts_renamed=options.accept_renamed,
             )
 
-        outcomes = files.restore(todo, opening=opening, note=note)
+        outcomes = files.restore(todo, opening=opening, note=note, decode=decode)
         return tell(outcomes, len(todo), "restoring", as_json=options.json)
 
 

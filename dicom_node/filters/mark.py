@@ -24,6 +24,7 @@ from dicom_node import (
     private_block,
     windowing,
 )
+from dicom_node.decoding import decode_frames
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, Limits, Streamed, scan, splice
 from dicom_node.errors import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from dicom_node.decoding import Decode
     from dicom_node.filters.region import Regions
     from dicom_node.keys.sealer import Sealer
     from dicom_node.mapped import Buffer
@@ -134,6 +136,7 @@ def mark(
     regions: Regions | None = None,
     style: str = "",
     remembered: Remembered = nothing,
+    decode: Decode = decode_frames,
 ) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
 
@@ -151,6 +154,7 @@ def mark(
         regions: Where somebody drew a finding; elsewhere the search looks for itself.
         style: How the site marks; the new UIDs depend on it.
         remembered: Knows the new names of what the objects refer to, if no rule does.
+        decode: Calls the codecs.
     """
     drawn, naming = regions or {}, Naming(keys.derive, style, remembered)
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
@@ -159,7 +163,7 @@ def mark(
         try:
             if not marks_quantities:
                 require_no_quantity(original)
-            prepared[index] = _prepare(original, keys)
+            prepared[index] = _prepare(original, keys, decode)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     found: dict[int, list[FoundMark]] = {index: [] for index in prepared}
@@ -224,14 +228,14 @@ def _named(error: Exception) -> NodeError | MiadMarkError:
     return named
 
 
-def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
+def _prepare(original: OpenInstance, keys: Sealer, decode: Decode) -> _Prepared:
     if private_block.find(original.elements) is not None:
         raise AlreadyMarkedError(
             "the object carries a mark already",
             hint="Restore it first, or route it as it is.",
         )
     pixel_data.require_picture(original.elements)
-    original = decompressed(original)
+    original = decompressed(original, decode)
     attributes = original.attributes(*_TAGS)
     layout = pixel_data.layout_of(attributes)
     native, layout = pixel_data.native(

@@ -20,9 +20,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import binding, palette, pixel_data, private_block
+from dicom_node.decoding import decode_frames
 from dicom_node.decompression import decompressed
-from dicom_node.elements import PIXEL_DATA, splice
+from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
 from dicom_node.errors import (
+    CodecCrashError,
     FilterError,
     LostRecordError,
     NotMarkedError,
@@ -41,9 +43,8 @@ from miadmark_core.sealing.seal import (
 )
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
-    from dicom_node.elements import Streamed
+    from dicom_node.decoding import Decode
+    from dicom_node.elements import Elements, Streamed
     from dicom_node.instance import OpenInstance
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from miadmark_core.sealing.record import Header, SealedRecord
 
 
+_SOP_INSTANCE_UID: Final = 0x00080018
 _DERIVATION_CODE: Final = 0x00089215
 
 
@@ -78,11 +80,18 @@ class _Pixels(NamedTuple):
     rest: bytes
 
 
-def strip(marked: OpenInstance, opening: Opening) -> Restored:
+def strip(
+    marked: OpenInstance, opening: Opening, decode: Decode = decode_frames
+) -> Restored:
     """Return the object as it was before it was marked.
 
     Its data set is the original's, byte for byte, if nobody re-encoded it since; what was
     compressed comes back uncompressed.
+
+    Args:
+        marked: What to take the mark off. Not modified.
+        opening: What to open it with, and who has to be asked.
+        decode: Calls the codecs.
 
     Raises:
         NotMarkedError: It carries no mark, and the ledger knows of none.
@@ -101,7 +110,7 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
     if record is None and opening.records:
         record = unrefer.find(marked, opening.records)
     if record is None:
-        pixels = _pixels_without_record(marked)
+        pixels = _pixels_without_record(marked, decode)
         record = opening.records.find(pixels.digest) if opening.records else None
     if record is None:
         raise _without_record(marked)
@@ -109,7 +118,7 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
     if header.method == unrefer.METHOD:
         is_renamed = _is_renamed(header, unrefer.context(marked))
     else:
-        pixels = pixels or _pixels(marked)
+        pixels = pixels or _pixels(marked, decode)
         is_renamed = _is_renamed(header, _context(marked, pixels))
     if is_renamed and not opening.accepts_renamed:
         raise RenamedError(
@@ -133,7 +142,9 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
     return Restored(file, host, header.record_id, is_from_ledger, is_renamed)
 
 
-def marked_digest(marked: OpenInstance, header: Header) -> bytes:
+def marked_digest(
+    marked: OpenInstance, header: Header, decode: Decode = decode_frames
+) -> bytes:
     """Return what the ledger finds an object by, if a header belongs to it.
 
     Raises:
@@ -144,7 +155,7 @@ def marked_digest(marked: OpenInstance, header: Header) -> bytes:
         context = unrefer.context(marked)
         _is_renamed(header, context)
         return unrefer.ledger_digest(context)
-    pixels = _pixels(marked)
+    pixels = _pixels(marked, decode)
     _is_renamed(header, _context(marked, pixels))
     return pixels.digest
 
@@ -184,18 +195,22 @@ def _is_renamed(header: Header, context: bytes) -> bool:
 _NAME: Final = re.compile(rb"^sop instance [0-9.]*\n", re.MULTILINE)
 
 
-def _pixels_without_record(marked: OpenInstance) -> _Pixels:
+def _pixels_without_record(marked: OpenInstance, decode: Decode) -> _Pixels:
     if PIXEL_DATA not in marked.elements:
         raise _without_record(marked)
     try:
-        return _decoded(marked)
+        return _decoded(marked, decode)
+    except CodecCrashError:
+        raise  # whatever it is, it is not passed on as one without a mark
     except FilterError as error:
         raise _without_record(marked) from error
 
 
-def _pixels(marked: OpenInstance) -> _Pixels:
+def _pixels(marked: OpenInstance, decode: Decode) -> _Pixels:
     try:
-        return _decoded(marked)
+        return _decoded(marked, decode)
+    except CodecCrashError:
+        raise
     except FilterError as error:
         raise UnsupportedPixelDataError(
             f"the marked pixels were put into another form on the way: {error}",
@@ -203,8 +218,8 @@ def _pixels(marked: OpenInstance) -> _Pixels:
         ) from error
 
 
-def _decoded(marked: OpenInstance) -> _Pixels:
-    marked = decompressed(marked)
+def _decoded(marked: OpenInstance, decode: Decode) -> _Pixels:
+    marked = decompressed(marked, decode)
     layout = pixel_data.layout_of(marked.attributes(*pixel_data.TAGS))
     native, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
@@ -215,11 +230,12 @@ def _decoded(marked: OpenInstance) -> _Pixels:
 
 def _without_record(marked: OpenInstance) -> FilterError:
     """Return what to say of an object without a record: it had one, or it never had."""
-    attributes = marked.attributes(_DERIVATION_CODE)
-    if any(
-        item.get("CodingSchemeDesignator") == private_block.CODING_SCHEME
-        for item in attributes.get("DerivationCodeSequence") or ()
-    ) or unrefer.says_so(marked):
+    # Looked for as it is encoded: it may be the sequence of somebody with bad intentions.
+    says_so = _DERIVATION_CODE in marked.elements and (
+        private_block.CODING_SCHEME.encode("ascii")
+        in bytes(marked.elements.value_of(_DERIVATION_CODE))
+    )
+    if says_so or unrefer.says_so(marked):
         return LostRecordError(
             "the object says that it was marked, but its sealed record is gone",
             hint="An archive has dropped its private elements. Restore it where it was "
@@ -232,7 +248,7 @@ def _put_back(original: Original, host: HostImage, pixels: _Pixels) -> Part10:
     marked = pixels.marked
     changes = original.changes(marked.elements.encoding)
     changes |= dict.fromkeys(private_block.tags(marked.elements))
-    before = original.encoding.decode(original.elements)
+    before = scan(original.elements, original.encoding, Limits())
     changes[PIXEL_DATA] = (
         _indices(original, before, host, pixels)
         if original.palette
@@ -249,21 +265,22 @@ def _put_back(original: Original, host: HostImage, pixels: _Pixels) -> Part10:
         )
     )
     dataset = splice(marked.elements, changes)
+    name = original.encoding.decode(before.extract([_SOP_INSTANCE_UID]))
     return marked.file.changed(
         dataset,
-        str(before.SOPInstanceUID),
+        str(name.SOPInstanceUID),
         marked.file.transfer_syntax,
     )
 
 
 def _indices(
-    original: Original, before: Dataset, host: HostImage, pixels: _Pixels
+    original: Original, before: Elements, host: HostImage, pixels: _Pixels
 ) -> Streamed:
     """Return Pixel Data of a palette picture that was sent in colours."""
     attributes = pixels.marked.attributes(*pixel_data.TAGS)
     for tag in original.added:
         attributes.pop(tag, None)
-    attributes.update(before)
+    attributes.update(original.encoding.decode(before.extract(pixel_data.TAGS)))
     is_little_endian = pixels.marked.file.encoding.is_little_endian
     layout = replace(
         pixel_data.layout_of(attributes), is_little_endian=is_little_endian

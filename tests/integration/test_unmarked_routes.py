@@ -19,6 +19,7 @@ from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit
 from dicom_node.config import Action, Config, Destination, Listener, Route, Unmarked
+from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
 from dicom_node.errors import QuantityError
 from dicom_node.filters.mark import MarkedInstance, mark
@@ -218,6 +219,7 @@ def bench(
             own_tenant=b"",
             mark=marker(mark_all),  # type: ignore[arg-type]
             refer=lambda *_: None,
+            decode=decode_frames,
             clock=lambda: NOW,
         )
         return Bench(worker, queue, spool, written, objects)

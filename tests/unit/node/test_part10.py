@@ -1,0 +1,89 @@
+"""A file that means harm is refused where it is opened, by name and in bounded memory."""
+
+from __future__ import annotations
+
+import resource
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from pydicom import uid
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from dicom_node.elements import header
+from dicom_node.errors import MalformedObjectError
+from dicom_node.part10 import LARGE_INFLATED, Encoding, Part10
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def ct(images: Path) -> Part10:
+    return Part10.from_bytes((images / "ct.dcm").read_bytes())
+
+
+def deflated(file: Part10, dataset: bytes) -> bytes:
+    syntax = uid.DeflatedExplicitVRLittleEndian
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = packer.compress(dataset) + packer.flush()
+    return file.changed(packed, "1.2.3", syntax).to_bytes()
+
+
+def test_a_deflated_data_set_is_inflated(ct: Part10) -> None:
+    file = Part10.from_bytes(deflated(ct, bytes(ct.dataset)))
+    assert file.dataset == ct.dataset
+    assert file.transfer_syntax == uid.ExplicitVRLittleEndian
+
+
+def test_a_small_black_picture_may_deflate_as_far_as_deflate_goes(ct: Part10) -> None:
+    black = header(0x7FE00010, "OB", 8 * MIB, Encoding(False, True)) + bytes(8 * MIB)
+    assert len(Part10.from_bytes(deflated(ct, black)).dataset) == len(black)
+
+
+def test_a_deflated_bomb_gets_no_further_than_its_size_allows(ct: Part10) -> None:
+    """A megabyte grew to one gigabyte, and took two."""
+    bomb = deflated(ct, bytes(LARGE_INFLATED + 200 * MIB))
+    assert len(bomb) < MIB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(MalformedObjectError, match="grows beyond"):
+        Part10.from_bytes(bomb)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown * 1024 < 2.5 * LARGE_INFLATED
+
+
+@pytest.mark.parametrize(
+    "syntax", [b"1.2\\1.3\0", b"", b"nonsense", b"\xff\xfe", b"1." * 40]
+)
+def test_a_transfer_syntax_that_is_no_uid_is_refused(syntax: bytes) -> None:
+    element = b"\x02\0\x10\0UI" + struct.pack("<H", len(syntax)) + syntax
+    with pytest.raises(MalformedObjectError):
+        Part10.from_bytes(bytes(128) + b"DICM" + element)
+
+
+def test_meta_information_of_no_known_kind_is_refused_at_once(ct: Part10) -> None:
+    """A flipped bit in a VR was noticed only when the file was written again."""
+    encoded = ct.to_bytes()
+    at = encoded.index(b"\x02\0\x03\0UI")
+    flipped = encoded[: at + 4] + b"U\xc9" + encoded[at + 6 :]
+    with pytest.raises(MalformedObjectError, match="file meta information"):
+        Part10.from_bytes(flipped)
+
+
+def test_a_value_that_cannot_be_read_is_noticed_where_it_is_decoded() -> None:
+    for encoding in (Encoding(False, True), Encoding(True, True)):
+        # 3 bytes that should be two numbers of 2.
+        encoded = header(0x00280010, "US", 3, encoding) + b"\1\2\3"
+        with pytest.raises(MalformedObjectError, match="cannot be read"):
+            encoding.decode(encoded)
+
+
+def test_what_cannot_be_written_is_an_error_with_a_name() -> None:
+    odd = Dataset()
+    odd[0x00080100] = RawDataElement(
+        Tag(0x00080100), "??", 2, b"ab", 0, False, True, True
+    )
+    with pytest.raises(MalformedObjectError, match="cannot be written"):
+        Encoding(True, True).encode(odd)
