@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from dicom_node import private_block
 from dicom_node.elements import Limits
-from dicom_node.filters.mark import LABELS
 from dicom_node.instance import OpenInstance
+from dicom_node.labels import LABELS
 from dicom_node.leaks import Certainty, Finding, Kind, findings, says_marked
 from miadmark_core.sealing.record import parse
 

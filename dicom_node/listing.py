@@ -111,12 +111,9 @@ def is_listing(instance: OpenInstance, keyed: Callable[[bytes], bytes]) -> bool:
     """Say whether an object is a list that this node wrote."""
     attributes = instance.attributes(0x00080016, 0x0020000D, 0x0020000E)
     study = str(attributes.get("StudyInstanceUID") or "")
-    is_selection = (
-        attributes.get("SOPClassUID") == uid.KeyObjectSelectionDocumentStorage
-    )
-    return is_selection and attributes.get("SeriesInstanceUID") == series_of(
-        study, keyed
-    )
+    if attributes.get("SOPClassUID") != uid.KeyObjectSelectionDocumentStorage:
+        return False
+    return str(attributes.get("SeriesInstanceUID")) == series_of(study, keyed)
 
 
 def listing(

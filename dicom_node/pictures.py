@@ -9,8 +9,8 @@ import numpy as np
 from dicom_node import pixel_data, private_block, windowing
 from dicom_node.decompression import decompressed
 from dicom_node.elements import Limits
-from dicom_node.filters.mark import LABELS
 from dicom_node.instance import OpenInstance
+from dicom_node.labels import LABELS
 
 if TYPE_CHECKING:
     from pathlib import Path

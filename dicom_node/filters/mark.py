@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from pydicom import uid
 
 from dicom_node import (
     binding,
@@ -37,6 +36,7 @@ from dicom_node.errors import (
 from dicom_node.filters.picture import Picture
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
+from dicom_node.labels import LABELS
 from dicom_node.original import Original, changed
 from miadmark_core.errors import MarkingError, MiadMarkError
 
@@ -54,19 +54,6 @@ if TYPE_CHECKING:
     from miadmark_core.search.finder import FoundMark, Wanted
 
     Find = Callable[[Sequence[Wanted]], list[FoundMark]]
-
-LABELS: Final = frozenset(
-    {
-        uid.SegmentationStorage,
-        uid.UID("1.2.840.10008.5.1.4.1.1.66.7"),  # Label Map Segmentation Storage
-        uid.SurfaceSegmentationStorage,
-        uid.ParametricMapStorage,
-        uid.RTDoseStorage,
-    }
-)
-"""Objects whose pixels are labels or quantities: a mark would change what they say, and
-there is no picture in them that a classifier would diagnose."""
-
 
 _TAGS: Final = (
     *instance.IDENTIFYING_TAGS,
