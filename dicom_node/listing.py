@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.valuerep import DA, TM
+from pydicom.valuerep import DA, DT, TM
 
 from dicom_node import __version__
 from dicom_node.derivation import uid_of
@@ -158,6 +158,8 @@ def listing(
         now.time().replace(microsecond=0)
     )
     document.TimezoneOffsetFromUTC = now.strftime("%z")
+    for equipment in document.ContributingEquipmentSequence:  # highdicom names itself
+        equipment.ContributionDateTime = DT(now)
     _add_what_is_given(objects[0].attributes, document)
     meta = FileMetaDataset()
     meta.FileMetaInformationGroupLength = 0  # counted when it is written
