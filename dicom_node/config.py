@@ -63,8 +63,6 @@ class Listener:
     weak_marks: WeakMarks = WeakMarks.HOLD
     fingerprint: str = ""
     """Of this site's keys (miadmark keys list): the node starts with no others."""
-    listing_after_s: float = 60.0
-    """How long nothing of a study is sent before a route lists what it sent of it."""
     max_associations: int = 20
     timeout_s: float = 30.0
     """For the next message of a peer, in seconds."""
@@ -142,6 +140,8 @@ class Route:
     """Whether originals may go without TLS, by a grant to the address."""
     listing: bool = False
     """Whether a list of what was sent marked of a study follows it."""
+    listing_after_s: float = 60.0
+    """How long nothing of a study is sent before the list is."""
     accept_renamed: bool = False
     """Whether an object that an archive has renamed gives back its original."""
 

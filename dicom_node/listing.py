@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.valuerep import DA, TM
+from pydicom.valuerep import DA, DT, TM
 
 from dicom_node import __version__
 from dicom_node.errors import MalformedObjectError
@@ -111,11 +111,9 @@ def is_listing(instance: OpenInstance, keyed: Callable[[bytes], bytes]) -> bool:
     """Say whether an object is a list that this node wrote."""
     attributes = instance.attributes(0x00080016, 0x0020000D, 0x0020000E)
     study = str(attributes.get("StudyInstanceUID") or "")
-    is_selection = (
-        attributes.get("SOPClassUID") == uid.KeyObjectSelectionDocumentStorage
-    )
-    own = series_of(study, keyed)
-    return bool(is_selection and attributes.get("SeriesInstanceUID") == own)
+    if attributes.get("SOPClassUID") != uid.KeyObjectSelectionDocumentStorage:
+        return False
+    return str(attributes.get("SeriesInstanceUID")) == series_of(study, keyed)
 
 
 def listing(
@@ -160,6 +158,8 @@ def listing(
         now.time().replace(microsecond=0)
     )
     document.TimezoneOffsetFromUTC = now.strftime("%z")
+    for equipment in document.ContributingEquipmentSequence:  # highdicom names itself
+        equipment.ContributionDateTime = DT(now)
     _add_what_is_given(objects[0].attributes, document)
     meta = FileMetaDataset()
     meta.FileMetaInformationGroupLength = 0  # counted when it is written

@@ -18,7 +18,7 @@ from dicom_node.errors import SpoolError
 from dicom_node.listing import Listed, is_listing, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from dicom_node.instance import OpenInstance
@@ -94,8 +94,12 @@ class Listings:
                 ),
             )
 
-    def quiet(self, before: datetime) -> Quiet | None:
+    def quiet(self, route: str, before: datetime) -> Quiet | None:
         """Return a study of which nothing was sent since ``before``; None if none.
+
+        Args:
+            route: On which it was sent.
+            before: Aware.
 
         Raises:
             SpoolError: The file cannot be read.
@@ -103,13 +107,13 @@ class Listings:
         text = before.astimezone(UTC).isoformat(timespec="microseconds")
         with _translated():
             found = self._database.execute(
-                "SELECT route, study, max(at) AS last FROM sent"
-                " GROUP BY route, study HAVING last <= ? ORDER BY last LIMIT 1",
-                (text,),
+                "SELECT study, max(at) AS last FROM sent WHERE route = ?"
+                " GROUP BY study HAVING last <= ? ORDER BY last LIMIT 1",
+                (route, text),
             ).fetchone()
             if found is None:
                 return None
-            route, study, last = found
+            study, last = found
             rows = self._database.execute(
                 "SELECT id, listed FROM sent WHERE route = ? AND study = ? ORDER BY id",
                 (route, study),
@@ -140,6 +144,18 @@ class Listings:
             self._database.executemany(
                 "DELETE FROM sent WHERE id = ?", [(number,) for number in study.ids]
             )
+
+    def keep_only(self, routes: Sequence[str]) -> None:
+        """Forget what was sent on routes that list nothing any more.
+
+        Raises:
+            SpoolError: It cannot be written.
+        """
+        with _translated():
+            known = self._database.execute("SELECT DISTINCT route FROM sent").fetchall()
+            for (route,) in known:
+                if route not in routes:
+                    self._database.execute("DELETE FROM sent WHERE route = ?", (route,))
 
     def wrote(self, instance: OpenInstance) -> bool:
         """Say whether an object is a list of ours, which leaves as it is."""

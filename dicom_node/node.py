@@ -218,6 +218,7 @@ def work(config: Config, parent: int) -> None:
         asked = _desk_clients(config, keyring)
         listings = state.listings(keyring)
         stack.callback(listings.close)
+        listings.keep_only([route.name for route in config.routes if route.listing])
 
         def opening(study: str) -> Opening:
             site = opening_with(keyring, ledger)

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
-    from dicom_node.listings import Listings
+    from dicom_node.listings import Listings, Quiet
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Job, Queue
@@ -250,14 +250,20 @@ class Worker:
 
         What is sent of it later makes a list of its own.
         """
-        if self._listings is None:
+        listings = self._listings
+        if listings is None:
             return
-        wait = timedelta(seconds=self._config.node.listing_after_s)
-        study = self._listings.quiet(self._clock() - wait)
-        if study is None:
-            return
+        for route in self._config.routes:
+            wait = timedelta(seconds=route.listing_after_s)
+            study = None
+            if route.listing:
+                study = listings.quiet(route.name, self._clock() - wait)
+            if study is not None:
+                self._list(study, listings)
+
+    def _list(self, study: Quiet, listings: Listings) -> None:
         try:
-            content = self._listings.document(study).to_bytes()
+            content = listings.document(study).to_bytes()
         except NodeError as error:
             logger.warning("not listed objects=%d reason=%s", len(study.ids), error)
         else:
@@ -267,7 +273,7 @@ class Worker:
             if not self._queue.add(arrival, [study.route], self._clock()):
                 self._spool.delete([name])
             logger.info("listed objects=%d route=%s", len(study.ids), study.route)
-        self._listings.forget(study)
+        listings.forget(study)
 
     def _opened(self, name: str) -> OpenInstance:
         return OpenInstance.read(self._spool.path(name), Limits())

@@ -20,7 +20,7 @@ def protected(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (work / "in" / "notes.txt").write_text("no DICOM")
     done = miadmark(
         *("protect", work / "in", "--out", work / "out", "--state", work / "s"),
-        *("--json", "--profile", "fast"),
+        *("--json", "--profile", "fast", "--listing"),
     )
     (work / "protect.json").write_text(done.stdout)
     (work / "protect.err").write_text(done.stderr)
@@ -32,11 +32,13 @@ def test_every_file_is_accounted_for(protected: Path) -> None:
     told = [
         json.loads(x) for x in (protected / "protect.json").read_text().splitlines()
     ]
+    told = [t for t in told if t["status"] != "listed"]
     status = {Path(t["in"]).name: t["status"] for t in told}
     assert status.pop("notes.txt") == "failed"
     assert status.pop("report-sr.dcm") == "referred"
     assert set(status.values()) == {"marked"}
     assert all(t["psnr_db"] >= 35 for t in told if t["status"] == "marked")
+    assert all(t["leaks"] == [] for t in told if t["status"] == "marked")
 
 
 def test_a_failed_file_fails_the_command_and_leaves_nothing(protected: Path) -> None:
@@ -96,6 +98,26 @@ def test_what_is_not_marked_goes_as_the_options_say(
     ended = {report, flat}
     assert ("passed unmarked" in audit) == bool(ended & {"passed", "referred"})
     assert ("dropped" in audit) == ("dropped" in ended)
+
+
+def test_what_was_marked_is_listed_a_study(protected: Path) -> None:
+    studies: dict[str, set[str]] = {}
+    for path in (protected / "out" / "study").glob("*.dcm"):
+        one = dcmread(path)
+        if "PixelData" in one:
+            studies.setdefault(one.StudyInstanceUID, set()).add(one.SOPInstanceUID)
+    documents = [dcmread(p) for p in (protected / "out").glob("listing-*.dcm")]
+    listed = {
+        document.StudyInstanceUID: {
+            reference.ReferencedSOPInstanceUID
+            for evidence in document.CurrentRequestedProcedureEvidenceSequence
+            for series in evidence.ReferencedSeriesSequence
+            for reference in series.ReferencedSOPSequence
+        }
+        for document in documents
+    }
+    assert len(documents) == len(studies)
+    assert listed == studies
 
 
 def test_restore_gives_the_originals(protected: Path, images: Path) -> None:

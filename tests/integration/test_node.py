@@ -126,6 +126,48 @@ def test_a_study_goes_out_marked_and_comes_back_original(
         assert "PixelData" not in dcmread(path) or pixels(path) not in clean
 
 
+LISTED = """
+[[route]]
+name = "to research, listed"
+destination = "research"
+action = "mark"
+not_images = "hold"
+called_ae_titles = ["LISTED"]
+listing = true
+listing_after_s = 2
+"""
+
+
+def test_a_list_of_what_was_marked_follows_a_study(
+    images: Path, tmp_path: Path
+) -> None:
+    study = a_study(images, tmp_path / "study", 3)
+    with Loopback(tmp_path / "loopback", profile="fast", more=LISTED) as loopback:
+        storescu(loopback, study[:2], "LISTED")
+        loopback.await_sent(3)
+        (first,) = listings(loopback)
+        storescu(loopback, study[2:], "LISTED")
+        loopback.await_sent(5)
+        second = next(x for x in listings(loopback) if x != first)
+        marked = [p for p in loopback.received("research") if "PixelData" in dcmread(p)]
+        assert sorted(listed(first) + listed(second)) == uids(marked)
+        assert (len(listed(first)), len(listed(second))) == (2, 1)
+
+
+def listings(loopback: Loopback) -> list[Path]:
+    received = loopback.received("research")
+    return [path for path in received if dcmread(path).Modality == "KO"]
+
+
+def listed(path: Path) -> list[str]:
+    (study,) = dcmread(path).CurrentRequestedProcedureEvidenceSequence
+    return [
+        str(reference.ReferencedSOPInstanceUID)
+        for series in study.ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    ]
+
+
 def test_an_echo_is_answered(loopback: Loopback) -> None:
     port = str(loopback.ports["node"])
     subprocess.run(["echoscu", "-aec", MARKING, LOOPBACK, port], check=True)

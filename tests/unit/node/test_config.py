@@ -39,6 +39,10 @@ WRONG = {
         BASE + '[[route]]\nname="r"\ndestination="b"\naction="pass"\n',
         "no destination 'b'",
     ),
+    "a list of what was not marked": (
+        BASE + '[[route]]\nname="r"\ndestination="a"\naction="pass"\nlisting=true\n',
+        "listing is for routes that mark",
+    ),
     "an unknown action": (
         BASE + '[[route]]\nname="r"\ndestination="a"\naction="send"\n',
         "action = 'send'",
