@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread, uid
 
-from dicom_node.codec_process import Allowance, CodecProcess
+from dicom_node.codec_process import Allowance, CodecProcess, _photometric
 from dicom_node.decoding import CodedImage, decode_frames
 from dicom_node.decompression import coded_pixels, decompressed
 from dicom_node.elements import Limits
@@ -168,6 +168,41 @@ def test_a_death_of_the_whole_process_is_one_too(
     with pytest.raises(CodecCrashError, match="took its process with it"):
         in_the_middle(codecs, coded, kill)
     assert codecs(coded[0], [coded[1]]).words.any()
+
+
+def test_a_service_that_is_stopped_gets_its_answer_first(
+    codecs: CodecProcess, coded: Coded
+) -> None:
+    """A service manager tells all processes at once, and people press Ctrl-C."""
+
+    def stop(copy: int) -> None:
+        assert codecs._process is not None
+        for pid in (codecs._process.pid, copy):
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+
+    in_the_middle(codecs, coded, stop)
+
+
+HOSTILE = [
+    {"failed": "MalformedObjectError", "says": ["a\nb\x1b[31m" + "x" * 4000, "c"]},
+    {"failed": ["MalformedObjectError"]},
+    {"failed": "SystemExit", "says": 7},
+    {"failed": "CodecCrashError", "says": {"a": 1, "b": 2}},
+    {"photometric_interpretation": ["RGB"]},
+    {"photometric_interpretation": "../../etc/x"},
+    {},
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE)
+def test_a_codec_that_was_taken_over_can_say_what_it_likes(
+    coded: Coded, answer: dict[str, object]
+) -> None:
+    with pytest.raises(MalformedObjectError) as caught:
+        _photometric(coded[0], answer)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 500
 
 
 def test_a_process_that_dies_between_two_objects_costs_neither(
