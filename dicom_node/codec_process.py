@@ -49,7 +49,8 @@ _START_S: Final = 60.0
 _MIB: Final = 1 << 20
 
 _ERRORS: Final = {
-    error.__name__: error for error in (MalformedObjectError, UnsupportedPixelDataError)
+    error.__name__: error
+    for error in (CodecCrashError, MalformedObjectError, UnsupportedPixelDataError)
 }
 _ENDS: Final = {
     signal.SIGPROF: "took too long",

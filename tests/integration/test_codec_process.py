@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -156,6 +157,19 @@ def test_a_crash_is_an_error_of_one_object(
     image, frame = coded
     expected = decode_frames(image, [frame]).words
     np.testing.assert_array_equal(codecs(image, [frame]).words, expected)
+
+
+def test_a_real_file_that_crashes_a_codec_is_an_error_of_one_object(
+    images: Path, codecs: CodecProcess
+) -> None:
+    """RLE with more rows in it than its object has: pylibjpeg-rle 2.2 panics, which no
+    ``except Exception`` catches. It ended the worker of a node."""
+    pixels = coded_pixels(compressed(images / "ct.dcm", uid.RLELossless))
+    fewer = replace(pixels.image, rows=7)
+    for decode in (codecs, decode_frames):
+        with pytest.raises(CodecCrashError, match="in a panic"):
+            decode(fewer, pixels.frames)
+        assert decode(pixels.image, pixels.frames).words.any()
 
 
 def test_a_death_of_the_whole_process_is_one_too(
