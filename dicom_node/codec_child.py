@@ -43,6 +43,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def main(control: socket.socket, parent: int) -> None:
     """Serve requests from ``control`` until the other end is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Sent to all of a service at once: who asked is still waiting for its answer,
+        # and ends us when it has it.
+        signal.signal(number, signal.SIG_IGN)
     gc.freeze()  # a copy that collects would copy every page it looks at
     gc.disable()
     _give_up()

@@ -49,7 +49,8 @@ _START_S: Final = 60.0
 _MIB: Final = 1 << 20
 
 _ERRORS: Final = {
-    error.__name__: error for error in (MalformedObjectError, UnsupportedPixelDataError)
+    error.__name__: error
+    for error in (CodecCrashError, MalformedObjectError, UnsupportedPixelDataError)
 }
 _ENDS: Final = {
     signal.SIGPROF: "took too long",
@@ -180,7 +181,7 @@ class CodecProcess:
             raise _crash(_ENDS.get(number, f"was ended by signal {number}"))
         try:
             answer = json.loads(told["answer"])
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise _crash("ended without an answer")
@@ -250,20 +251,25 @@ def _photometric(image: CodedImage, answer: dict[str, Any]) -> str:
         FilterError: It could not decode.
     """
     if "failed" in answer:
-        name = answer["failed"]
+        name = str(answer["failed"])
         if name == "MemoryError":
             raise _crash("wanted more memory than its image takes")
         kind = _ERRORS.get(name, MalformedObjectError)
         with suppress(TypeError, ValueError):
-            sentence, hint = (str(part)[:500] for part in answer.get("says") or ())
+            sentence, hint = (_plain(part) for part in answer.get("says") or ())
             raise kind(sentence, hint=hint)
         raise _crash("failed unexpectedly")
-    told = answer.get("photometric_interpretation")
+    told = str(answer.get("photometric_interpretation"))
     if told not in {image.photometric_interpretation, "RGB"}:
         raise MalformedObjectError(
             f"{uid.UID(image.transfer_syntax).name} decodes to another kind of picture"
         )
-    return str(told)
+    return told
+
+
+def _plain(text: object) -> str:
+    """Return what can stand in a log, whoever wrote it."""
+    return "".join(letter for letter in str(text)[:500] if letter.isprintable())
 
 
 def _file(stack: ExitStack, name: str) -> int:

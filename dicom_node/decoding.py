@@ -19,7 +19,11 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 
-from dicom_node.errors import MalformedObjectError, UnsupportedPixelDataError
+from dicom_node.errors import (
+    CodecCrashError,
+    MalformedObjectError,
+    UnsupportedPixelDataError,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,6 +80,7 @@ def decode_frames(image: CodedImage, frames: Sequence[bytes]) -> DecodedFrames:
 
     Raises:
         UnsupportedPixelDataError: The codec is not installed.
+        CodecCrashError: The codec found itself in a state that it should not be in.
         MalformedObjectError: A frame does not decode, or not to the image it is of.
     """
     syntax = uid.UID(image.transfer_syntax)
@@ -109,7 +114,15 @@ def decode_frames(image: CodedImage, frames: Sequence[bytes]) -> DecodedFrames:
             )
         except MemoryError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":
+                # What Rust raises instead of a crash, and nobody catches by accident.
+                raise CodecCrashError(
+                    f"the codec of the pixel data ({syntax.name}) gave up in a panic",
+                    hint="Only this object is held. Ask its sender for it uncompressed.",
+                ) from error
+            if not isinstance(error, Exception):
+                raise
             raise MalformedObjectError(
                 f"the pixel data ({syntax.name}) cannot be decoded: "
                 f"{type(error).__name__}",

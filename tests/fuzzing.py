@@ -635,8 +635,9 @@ def run_share(  # called in a process of its own
             tally.cases += 1
             tally.kinds.update(told.rsplit(": ", 1)[1].split(", "))
             seconds = timed(tally, told, encoded, seeds.keys, codecs)
-            if seconds > most_s:  # or the machine was busy with something else
-                seconds = timed(Tally(), told, encoded, seeds.keys, codecs)
+            for _again in range(3):
+                if seconds > most_s:  # or the machine was busy with something else
+                    seconds = timed(Tally(), told, encoded, seeds.keys, codecs)
             if seconds > most_s:
                 tally.slow.append((seconds, told))
             tally.slowest = max(tally.slowest, seconds)

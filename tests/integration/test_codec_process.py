@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread, uid
 
-from dicom_node.codec_process import Allowance, CodecProcess
+from dicom_node.codec_process import Allowance, CodecProcess, _photometric
 from dicom_node.decoding import CodedImage, decode_frames
 from dicom_node.decompression import coded_pixels, decompressed
 from dicom_node.elements import Limits
@@ -158,6 +159,19 @@ def test_a_crash_is_an_error_of_one_object(
     np.testing.assert_array_equal(codecs(image, [frame]).words, expected)
 
 
+def test_a_real_file_that_crashes_a_codec_is_an_error_of_one_object(
+    images: Path, codecs: CodecProcess
+) -> None:
+    """RLE with more rows in it than its object has: pylibjpeg-rle 2.2 panics, which no
+    ``except Exception`` catches. It ended the worker of a node."""
+    pixels = coded_pixels(compressed(images / "ct.dcm", uid.RLELossless))
+    fewer = replace(pixels.image, rows=7)
+    for decode in (codecs, decode_frames):
+        with pytest.raises(CodecCrashError, match="in a panic"):
+            decode(fewer, pixels.frames)
+        assert decode(pixels.image, pixels.frames).words.any()
+
+
 def test_a_death_of_the_whole_process_is_one_too(
     codecs: CodecProcess, coded: Coded
 ) -> None:
@@ -168,6 +182,41 @@ def test_a_death_of_the_whole_process_is_one_too(
     with pytest.raises(CodecCrashError, match="took its process with it"):
         in_the_middle(codecs, coded, kill)
     assert codecs(coded[0], [coded[1]]).words.any()
+
+
+def test_a_service_that_is_stopped_gets_its_answer_first(
+    codecs: CodecProcess, coded: Coded
+) -> None:
+    """A service manager tells all processes at once, and people press Ctrl-C."""
+
+    def stop(copy: int) -> None:
+        assert codecs._process is not None
+        for pid in (codecs._process.pid, copy):
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+
+    in_the_middle(codecs, coded, stop)
+
+
+HOSTILE = [
+    {"failed": "MalformedObjectError", "says": ["a\nb\x1b[31m" + "x" * 4000, "c"]},
+    {"failed": ["MalformedObjectError"]},
+    {"failed": "SystemExit", "says": 7},
+    {"failed": "CodecCrashError", "says": {"a": 1, "b": 2}},
+    {"photometric_interpretation": ["RGB"]},
+    {"photometric_interpretation": "../../etc/x"},
+    {},
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE)
+def test_a_codec_that_was_taken_over_can_say_what_it_likes(
+    coded: Coded, answer: dict[str, object]
+) -> None:
+    with pytest.raises(MalformedObjectError) as caught:
+        _photometric(coded[0], answer)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 500
 
 
 def test_a_process_that_dies_between_two_objects_costs_neither(
