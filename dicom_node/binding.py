@@ -42,3 +42,20 @@ def context(
         f"pixels {marked_digest.hex()}",
     ]
     return "\n".join(lines).encode("utf-8")
+
+
+def referring(sop_class_uid: str, sop_instance_uid: str, digest: bytes) -> bytes:
+    """Return what the record of an object with changed references is bound to.
+
+    Args:
+        sop_class_uid: Of the object.
+        sop_instance_uid: Of the object as it was sent.
+        digest: :func:`dicom_node.references.digest` as it was sent.
+    """
+    lines = [
+        "miadmark referring 1",
+        f"sop class {sop_class_uid}",
+        f"sop instance {sop_instance_uid}",
+        f"references {digest.hex()}",
+    ]
+    return "\n".join(lines).encode("utf-8")

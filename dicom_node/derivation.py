@@ -9,13 +9,12 @@ record keeps it.
 Burned In Annotation (0028,0301) stays as it is for a visible mark as well: it says
 whether what is burned in identifies the patient (PS3.3 C.7.6.1), which a logo does not.
 
-UIDs are derived under the node's key: the same original with the same mark always becomes
-the same object.
+UIDs are derived under the node's key: the same original, marked in the same style, always
+becomes the same object.
 """
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -28,12 +27,13 @@ from pydicom.uid import UID
 from dicom_node import __version__
 from dicom_node.errors import MalformedObjectError
 from dicom_node.private_block import CODING_SCHEME, CREATOR, GROUP
+from dicom_node.uids import derived_series, derived_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from dicom_node.elements import Elements
+    from dicom_node.uids import Keyed
     from miadmark_core.image import HostImage
 
 
@@ -56,6 +56,8 @@ LOGO: Final = Method(
     "Removable visible adversarial mark (logos burned in) added; it hides parts of the "
     "image. Not for primary diagnosis unless evaluated at the receiving site.",
 )
+
+MANUFACTURER: Final = "MIAD-MARK"
 
 _IMAGE_TYPE: Final = 0x00080008
 _SMALLEST, _LARGEST = 0x00280106, 0x00280107
@@ -115,10 +117,10 @@ def derive(
     elements: Elements,
     image: HostImage,
     *,
-    digest: bytes,
     method: Method,
-    keyed: Callable[[bytes], bytes],
+    keyed: Keyed,
     now: datetime,
+    style: str = "",
 ) -> Derived:
     """Return what a marked object says of itself.
 
@@ -126,10 +128,10 @@ def derive(
         original: Attributes of the original, those of :data:`TAGS`.
         elements: All of them, to see what has to go.
         image: As marked.
-        digest: Of the image as it was and as marked: another mark, another UID.
         method: :data:`MARK` or :data:`LOGO`.
         keyed: 32 bytes that only this node can derive from what it is given.
         now: Aware.
+        style: How the site marks: another style, another UID.
 
     Raises:
         MalformedObjectError: The original lacks its UIDs.
@@ -147,12 +149,10 @@ def derive(
     if isinstance(image_type, str):
         image_type = [image_type]
     attributes.ImageType = ["DERIVED", *image_type[1:]]
-    attributes.SOPInstanceUID = _uid(
-        keyed(b"instance\0" + source.encode() + b"\0" + digest)
-    )
+    attributes.SOPInstanceUID = derived_uid(keyed, style, source)
     if "SeriesInstanceUID" in original:
         series = str(original.SeriesInstanceUID)
-        attributes.SeriesInstanceUID = _uid(keyed(b"series\0" + series.encode()))
+        attributes.SeriesInstanceUID = derived_series(keyed, series)
     description = str(original.get("DerivationDescription") or "")
     attributes.DerivationDescription = "; ".join(
         filter(None, [description, method.description])
@@ -171,17 +171,10 @@ def derive(
             )
     attributes.ContributingEquipmentSequence = _with(
         original.get("ContributingEquipmentSequence"),
-        ContributingEquipment(
-            "MIAD-MARK",
-            codes.DCM.ModifyingEquipment,
-            manufacturer_model_name="MIAD-MARK node",
-            software_versions=__version__,
-            contribution_datetime=now.replace(tzinfo=None),
-            contribution_description=method.code.meaning,
-        ),
+        contributing(method.code.meaning, now),
     )
     attributes.PrivateDataElementCharacteristicsSequence = _with(
-        original.get("PrivateDataElementCharacteristicsSequence"), _block_is_safe()
+        original.get("PrivateDataElementCharacteristicsSequence"), block_is_safe()
     )
     _extremes(original, attributes, image)
     gone = {*_REMOVED, *(_OF_ORIGINALS if sop_class in _ENHANCED_MR else ())}
@@ -191,11 +184,6 @@ def derive(
         attributes=attributes,
         removed=tuple(removed),
     )
-
-
-def _uid(keyed: bytes) -> str:
-    """Return a UID in the form of PS3.5 B.2: 2.25 and a UUID as a number."""
-    return f"2.25.{uuid.UUID(bytes=keyed[:16], version=4).int}"
 
 
 def _with(sequence: object, item: Dataset) -> list[Dataset]:
@@ -235,7 +223,19 @@ def _source(sop_class: str, sop_instance: str) -> Dataset:
     return item
 
 
-def _block_is_safe() -> Dataset:
+def contributing(description: str, now: datetime) -> Dataset:
+    """Return the item that says what this equipment has changed (PS3.3 C.12.1)."""
+    return ContributingEquipment(
+        MANUFACTURER,
+        codes.DCM.ModifyingEquipment,
+        manufacturer_model_name="MIAD-MARK node",
+        software_versions=__version__,
+        contribution_datetime=now.replace(tzinfo=None),
+        contribution_description=description,
+    )
+
+
+def block_is_safe() -> Dataset:
     """Return the statement that our block identifies nobody (PS3.3 C.12.1.1.7)."""
     item = Dataset()
     item.PrivateGroupReference = GROUP
@@ -246,10 +246,11 @@ def _block_is_safe() -> Dataset:
 
 def _extremes(original: Dataset, attributes: Dataset, image: HostImage) -> None:
     """Update Smallest and Largest Image Pixel Value, where they are given."""
-    for tag, value in (
-        (_SMALLEST, int(image.pixels.min())),
-        (_LARGEST, int(image.pixels.max())),
-    ):
+    if not {_SMALLEST, _LARGEST} & set(original.keys()):
+        return
+    smallest = min(int(frame.min()) for frame in image.pixels)
+    largest = max(int(frame.max()) for frame in image.pixels)
+    for tag, value in ((_SMALLEST, smallest), (_LARGEST, largest)):
         if tag in original:
             vr = "SS" if image.values.lower < 0 else "US"
             attributes.add_new(tag, vr, value)

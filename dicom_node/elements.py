@@ -17,11 +17,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.errors import MalformedObjectError
+from dicom_node.mapped import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from dicom_node.mapped import Buffer
     from dicom_node.part10 import Encoding
+
+    Changes = Mapping[int, "bytes | Streamed | None"]
+    """For each tag the whole encoded element, or None to leave it out."""
 
 UNDEFINED: Final = 0xFFFFFFFF
 PIXEL_DATA: Final = 0x7FE00010
@@ -57,11 +62,19 @@ class Element(NamedTuple):
     is_undefined_length: bool
 
 
+class Streamed(NamedTuple):
+    """An encoded element that is made piece by piece."""
+
+    size: int
+    """Bytes, of all pieces together."""
+    parts: Iterable[Buffer]
+
+
 class Elements:
     """The elements of one encoded data set, in order."""
 
     def __init__(
-        self, encoded: bytes, encoding: Encoding, found: list[Element]
+        self, encoded: Buffer, encoding: Encoding, found: list[Element]
     ) -> None:
         """Keep what :func:`scan` found."""
         self.encoded = encoded
@@ -87,7 +100,7 @@ class Elements:
     def bytes_of(self, tag: int) -> bytes:
         """Return tag, length and value of the element ``tag``, as encoded."""
         element = self._by_tag[tag]
-        return self.encoded[element.start : element.end]
+        return bytes(self.encoded[element.start : element.end])
 
     def value_of(self, tag: int) -> memoryview:
         """Return the value of the element ``tag``, without copying it."""
@@ -99,17 +112,17 @@ class Elements:
         return b"".join(self.bytes_of(tag) for tag in sorted(tags) if tag in self)
 
 
-def scan(encoded: bytes, encoding: Encoding, limits: Limits) -> Elements:
+def scan(encoded: Buffer, encoding: Encoding, limits: Limits) -> Elements:
     """Return the top-level elements of a data set.
 
     Raises:
         MalformedObjectError: A length does not fit, elements are out of order, or a
             limit is exceeded.
     """
-    return _Scanner(encoded, encoding, limits).scan()
+    return Scanner(encoded, encoding, limits).scan()
 
 
-def splice(elements: Elements, changes: Mapping[int, bytes | None]) -> bytes:
+def splice(elements: Elements, changes: Changes) -> Buffer:
     """Return the data set with some elements replaced, added or taken out.
 
     Args:
@@ -117,26 +130,32 @@ def splice(elements: Elements, changes: Mapping[int, bytes | None]) -> bytes:
         changes: For each tag the whole encoded element, in the same encoding, or None
             to leave it out.
     """
-    parts: list[bytes | memoryview] = []
+    parts: list[Buffer | Streamed] = []
     view = memoryview(elements.encoded)
-    new = sorted(tag for tag, element in changes.items() if element is not None)
-    position = 0
+    new = {tag: element for tag, element in changes.items() if element is not None}
+    waiting = sorted(new, reverse=True)
     copied_to = 0
     for element in elements:
-        while position < len(new) and new[position] < element.tag:
-            parts.append(view[copied_to : element.start])
+        while waiting and waiting[-1] < element.tag:
+            parts += [view[copied_to : element.start], new[waiting.pop()]]
             copied_to = element.start
-            parts.append(changes[new[position]] or b"")
-            position += 1
         if element.tag in changes:
             parts.append(view[copied_to : element.start])
             copied_to = element.end
-            if position < len(new) and new[position] == element.tag:
-                parts.append(changes[element.tag] or b"")
-                position += 1
+            if waiting and waiting[-1] == element.tag:
+                parts.append(new[waiting.pop()])
     parts.append(view[copied_to:])
-    parts += [changes[tag] or b"" for tag in new[position:]]
-    return b"".join(parts)
+    parts += [new[tag] for tag in reversed(waiting)]
+    size = sum(p.size if isinstance(p, Streamed) else len(p) for p in parts)
+    return joined(_flat(parts), size)
+
+
+def _flat(parts: Iterable[Buffer | Streamed]) -> Iterator[Buffer]:
+    for part in parts:
+        if isinstance(part, Streamed):
+            yield from part.parts
+        else:
+            yield part
 
 
 def header(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:
@@ -151,8 +170,14 @@ def header(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:
     return start + code + struct.pack(f"{order}H", length)
 
 
-class _Scanner:
-    def __init__(self, encoded: bytes, encoding: Encoding, limits: Limits) -> None:
+class Scanner:
+    """Reads elements off their bytes, and checks that their lengths fit.
+
+    What does not fit, or is too much, is a :class:`MalformedObjectError`.
+    """
+
+    def __init__(self, encoded: Buffer, encoding: Encoding, limits: Limits) -> None:
+        """Begin; nothing is read yet."""
         self.encoded, self.encoding, self.limits = encoded, encoding, limits
         self.items = 0
         order = "<" if encoding.is_little_endian else ">"
@@ -161,6 +186,7 @@ class _Scanner:
         self.long = struct.Struct(f"{order}I")
 
     def scan(self) -> Elements:
+        """Return all elements, taken for those of the top level."""
         found: list[Element] = []
         position, end = 0, len(self.encoded)
         last = -1
@@ -187,12 +213,13 @@ class _Scanner:
         is_implicit: bool,
         depth: int,
     ) -> Element:
+        """Return the element that begins at ``start`` and ends before ``end``."""
         tag = self.read_tag(start, end)
         vr = b""
         if is_implicit:
             value, length = start + 8, self.read(self.long, start + 4, end)
         else:
-            vr = self.encoded[start + 4 : start + 6]
+            vr = bytes(self.encoded[start + 4 : start + 6])
             if vr not in _VRS:
                 raise MalformedObjectError(
                     f"element {_named(tag)} has no known value representation"
@@ -266,6 +293,7 @@ class _Scanner:
         is_implicit: bool,
         depth: int,
     ) -> int:
+        """Return where an item of undefined length ends, its delimiter included."""
         while True:
             if self.read_tag(position, end) == _ITEM_END:
                 return position + 8
@@ -277,6 +305,7 @@ class _Scanner:
             ).end
 
     def read_tag(self, position: int, end: int) -> int:
+        """Return a tag behind which there is room for a length."""
         if position + 8 > end:
             raise MalformedObjectError(
                 "the data set ends in the middle of an element",
@@ -286,6 +315,7 @@ class _Scanner:
         return int(group) << 16 | int(element)
 
     def read(self, number: struct.Struct, position: int, end: int) -> int:
+        """Return a number."""
         if position + number.size > end:
             raise MalformedObjectError("the data set ends in the middle of an element")
         return int(number.unpack_from(self.encoded, position)[0])

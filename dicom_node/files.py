@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity
@@ -49,6 +50,15 @@ if TYPE_CHECKING:
             marks_quantities: bool = False,
         ) -> list[MarkedInstance | Exception]:
             """Return each marked, so that the recipients open it too; or why not."""
+            ...
+
+    class Refer(Protocol):
+        """Makes an instance without a picture refer to marked ones."""
+
+        def __call__(
+            self, instance: OpenInstance, recipients: Sequence[Recipient] = (), /
+        ) -> ReferringInstance | None:
+            """Return it so, and so that the recipients open it too; or None: as it is."""
             ...
 
 
@@ -72,8 +82,8 @@ class Outcome:
     target: Path | None
     """Where the result lies; None where there is none."""
     status: str
-    """``marked``, ``restored``, ``passed`` (unchanged), ``dropped`` (no result, as was
-    asked for) or ``failed``."""
+    """``marked``, ``referred`` (names marked objects now), ``restored``, ``passed``
+    (unchanged), ``dropped`` (no result, as was asked for) or ``failed``."""
     reason: str = ""
     hint: str = ""
     psnr_db: float | None = None
@@ -146,7 +156,8 @@ def protect(
     todo: Sequence[Task],
     *,
     mark_all: MarkAll,
-    keep: Callable[[MarkedInstance], None],
+    refer: Refer,
+    keep: Callable[[MarkedInstance | ReferringInstance], None],
     others: Others,
     note: Callable[[Event, OpenInstance, str], None],
 ) -> Iterator[Outcome]:
@@ -157,6 +168,7 @@ def protect(
     Args:
         todo: What to do.
         mark_all: Marks several instances together.
+        refer: Makes those without a picture refer to them.
         keep: Puts each record into the ledger, before its file is written.
         others: What becomes of what is not marked.
         note: Writes down what is about to be passed or dropped, and why; raises if it
@@ -176,8 +188,10 @@ def protect(
         seconds = (time.monotonic() - started) / len(batch)
         for task, instance, result in zip(batch, opened, results, strict=True):
             what = others.of(result)
-            if isinstance(instance, OpenInstance) and what is not Unmarked.HOLD:
-                yield _unmarked(task, instance, what, str(result), note, seconds)
+            if isinstance(instance, OpenInstance) and what is Unmarked.DROP:
+                yield _dropped(task, instance, str(result), note)
+            elif isinstance(instance, OpenInstance) and what is Unmarked.PASS:
+                yield _passed(task, instance, str(result), refer, keep, note)
             elif isinstance(result, Exception):
                 yield _failed(task, result, seconds)
             else:
@@ -242,6 +256,49 @@ def restore(
             )
 
 
+def _passed(
+    task: Task,
+    instance: OpenInstance,
+    reason: str,
+    refer: Refer,
+    keep: Callable[[ReferringInstance], None],
+    note: Callable[[Event, OpenInstance, str], None],
+) -> Outcome:
+    """Write what gets no mark, so that it refers to what does."""
+    started = time.monotonic()
+    try:
+        referring = refer(instance)
+        note(Event.PASSED, instance, reason)
+        if referring is None:
+            _write(task.target, task.source.read_bytes())
+        else:
+            keep(referring)
+            _write(task.target, referring.file.to_bytes())
+    except (NodeError, MiadMarkError, OSError) as error:
+        return _failed(task, error, time.monotonic() - started)
+    return Outcome(
+        source=task.source,
+        target=task.target,
+        status="passed" if referring is None else "referred",
+        reason=reason,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _dropped(
+    task: Task,
+    instance: OpenInstance,
+    reason: str,
+    note: Callable[[Event, OpenInstance, str], None],
+) -> Outcome:
+    """Write nothing, once that is written down."""
+    try:
+        note(Event.DROPPED, instance, reason)
+    except NodeError as error:
+        return _failed(task, error, 0)
+    return Outcome(source=task.source, target=None, status="dropped", reason=reason)
+
+
 def _opened(task: Task) -> OpenInstance | Exception:
     try:
         return OpenInstance.of(task.source.read_bytes(), Limits())
@@ -260,31 +317,6 @@ def _batches(todo: Iterable[Task]) -> Iterator[list[Task]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _unmarked(
-    task: Task,
-    instance: OpenInstance,
-    what: Unmarked,
-    reason: str,
-    note: Callable[[Event, OpenInstance, str], None],
-    seconds: float,
-) -> Outcome:
-    """Pass or drop what is not marked, once that is written down."""
-    is_passed = what is Unmarked.PASS
-    try:
-        note(Event.PASSED if is_passed else Event.DROPPED, instance, reason)
-        if is_passed:
-            _write(task.target, task.source.read_bytes())
-    except (NodeError, OSError) as error:
-        return _failed(task, error, seconds)
-    return Outcome(
-        source=task.source,
-        target=task.target if is_passed else None,
-        status="passed" if is_passed else "dropped",
-        reason=reason,
-        seconds=round(seconds, 3),
-    )
 
 
 def _failed(task: Task, error: Exception, seconds: float) -> Outcome:

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 from dicom_node.elements import Elements, Limits, scan
 from dicom_node.errors import MalformedObjectError
+from dicom_node.mapped import read
 from dicom_node.part10 import Part10
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydicom.dataset import Dataset
+
+    from dicom_node.mapped import Buffer
 
 IDENTIFYING_TAGS = (
     0x00080016,  # SOP Class UID
@@ -40,7 +45,7 @@ class OpenInstance:
     elements: Elements
 
     @classmethod
-    def of(cls, encoded: bytes, limits: Limits) -> OpenInstance:
+    def of(cls, encoded: Buffer, limits: Limits) -> OpenInstance:
         """Return the instance in a DICOM file.
 
         Raises:
@@ -48,6 +53,16 @@ class OpenInstance:
         """
         file = Part10.from_bytes(encoded)
         return cls(file, scan(file.dataset, file.encoding, limits))
+
+    @classmethod
+    def read(cls, path: Path, limits: Limits) -> OpenInstance:
+        """Return the instance in a file, however large; see :meth:`of`.
+
+        Raises:
+            MalformedObjectError: As :meth:`of` does.
+            OSError: It cannot be read.
+        """
+        return cls.of(read(path), limits)
 
     def attributes(self, *tags: int) -> Dataset:
         """Return those of ``tags`` that exist, decoded."""

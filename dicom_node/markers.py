@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.extras import extra
 from dicom_node.marking import WeakMarks
+from dicom_node.naming import Naming, nothing
 from dicom_node.rewrapping import keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from dicom_node.files import MarkAll
+    from dicom_node.files import MarkAll, Refer
     from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
     from dicom_node.instance import OpenInstance
     from dicom_node.keys.keyring import Keyring
     from dicom_node.keys.sealer import Sealer
     from dicom_node.ledger import Ledger
     from dicom_node.marking import Marking
+    from dicom_node.naming import Remembered
+    from dicom_node.renamings import Renamings
     from dicom_node.worker import Mark
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.search.finder import Finder
@@ -40,6 +44,7 @@ def batch_marker(
     sealer: Sealer,
     clock: Callable[[], datetime],
     marking: Marking,
+    remembered: Remembered = nothing,
 ) -> MarkAll:
     """Return what marks several instances together; torch is loaded by the first.
 
@@ -48,6 +53,7 @@ def batch_marker(
         sealer: Of this site.
         clock: Returns the time, aware.
         marking: How.
+        remembered: Knows the new names of what objects refer to, if no rule does.
     """
     finder: list[Finder] = []
 
@@ -78,6 +84,8 @@ def batch_marker(
                 holds_weak=marking.weak_marks is WeakMarks.HOLD,
                 marks_quantities=marks_quantities,
                 regions=regions,
+                style=marking.style,
+                remembered=remembered,
             )
         ]
 
@@ -103,19 +111,54 @@ def marker(mark_all: MarkAll) -> Mark:
     return mark_one
 
 
-def keeper(
-    keyring: Keyring, ledger: Ledger, clock: Callable[[], datetime]
-) -> Callable[[MarkedInstance], None]:
-    """Return what puts the record of a marked object into the ledger."""
+def referrer(
+    sealer: Sealer,
+    clock: Callable[[], datetime],
+    marking: Marking,
+    remembered: Remembered,
+) -> Refer:
+    """Return what makes one instance refer to marked objects; None where it names none.
 
-    def keep_record(marked: MarkedInstance) -> None:
+    Args:
+        sealer: Of this site.
+        clock: Returns the time, aware.
+        marking: How the others are marked.
+        remembered: Knows the new names of what it refers to, if no rule does.
+    """
+
+    def refer_one(
+        instance: OpenInstance, recipients: Sequence[Recipient] = ()
+    ) -> ReferringInstance | None:
+        with extra("mark", "marking"):
+            from dicom_node.filters.refer import refer
+
+        return refer(
+            instance,
+            keys=sealer.with_recipients(recipients),
+            naming=Naming(sealer.derive, marking.style, remembered),
+            now=clock(),
+        )
+
+    return refer_one
+
+
+def keeper(
+    keyring: Keyring,
+    ledger: Ledger,
+    renamings: Renamings,
+    clock: Callable[[], datetime],
+) -> Callable[[MarkedInstance | ReferringInstance], None]:
+    """Return what puts the record of an object into the ledger, and its new name."""
+
+    def keep_record(sent: MarkedInstance | ReferringInstance) -> None:
         keep(
-            marked.marked_digest,
-            marked.record,
-            marked.study_instance_uid,
+            sent.marked_digest,
+            sent.record,
+            sent.study_instance_uid,
             keyring=keyring,
             ledger=ledger,
             now=clock(),
         )
+        renamings.add(sent.source_instance_uid, sent.sop_instance_uid)
 
     return keep_record

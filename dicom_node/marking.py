@@ -39,3 +39,8 @@ class Marking:
     """What images are led to; a logo leads to error, whatever it says."""
     weak_marks: WeakMarks = WeakMarks.HOLD
     """Of faint marks; a logo is a notice too, and goes out."""
+
+    @property
+    def style(self) -> str:
+        """Return how the site marks, in short: what new UIDs depend on."""
+        return f"{self.profile} {self.mode}"

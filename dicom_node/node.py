@@ -27,7 +27,7 @@ from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
 from dicom_node.extras import extra
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import batch_marker, keeper, marker
+from dicom_node.markers import batch_marker, keeper, marker, referrer
 from dicom_node.queue.job import Arrival
 from dicom_node.route import choose
 from dicom_node.scp import Received, StorageScp
@@ -205,6 +205,7 @@ def work(config: Config, parent: int) -> None:
             logger.info("released jobs=%d", released)
         keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
+        renamings = stack.enter_context(state.renamings(keyring))
         sealer = Sealer(keyring, ledger.number)
         asked = _desk_clients(config, keyring)
 
@@ -217,14 +218,21 @@ def work(config: Config, parent: int) -> None:
             config,
             queue=queue,
             spool=state.spool(),
-            keep=keeper(keyring, ledger, now),
+            keep=keeper(keyring, ledger, renamings, now),
             grants=stack.enter_context(state.grants(keyring)),
             audit=state.audit(keyring),
             opening=opening,
             own_tenant=keyring.ring.tenant,
             mark=marker(
-                batch_marker(config.node.weights, sealer, now, config.node.marking)
+                batch_marker(
+                    config.node.weights,
+                    sealer,
+                    now,
+                    config.node.marking,
+                    renamings.find,
+                )
             ),
+            refer=referrer(sealer, now, config.node.marking, renamings.find),
             clock=now,
         )
         stack.callback(worker.rest)

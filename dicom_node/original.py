@@ -5,11 +5,16 @@ was encoded, together with the tags that were not there at all, so that putting 
 gives the very bytes of the original data set, as long as nobody re-encoded it; and the
 very values, if somebody did.
 
-Layout, version 1, integers big-endian::
+Layout, version 2, integers big-endian::
 
     version (1) | flags (1): 1 Implicit VR, 2 little endian, 4 foreign bits
-    | added tags (2), each (4) | length (4) of the elements | elements
+    | added tags (2), each (4)
+    | lengths (4 each) of: elements, deflated; digest of the rest; palette
+    | elements, deflated | digest of the rest | palette
     | removal key, to the end
+
+Version 1 has the elements as they are, with their length only, and neither digest nor
+palette.
 
 It travels inside a sealed record only: it holds the original's UIDs.
 """
@@ -17,17 +22,22 @@ It travels inside a sealed record only: it holds the original's UIDs.
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.elements import Limits, scan, splice
+from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
 from dicom_node.part10 import Encoding
 from miadmark_core.errors import DamagedSealError, UnknownFormatError
 
 if TYPE_CHECKING:
-    from dicom_node.elements import Elements
+    from dicom_node.elements import Elements, Streamed
+    from dicom_node.mapped import Buffer
 
-VERSION: Final = 1
+VERSION: Final = 2
+
+MAX_ELEMENTS: Final = 1 << 28
+"""Bytes that the elements may take."""
 
 _IMPLICIT, _LITTLE, _FOREIGN = 1, 2, 4
 
@@ -45,6 +55,10 @@ class Original:
     has_foreign_bits: bool
     """See :func:`dicom_node.pixel_data.decode`."""
     removal_key: bytes
+    rest: bytes = b""
+    """See :class:`dicom_node.pixel_data.Decoded`; empty as well if it was not kept."""
+    palette: bytes = b""
+    """See :func:`dicom_node.palette.coloured`; empty unless there was one."""
 
     def to_bytes(self) -> bytes:
         """Return it as bytes; the inverse of :meth:`from_bytes`."""
@@ -53,11 +67,15 @@ class Original:
             | _LITTLE * self.encoding.is_little_endian
             | _FOREIGN * self.has_foreign_bits
         )
+        # The functional groups of a thousand frames are much the same.
+        elements = zlib.compress(self.elements)
         return (
             struct.pack(">BBH", VERSION, flags, len(self.added))
             + struct.pack(f">{len(self.added)}I", *self.added)
-            + struct.pack(">I", len(self.elements))
-            + self.elements
+            + struct.pack(">III", len(elements), len(self.rest), len(self.palette))
+            + elements
+            + self.rest
+            + self.palette
             + self.removal_key
         )
 
@@ -69,29 +87,36 @@ class Original:
             UnknownFormatError: A later version wrote it.
             DamagedSealError: It is something else, or cut short.
         """
-        if encoded[:1] != bytes([VERSION]):
+        if encoded[:1] not in {b"\1", bytes([VERSION])}:
             raise UnknownFormatError(
                 "the sealed changes are of a version that is not known here",
                 hint="A newer version of this software marked the object: upgrade.",
             )
         try:
-            _, flags, count = struct.unpack_from(">BBH", encoded)
+            version, flags, count = struct.unpack_from(">BBH", encoded)
             added = struct.unpack_from(f">{count}I", encoded, 4)
-            (length,) = struct.unpack_from(">I", encoded, 4 + 4 * count)
+            lists = ">I" if version == 1 else ">III"
+            lengths = struct.unpack_from(lists, encoded, 4 + 4 * count)
         except struct.error as error:
             raise DamagedSealError("the sealed changes are cut short") from error
-        start = 8 + 4 * count
-        if start + length > len(encoded):
+        parts, start = [], 4 + 4 * count + 4 * len(lengths)
+        for length in lengths:
+            parts.append(encoded[start : start + length])
+            start += length
+        if start > len(encoded):
             raise DamagedSealError("the sealed changes are cut short")
+        elements, rest, palette = (*parts, b"", b"")[:3]
         return cls(
             encoding=Encoding(bool(flags & _IMPLICIT), bool(flags & _LITTLE)),
-            elements=encoded[start : start + length],
+            elements=elements if version == 1 else _inflated(elements),
             added=added,
             has_foreign_bits=bool(flags & _FOREIGN),
-            removal_key=encoded[start + length :],
+            removal_key=encoded[start:],
+            rest=rest,
+            palette=palette,
         )
 
-    def changes(self, encoding: Encoding) -> dict[int, bytes | None]:
+    def changes(self, encoding: Encoding) -> dict[int, bytes | Streamed | None]:
         """Return what :func:`~dicom_node.elements.splice` needs to undo the marking.
 
         Args:
@@ -101,19 +126,33 @@ class Original:
         if encoding != self.encoding:
             elements = encoding.encode(self.encoding.decode(elements))
         before = scan(elements, encoding, Limits())
-        changes: dict[int, bytes | None] = dict.fromkeys(self.added)
+        changes: dict[int, bytes | Streamed | None] = dict.fromkeys(self.added)
         changes |= {tag: before.bytes_of(tag) for tag in before.tags()}
         return changes
 
 
+def _inflated(deflated: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        elements = inflater.decompress(deflated, MAX_ELEMENTS)
+    except zlib.error as error:
+        raise DamagedSealError("the sealed changes are damaged") from error
+    if not inflater.eof:
+        raise DamagedSealError("the sealed changes are cut short, or too large")
+    return elements
+
+
 def changed(
     elements: Elements, changes: dict[int, bytes | None]
-) -> tuple[bytes, bytes, tuple[int, ...]]:
+) -> tuple[Buffer, bytes, tuple[int, ...]]:
     """Return the data set with ``changes``, and what :class:`Original` keeps of them.
+
+    Pixel Data may be among the changes, and is never kept.
 
     Returns:
         The changed data set; the elements that were replaced or taken out, as they were;
         the tags that were added.
     """
-    added = tuple(sorted(tag for tag in changes if tag not in elements))
-    return splice(elements, changes), elements.extract(changes), added
+    kept = [tag for tag in changes if tag != PIXEL_DATA]
+    added = tuple(sorted(tag for tag in kept if tag not in elements))
+    return splice(elements, changes), elements.extract(kept), added

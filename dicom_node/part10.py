@@ -20,12 +20,20 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset, write_file_meta_info
 
 from dicom_node.errors import MalformedObjectError
+from dicom_node.mapped import chunks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydicom.uid import UID
+
+    from dicom_node.mapped import Buffer
 
 MAX_INFLATED: Final = 1 << 30
 """Bytes that a deflated data set may grow to."""
+
+MAX_META: Final = 1 << 20
+"""Bytes that the file meta information may take in a large file."""
 
 _DEFLATE_RATIO: Final = 1032  # the most that deflate can do
 
@@ -52,7 +60,7 @@ class Encoding(NamedTuple):
         write_dataset(buffer, dataset)
         return buffer.getvalue()
 
-    def decode(self, encoded: bytes) -> Dataset:
+    def decode(self, encoded: Buffer) -> Dataset:
         """Return the data set in ``encoded``.
 
         Raises:
@@ -77,7 +85,7 @@ class Part10:
     """128 bytes."""
     meta: FileMetaDataset
     """Not modified; see :meth:`changed`."""
-    dataset: bytes
+    dataset: Buffer
     """The encoded data set, inflated."""
 
     @property
@@ -91,7 +99,7 @@ class Part10:
         return Encoding.of(self.transfer_syntax)
 
     def changed(
-        self, dataset: bytes, sop_instance_uid: str, transfer_syntax: UID
+        self, dataset: Buffer, sop_instance_uid: str, transfer_syntax: UID
     ) -> Part10:
         """Return a file with another data set, its meta information adapted."""
         meta = _copied(self.meta)
@@ -101,13 +109,18 @@ class Part10:
 
     def to_bytes(self) -> bytes:
         """Return the file; the inverse of :meth:`from_bytes`."""
+        return b"".join(self.chunks())
+
+    def chunks(self) -> Iterator[Buffer]:
+        """Yield the same as :meth:`to_bytes` piece by piece, whatever its size."""
         buffer = DicomBytesIO()
         buffer.write(self.preamble + b"DICM")
         write_file_meta_info(buffer, _copied(self.meta), enforce_standard=False)
-        return buffer.getvalue() + self.dataset
+        yield buffer.getvalue()
+        yield from chunks(self.dataset)
 
     @classmethod
-    def from_bytes(cls, encoded: bytes) -> Part10:
+    def from_bytes(cls, encoded: Buffer) -> Part10:
         """Return the file in ``encoded``, its data set not yet looked at.
 
         Raises:
@@ -117,7 +130,9 @@ class Part10:
             raise MalformedObjectError(
                 "not a DICOM file", hint="A DICOM file has DICM at its 129th byte."
             )
-        stream = io.BytesIO(encoded)
+        # A reader wants a stream; what is mapped is not copied whole for its sake.
+        is_mapped = isinstance(encoded, memoryview)
+        stream = io.BytesIO(bytes(encoded[:MAX_META]) if is_mapped else encoded)
         stream.seek(132)
         try:
             meta = FileMetaDataset(_read_meta(stream))
@@ -159,7 +174,7 @@ def _read_meta(stream: io.BytesIO) -> Dataset:
     )
 
 
-def _inflated(deflated: bytes) -> bytes:
+def _inflated(deflated: Buffer) -> bytes:
     inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     limit = min(MAX_INFLATED, _DEFLATE_RATIO * len(deflated))
     try:

@@ -38,16 +38,24 @@ def picture_in(path: Path) -> Image.Image | None:
             or private_block.find(instance.elements) is not None
         ):
             return None
-        attributes = instance.attributes(*pixel_data.TAGS, *windowing.TAGS)
+        attributes = instance.attributes(
+            *pixel_data.TAGS, *windowing.TAGS, *windowing.GROUPS
+        )
         pixel_data.require_picture(instance.elements)
         layout = pixel_data.layout_of(attributes)
         native, layout = pixel_data.native(
             instance.elements, layout, instance.file.transfer_syntax
         )
-        image = pixel_data.decode(native, layout).image
-        window = windowing.presentation(image, attributes, layout).window
+        if layout.photometric_interpretation == pixel_data.PALETTE:
+            return None
+        middle = layout.frames // 2
+        if layout.is_luminance:
+            shown = pixel_data.coloured(native, layout)(middle)
+        else:
+            image = pixel_data.decode(native, layout).image
+            shows = windowing.presentations(image, attributes, layout)
+            shown = shows[middle].window.shown(image.pixels[middle])
     except Exception:  # noqa: BLE001 one odd object must not stop a training
         return None
-    frame = image.pixels[len(image.pixels) // 2]
-    shown = np.rint(255 * window.shown(frame)).astype(np.uint8)
-    return Image.fromarray(np.broadcast_to(shown, (*shown.shape[:2], 3)).copy())
+    grey = np.rint(255 * shown).astype(np.uint8)
+    return Image.fromarray(np.broadcast_to(grey, (*grey.shape[:2], 3)).copy())

@@ -1,37 +1,49 @@
 """Pixel Data (7FE0,0010) to stored values and back, bit for bit.
 
-Decoding takes the stored values out of their words; encoding puts them back where they
-were and leaves every other bit as it was: bits beyond Bits Stored that a vendor uses for
-overlays, a padding byte, bytes behind the last frame. Unused bits that merely repeat the
-sign, or are zero, follow the new value instead.
+Decoding takes out of their words the stored values that a mark may change; encoding puts
+them back where they were and leaves every other bit as it was: the chrominance of YBR
+pictures, bits beyond Bits Stored that a vendor uses for overlays, a padding byte. Unused
+bits that merely repeat the sign, or are zero, follow the new value instead. What is left
+as it was is *the rest*, and has a digest of its own, so that whoever puts an original
+back can tell whether somebody changed that.
 
-What is marked today: MONOCHROME1, MONOCHROME2 and RGB, 8 or 16 Bits Allocated. Everything
-else is refused by name. Neither windows nor codecs are known here.
+Of YBR pictures the luminance is marked, and nothing else: a conversion to grey then
+leaves the mark whole. PALETTE COLOR decodes to indices, which no mark can be added to;
+:mod:`dicom_node.palette` makes colours of them.
+
+Frames are decoded one at a time where they are too many for memory. Everything that is
+not 8 or 16 Bits Allocated is refused by name. Neither windows nor codecs are known here.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from pydicom import uid
 
-from dicom_node.elements import PIXEL_DATA, header
+from dicom_node.elements import PIXEL_DATA, Streamed, header
 from dicom_node.errors import (
     MalformedObjectError,
     NotAnImageError,
     UnmarkablePixelsError,
     UnsupportedPixelDataError,
 )
-from miadmark_core.image import HostImage, ValueRange
+from dicom_node.mapped import IN_MEMORY, let_go
+from miadmark_core.image import HostImage, LazyFrames, ValueRange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
     from dicom_node.elements import Elements
+    from dicom_node.mapped import Buffer
+    from miadmark_core.image import StoredValues
 
     Words = NDArray[np.unsignedinteger[Any]]
 
@@ -51,7 +63,18 @@ _OTHER_PIXELS: Final = (
     0x00287FE0,  # Pixel Data Provider URL
 )
 
-_SAMPLES: Final = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3}
+YBR: Final = "YBR_FULL"
+YBR_422: Final = "YBR_FULL_422"
+PALETTE: Final = "PALETTE COLOR"
+
+_SAMPLES: Final = {
+    "MONOCHROME1": 1,
+    "MONOCHROME2": 1,
+    PALETTE: 1,
+    "RGB": 3,
+    YBR: 3,
+    YBR_422: 3,
+}
 
 # Tags that a layout is read from.
 TAGS: Final = (
@@ -92,8 +115,25 @@ class PixelLayout:
     @property
     def size(self) -> int:
         """Return how many bytes the frames take."""
-        samples = self.frames * self.rows * self.columns * self.samples
-        return samples * self.bits_allocated // 8
+        return self.frames * self.frame_size
+
+    @property
+    def frame_size(self) -> int:
+        """Return how many bytes one frame takes."""
+        # Two pixels share their chrominance in YBR_FULL_422 (PS3.3 C.7.6.3.1.2).
+        stored = 2 if self.photometric_interpretation == YBR_422 else self.samples
+        return self.rows * self.columns * stored * self.bits_allocated // 8
+
+    @property
+    def is_luminance(self) -> bool:
+        """Return whether the luminance is marked, and nothing else."""
+        return self.photometric_interpretation in {YBR, YBR_422}
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Return the shape of the image that is marked."""
+        samples = 1 if self.is_luminance else self.samples
+        return (self.frames, self.rows, self.columns, samples)
 
     @property
     def values(self) -> ValueRange:
@@ -110,8 +150,11 @@ class Decoded(NamedTuple):
     """Stored values, and what else was in their words."""
 
     image: HostImage
+    """Of YBR pictures the luminance."""
     has_foreign_bits: bool
     """Bits outside Bits Stored hold something of their own, such as an overlay."""
+    rest: bytes
+    """SHA-256 of everything else that is part of the picture; empty if nothing is."""
 
 
 def require_picture(elements: Elements) -> None:
@@ -168,7 +211,7 @@ def _checked(layout: PixelLayout) -> PixelLayout:
     if photometric not in _SAMPLES:
         raise UnsupportedPixelDataError(
             f"Photometric Interpretation {photometric!r} cannot be marked yet",
-            hint="MONOCHROME1, MONOCHROME2 and RGB can.",
+            hint="MONOCHROME1 and 2, RGB, YBR_FULL, YBR_FULL_422 and PALETTE COLOR can.",
         )
     if layout.bits_allocated not in {8, 16}:
         raise UnmarkablePixelsError(
@@ -181,6 +224,10 @@ def _checked(layout: PixelLayout) -> PixelLayout:
         raise MalformedObjectError(
             f"Bits Stored {layout.bits_stored}, High Bit {layout.high_bit} and "
             f"Bits Allocated {layout.bits_allocated} contradict each other"
+        )
+    if photometric == YBR_422 and (layout.columns % 2 or layout.is_planar):
+        raise MalformedObjectError(
+            f"{photometric} of {layout.columns} columns, or in planes of colour"
         )
     if min(layout.rows, layout.columns, layout.frames) < 1 or layout.size > MAX_SIZE:
         raise MalformedObjectError(
@@ -209,7 +256,7 @@ def _padding(
 
 def native(
     elements: Elements, layout: PixelLayout, syntax: UID
-) -> tuple[bytes, PixelLayout]:
+) -> tuple[Buffer, PixelLayout]:
     """Return native Pixel Data, and how it lies.
 
     Raises:
@@ -242,69 +289,191 @@ def native(
             f"Pixel Data holds {found} bytes, its image takes {layout.size}",
             hint="Number of Frames, Rows and Columns do not cover all of it.",
         )
-    return bytes(elements.value_of(PIXEL_DATA)), layout
+    return elements.value_of(PIXEL_DATA), layout
 
 
-def decode(pixel_data: bytes, layout: PixelLayout) -> Decoded:
-    """Return the stored values in native Pixel Data."""
-    words = _words(pixel_data, layout)
-    fields = _fields(words, layout)
-    expected = _as_words(fields, layout)
-    pixels = fields.reshape(_shape(layout))
-    if layout.is_planar:
-        pixels = pixels.transpose(0, 2, 3, 1)
-    image = HostImage(
-        pixels=np.ascontiguousarray(pixels),
-        values=layout.values,
-        padding=layout.padding,
-    )
-    return Decoded(image, not np.array_equal(expected, words))
+def decode(pixel_data: Buffer, layout: PixelLayout) -> Decoded:
+    """Return the stored values in native Pixel Data that a mark may change."""
+    read = _reader(pixel_data, layout)
+    image = _image(read, layout)
+    rest = hashlib.sha256(b"miadmark/v1/rest\n")
+    has_foreign_bits = False
+    for number in range(layout.frames):
+        words = read(number)
+        fields = _fields(words, layout)
+        foreign = words & ~_mask(words, layout)
+        if not np.array_equal(_as_words(fields, layout), words):
+            has_foreign_bits = True
+        rest.update(_interleaved(foreign, layout).tobytes())
+        if layout.is_luminance:
+            rest.update(_parted(fields, layout)[1].tobytes())
+    has_rest = has_foreign_bits or layout.is_luminance
+    return Decoded(image, has_foreign_bits, rest.digest() if has_rest else b"")
+
+
+def coloured(
+    pixel_data: Buffer, layout: PixelLayout
+) -> Callable[[int], NDArray[np.float32]]:
+    """Return what makes the colours of one frame of a YBR picture.
+
+    Returns:
+        ``(rows, columns, 3)`` for the number of a frame, red, green and blue, 0..1.
+
+    Source:
+        PS3.3 C.7.6.3.1.2.
+    """
+    read = _reader(pixel_data, layout)
+    top = layout.values.upper
+
+    def colours(number: int) -> NDArray[np.float32]:
+        luminance, rest = _parted(_fields(read(number), layout), layout)
+        chroma = rest.astype(np.float32) - (top + 1) // 2
+        if layout.photometric_interpretation == YBR_422:
+            chroma = np.repeat(chroma, 2, axis=1)
+        blue, red = chroma[..., :1], chroma[..., 1:]
+        y = luminance.astype(np.float32)
+        rgb = (y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue)
+        seen: NDArray[np.float32] = np.clip(np.concatenate(rgb, -1) / top, 0, 1)
+        return seen
+
+    return colours
 
 
 def encode(
-    image: HostImage, pixel_data: bytes, layout: PixelLayout, *, has_foreign_bits: bool
-) -> bytes:
-    """Return ``pixel_data`` with other stored values: the inverse of :func:`decode`.
+    image: HostImage,
+    pixel_data: Buffer,
+    layout: PixelLayout,
+    *,
+    has_foreign_bits: bool,
+) -> Iterator[Buffer]:
+    """Yield ``pixel_data`` with other stored values: the inverse of :func:`decode`.
 
     Args:
         image: What to put in.
-        pixel_data: What it was decoded from, or something of the same layout.
+        pixel_data: What it was decoded from, or something of the same layout; without
+            chrominance and bits to be left, its size is all that counts.
         layout: Of both.
         has_foreign_bits: Leave the bits outside Bits Stored as they are.
     """
-    pixels = image.pixels
-    if layout.is_planar:
-        pixels = pixels.transpose(0, 3, 1, 2)
-    words = _as_words(np.ascontiguousarray(pixels).reshape(-1), layout)
-    if has_foreign_bits:
-        mask = words.dtype.type(((1 << layout.bits_stored) - 1) << layout.shift)
-        words = (words & mask) | (_words(pixel_data, layout) & ~mask)
+    read = _reader(pixel_data, layout)
     if _is_swapped(layout):
+        frames = [_put(image, n, read, layout, has_foreign_bits) for n in _all(layout)]
         pairs = _pairs(pixel_data, layout).copy()
-        pairs[: layout.size] = words  # a last odd sample shares its word with padding
+        pairs[: layout.size] = np.concatenate(frames)
+        # A last odd sample shares its word with padding.
         encoded = pairs.view("<u2").astype(">u2").tobytes()
-        return encoded + pixel_data[len(encoded) :]
+        yield encoded
+        yield pixel_data[len(encoded) :]
+        return
     order = "<" if layout.is_little_endian else ">"
-    encoded = words.astype(f"{order}u{words.dtype.itemsize}").tobytes()
-    return encoded + pixel_data[layout.size :]
+    for number in _all(layout):
+        words = _put(image, number, read, layout, has_foreign_bits)
+        yield words.astype(f"{order}u{words.dtype.itemsize}", copy=False).tobytes()
+    yield pixel_data[layout.size :]
 
 
-def element(pixel_data: bytes, elements: Elements, layout: PixelLayout) -> bytes:
+def element(
+    parts: Iterator[Buffer],
+    size: int,
+    elements: Elements,
+    layout: PixelLayout,
+    vr: str = "",
+) -> Streamed:
     """Return native Pixel Data as the element that takes the place of the old one.
 
-    Its VR stays what it was.
+    Args:
+        parts: From :func:`encode`.
+        size: Bytes of all of them.
+        elements: Of the data set that it is for.
+        layout: Of the pixels.
+        vr: What it has; that of the old one by default.
     """
-    old = elements.get(PIXEL_DATA)
-    vr = "OW" if layout.bits_allocated > 8 else "OB"
-    if old is not None and old.vr:
-        vr = old.vr
-    return header(PIXEL_DATA, vr, len(pixel_data), elements.encoding) + pixel_data
+    if not vr:
+        old = elements.get(PIXEL_DATA)
+        vr = (old.vr if old else "") or ("OW" if layout.bits_allocated > 8 else "OB")
+    start = header(PIXEL_DATA, vr, size, elements.encoding)
+
+    def pieces() -> Iterator[Buffer]:
+        yield start
+        yield from parts
+
+    return Streamed(len(start) + size, pieces())
 
 
-def _shape(layout: PixelLayout) -> tuple[int, int, int, int]:
+def _all(layout: PixelLayout) -> range:
+    return range(layout.frames)
+
+
+def _image(read: Callable[[int], Words], layout: PixelLayout) -> HostImage:
+    def make(number: int) -> StoredValues:
+        return _parted(_fields(read(number), layout), layout)[0]
+
+    frames = LazyFrames(layout.shape, layout.values.dtype, make)
+    is_small = layout.size < IN_MEMORY
+    return HostImage(
+        pixels=np.stack([*frames]) if is_small else frames,
+        values=layout.values,
+        padding=layout.padding,
+    )
+
+
+def _put(
+    image: HostImage,
+    number: int,
+    read: Callable[[int], Words],
+    layout: PixelLayout,
+    has_foreign_bits: bool,  # noqa: FBT001
+) -> Words:
+    """Return the words of one frame with the stored values of ``image``."""
+    pixels = image.pixels[number]
+    if layout.is_luminance:
+        _, rest = _parted(_fields(read(number), layout), layout)
+        if layout.photometric_interpretation == YBR_422:
+            pairs = pixels.reshape(layout.rows, layout.columns // 2, 2)
+            fields = np.concatenate([pairs, rest], -1)
+        else:
+            fields = np.concatenate([pixels, rest], -1)
+    else:
+        fields = pixels
     if layout.is_planar:
-        return (layout.frames, layout.samples, layout.rows, layout.columns)
-    return (layout.frames, layout.rows, layout.columns, layout.samples)
+        fields = fields.transpose(2, 0, 1)
+    words = _as_words(np.ascontiguousarray(fields).reshape(-1), layout)
+    if has_foreign_bits:
+        old = read(number)
+        mask = _mask(old, layout)
+        words = np.bitwise_or(words & mask, old & ~mask)
+    return words
+
+
+def _parted(
+    fields: StoredValues, layout: PixelLayout
+) -> tuple[StoredValues, StoredValues]:
+    """Return what is marked of a frame, ``(rows, columns, samples)``, and what is not."""
+    if layout.photometric_interpretation == YBR_422:
+        pairs = fields.reshape(layout.rows, layout.columns // 2, 4)
+        marked = pairs[..., :2].reshape(layout.rows, layout.columns, 1)
+        return marked, pairs[..., 2:]
+    pixels = _interleaved(fields, layout)
+    if layout.is_luminance:
+        return np.ascontiguousarray(pixels[..., :1]), pixels[..., 1:]
+    return pixels, pixels[..., :0]
+
+
+def _interleaved(values: StoredValues, layout: PixelLayout) -> StoredValues:
+    """Return values of one frame with the samples of a pixel together."""
+    if layout.photometric_interpretation == YBR_422:
+        return values
+    if layout.is_planar:
+        planes = values.reshape(layout.samples, layout.rows, layout.columns)
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    return values.reshape(layout.rows, layout.columns, layout.samples)
+
+
+def _mask(words: Words, layout: PixelLayout) -> np.unsignedinteger[Any]:
+    mask: np.unsignedinteger[Any] = words.dtype.type(
+        ((1 << layout.bits_stored) - 1) << layout.shift
+    )
+    return mask
 
 
 def _is_swapped(layout: PixelLayout) -> bool:
@@ -316,20 +485,30 @@ def _is_swapped(layout: PixelLayout) -> bool:
     )
 
 
-def _pairs(pixel_data: bytes, layout: PixelLayout) -> NDArray[np.uint8]:
+def _pairs(pixel_data: Buffer, layout: PixelLayout) -> NDArray[np.uint8]:
     """Return bytes that stand in pairs the wrong way round, put right; an even number."""
     words = np.frombuffer(pixel_data, ">u2", (layout.size + 1) // 2)
     return words.astype("<u2").view(np.uint8)
 
 
-def _words(pixel_data: bytes, layout: PixelLayout) -> Words:
-    """Return the words of all samples, in the order they are kept, native byte order."""
+def _reader(pixel_data: Buffer, layout: PixelLayout) -> Callable[[int], Words]:
+    """Return what reads the words of one frame, as they are kept, native byte order."""
+    count = layout.frame_size * 8 // layout.bits_allocated
     if _is_swapped(layout):
-        return _pairs(pixel_data, layout)[: layout.size]
+        pairs = _pairs(pixel_data, layout)
+        return lambda number: pairs[number * count : (number + 1) * count]
     order = "<" if layout.is_little_endian else ">"
     dtype = np.dtype(f"{order}u{layout.bits_allocated // 8}")
-    words = np.frombuffer(pixel_data, dtype, layout.size // dtype.itemsize)
-    return words.astype(dtype.newbyteorder("="))
+    view = memoryview(pixel_data)
+
+    def read(number: int) -> Words:
+        start = number * layout.frame_size
+        part = view[start : start + layout.frame_size]
+        words = np.frombuffer(part, dtype, count).astype(dtype.newbyteorder("="))
+        let_go(part)
+        return words
+
+    return read
 
 
 def _fields(words: Words, layout: PixelLayout) -> NDArray[np.integer[Any]]:

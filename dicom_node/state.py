@@ -12,6 +12,7 @@ from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
 from dicom_node.spool import Spool
 
@@ -50,6 +51,11 @@ class State:
         """Open the ledger."""
         self._make()
         return Ledger(self.folder / "ledger.sqlite")
+
+    def renamings(self, keyring: Keyring) -> Renamings:
+        """Open what was renamed, which lies in the ledger's file."""
+        self._make()
+        return Renamings(self.folder / "ledger.sqlite", keyring.derive)
 
     def grants(self, keyring: Keyring) -> Grants:
         """Open the grants, which the site's keys sign."""

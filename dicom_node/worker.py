@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from dicom_node.authorising import Grant
     from dicom_node.config import Config, Destination, Route
     from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.refer import ReferringInstance
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
     from dicom_node.opening import Opening
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
             """Return it marked, so that the recipients open it too; or raise."""
             ...
 
+    Refer = Callable[[OpenInstance, Sequence[Recipient]], ReferringInstance | None]
+    """Makes one refer to marked ones, likewise; None where it names none."""
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +106,13 @@ class Worker:
         *,
         queue: Queue,
         spool: Spool,
-        keep: Callable[[MarkedInstance], None],
+        keep: Callable[[MarkedInstance | ReferringInstance], None],
         grants: Grants,
         audit: Audit,
         opening: Callable[[str], Opening],
         own_tenant: bytes,
         mark: Mark,
+        refer: Refer,
         clock: Callable[[], datetime],
     ) -> None:
         """Keep what the work needs.
@@ -123,12 +127,13 @@ class Worker:
             opening: Returns what opens objects of the study with that UID.
             own_tenant: Who decides.
             mark: Marks one instance.
+            refer: Makes an instance without a picture refer to marked ones.
             clock: Returns the time, aware.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._grants, self._audit = keep, grants, audit
         self._opening, self._own_tenant = opening, own_tenant
-        self._mark, self._clock = mark, clock
+        self._mark, self._refer, self._clock = mark, refer, clock
         self._sending: Sending | None = None
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
@@ -230,21 +235,25 @@ class Worker:
         self, instance: OpenInstance, route: Route, sending: Sending
     ) -> bytes | None:
         """Return the marked file, its record in the ledger; None to pass it as it is."""
+        sent: MarkedInstance | ReferringInstance | None
+        recipients = self._direct_recipients(instance, route)
         try:
-            recipients = self._direct_recipients(instance, route)
-            marked = self._mark(
+            sent = self._mark(
                 instance, recipients, marks_quantities=route.mark_quantities
             )
         except (NotAnImageError, UnmarkablePixelsError) as error:
-            self._require_passing(instance, route, sending, error)
+            self._require_passing(instance, route, error)
+            sent = self._refer(instance, recipients)
+            self._note_passing(instance, route, sending, error)
+        if sent is None:
             return None
-        self._keep(marked)
-        return marked.file.to_bytes()
+        self._keep(sent)
+        return sent.file.to_bytes()
 
     def _require_passing(
-        self, instance: OpenInstance, route: Route, sending: Sending, error: FilterError
+        self, instance: OpenInstance, route: Route, error: FilterError
     ) -> None:
-        """Return if ``route`` passes what is not marked, and that is written down.
+        """Return if ``route`` passes what is not marked.
 
         Raises:
             FilterError: ``error`` itself: the route holds it.
@@ -254,21 +263,24 @@ class Worker:
         what = route.other_pixels if is_picture else route.not_images
         if what is Unmarked.HOLD:
             raise error
-        identity = instance.identity()
-        facts = {
-            "route": route.name,
-            "destination": route.destination,
-            "sop_class": identity.sop_class_uid,
-            "instance": identity.sop_instance_uid,
-            "reason": str(error)[:500],
-        }
         if what is Unmarked.DROP:
-            self._audit.add(Event.DROPPED, **facts)
+            self._audit.add(Event.DROPPED, **_facts(instance, route, error))
             raise _Dropped(str(error))
-        # Only once somebody is there: while nobody is, nothing is about to leave.
-        receiver = sending.receiver(
-            identity.sop_class_uid, str(instance.file.transfer_syntax)
-        )
+
+    def _note_passing(
+        self,
+        instance: OpenInstance,
+        route: Route,
+        sending: Sending,
+        error: FilterError,
+    ) -> None:
+        """Return once it is written down that an object is about to pass.
+
+        Only with somebody at the other end: else nothing is about to leave.
+        """
+        facts = _facts(instance, route, error)
+        syntax = str(instance.file.transfer_syntax)
+        receiver = sending.receiver(facts["sop_class"], syntax)
         self._audit.add(Event.PASSED, **facts, address=receiver.address)
 
     def _direct_recipients(
@@ -403,6 +415,18 @@ class Worker:
             error,
         )
         self._queue.retry(job, again, str(error))
+
+
+def _facts(instance: OpenInstance, route: Route, error: FilterError) -> dict[str, str]:
+    """Return what the audit says of an object that gets no mark."""
+    identity = instance.identity()
+    return {
+        "route": route.name,
+        "destination": route.destination,
+        "sop_class": identity.sop_class_uid,
+        "instance": identity.sop_instance_uid,
+        "reason": str(error)[:500],
+    }
 
 
 def _nobody_asked(_: Receiver) -> None:

@@ -12,7 +12,7 @@ Integers only. Nothing here reads a file, draws a random number or knows DICOM.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -71,17 +71,46 @@ def remove(
         AlteredImageError: Another number of pixels is on a stop than was kept, so this
             is not the frame that was marked.
     """
-    stops = _on_a_stop(marked.frame, mark, values, padding)
-    if np.count_nonzero(stops) != marked.stopped.size:
-        raise AlteredImageError(
-            "the image does not have the saturated pixels that its removal key lists"
-        )
-    host = (marked.frame - mark).astype(marked.frame.dtype)
-    host[stops] = marked.stopped
-    if padding is not None:
-        is_padding = _within(marked.frame, padding)
-        host[is_padding] = marked.frame[is_padding]
+    host, used = take(marked.frame, mark, marked.stopped, values, padding)
+    if used != marked.stopped.size:
+        raise AlteredImageError(_OTHER_STOPS)
     return host
+
+
+def take(
+    frame: StoredValues,
+    mark: MarkValues,
+    stopped: StoredValues,
+    values: ValueRange,
+    padding: ValueRange | None = None,
+) -> tuple[StoredValues, int]:
+    """Return a part of the host frame, and how many of ``stopped`` belong to it.
+
+    Args:
+        frame: A band of rows of a marked frame.
+        mark: What was added there.
+        stopped: Host values of the pixels on a stop from there on.
+        values: As in :func:`embed`.
+        padding: As in :func:`embed`.
+
+    Raises:
+        AlteredImageError: More pixels are on a stop than values are left.
+    """
+    stops = _on_a_stop(frame, mark, values, padding)
+    used = int(np.count_nonzero(stops))
+    if used > stopped.size:
+        raise AlteredImageError(_OTHER_STOPS)
+    host = (frame - mark).astype(frame.dtype)
+    host[stops] = stopped[:used]
+    if padding is not None:
+        is_padding = _within(frame, padding)
+        host[is_padding] = frame[is_padding]
+    return host, used
+
+
+_OTHER_STOPS: Final = (
+    "the image does not have the saturated pixels that its removal key lists"
+)
 
 
 def _within(values: StoredValues, bounds: ValueRange) -> NDArray[np.bool_]:

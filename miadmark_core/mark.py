@@ -18,6 +18,8 @@ import numpy as np
 from miadmark_core.errors import UnsupportedImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     MarkValues = NDArray[np.int32]
@@ -73,18 +75,32 @@ class MarkGrid:
         Bilinear, cell centres spread evenly over the image (as a resize without
         aligned corners does), rounded to the nearest integer at the very end.
         """
-        height, width, _ = self.steps.shape
+        ((_, values),) = self.bands(rows, columns, rows)
+        return values
+
+    def bands(
+        self, rows: int, columns: int, height: int
+    ) -> Iterator[tuple[slice, MarkValues]]:
+        """Yield the same as :meth:`values` in bands of ``height`` rows, from the top.
+
+        A large image is gone through in bands that fit the cache: several times as fast.
+        """
+        cells, width, _ = self.steps.shape
         left, right, weight = _neighbours(columns, width)
         grid = self.steps.astype(np.int32)
         one = np.int32(1 << _WEIGHT_BITS)
         weight = weight[:, np.newaxis]
         wide = grid[:, left] * (one - weight) + grid[:, right] * weight
-        above, below, weight = _neighbours(rows, height)
+        above, below, weight = _neighbours(rows, cells)
         weight = weight[:, np.newaxis, np.newaxis]
-        tall = wide[above] * (one - weight) + wide[below] * weight
-        tall = _rounded_shift(tall, 2 * _WEIGHT_BITS - _KEPT_BITS)
-        tall *= np.int32(self.amplitude)
-        return _rounded_shift(tall, _KEPT_BITS + AMPLITUDE_UNIT.bit_length() - 1)
+        for top in range(0, rows, height):
+            band = slice(top, min(top + height, rows))
+            low = weight[band]
+            tall = wide[above[band]] * (one - low) + wide[below[band]] * low
+            tall = _rounded_shift(tall, 2 * _WEIGHT_BITS - _KEPT_BITS)
+            tall *= np.int32(self.amplitude)
+            shift = _KEPT_BITS + AMPLITUDE_UNIT.bit_length() - 1
+            yield band, _rounded_shift(tall, shift)
 
 
 def amplitude_for(peak: int) -> int:

@@ -9,24 +9,31 @@ How the grids are found is not known here: they are an argument.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from miadmark_core.cover_key import KIND as COVER
 from miadmark_core.cover_key import CoverKey
 from miadmark_core.covering import Covered, cover, uncover
-from miadmark_core.embedding import Marked, embed, remove
-from miadmark_core.errors import AlteredImageError, MarkingError, WrongKeyError
-from miadmark_core.image import HostImage
+from miadmark_core.embedding import Marked, embed, take
+from miadmark_core.errors import (
+    AlteredImageError,
+    MarkingError,
+    RemovalError,
+    WrongKeyError,
+)
 from miadmark_core.removal_key import RemovalKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from miadmark_core.covering import Ends
-    from miadmark_core.image import StoredValues
+    from miadmark_core.image import HostImage, StoredValues
     from miadmark_core.mark import MarkGrid, MarkValues
+
+BAND: Final = 1 << 17
+"""Pixels that are marked or restored at a time, so that they fit the cache."""
 
 
 class MarkedImage(NamedTuple):
@@ -52,19 +59,24 @@ def mark_image(
     """
     if misfit := _misfit(host, grids):
         raise MarkingError(misfit)
-    frames = [
-        embed(frame, mark, host.values, host.padding)
-        for frame, mark in _grown(host, grids, frames_per_grid)
-    ]
-    image = _like(host, (marked.frame for marked in frames))
+    stopped: dict[int, StoredValues] = {}
+
+    def frame(number: int) -> StoredValues:
+        grid = grids[number // frames_per_grid]
+        marked = _embedded(host.pixels[number], grid, host)
+        stopped[number] = marked.stopped
+        return marked.frame
+
+    image = host.like(frame)
+    marked_digest = image.digest()  # every frame has been made once when it is there
     key = RemovalKey(
         grids=tuple(grids),
         frames_per_grid=frames_per_grid,
-        stopped=tuple(marked.stopped for marked in frames),
+        stopped=tuple(stopped[number] for number in range(len(host.pixels))),
         host_digest=host.digest(),
-        marked_digest=image.digest(),
+        marked_digest=marked_digest,
     )
-    return _proven(host, MarkedImage(image, key))
+    return _proven(MarkedImage(image, key))
 
 
 def cover_image(
@@ -82,18 +94,25 @@ def cover_image(
     Raises:
         MarkingError: The logos change nothing, or would not come off exactly.
     """
-    frames = [
-        cover(frame, opacity, ends, host.values, host.padding)
-        for frame, opacity in _grown(host, grids, frames_per_grid)
-    ]
-    image = _like(host, (covered.frame for covered in frames))
+    covered: dict[int, Covered] = {}
+
+    def frame(number: int) -> StoredValues:
+        host_frame = host.pixels[number]
+        opacity = grids[number // frames_per_grid].values(*host_frame.shape[:2])
+        made = cover(host_frame, opacity, ends, host.values, host.padding)
+        covered[number] = made._replace(frame=made.frame[:0])
+        return made.frame
+
+    image = host.like(frame)
+    marked_digest = image.digest()  # every frame has been made once when it is there
+    kept = [covered[number] for number in range(len(host.pixels))]
     key = CoverKey(
-        places=tuple(covered.places for covered in frames),
-        hidden=tuple(covered.hidden for covered in frames),
+        places=tuple(frame.places for frame in kept),
+        hidden=tuple(frame.hidden for frame in kept),
         host_digest=host.digest(),
-        marked_digest=image.digest(),
+        marked_digest=marked_digest,
     )
-    return _proven(host, MarkedImage(image, key))
+    return _proven(MarkedImage(image, key))
 
 
 def read_key(encoded: bytes) -> RemovalKey | CoverKey:
@@ -124,40 +143,50 @@ def restore_image(marked: HostImage, key: RemovalKey | CoverKey) -> HostImage:
             hint="They were changed on the way: recompressed with loss, cropped, "
             "scaled or drawn upon. Ask for the object as it was sent.",
         )
-    if isinstance(key, CoverKey):
-        frames = _uncovered(marked, key)
-    else:
-        if misfit := _misfit(marked, key.grids):
-            raise WrongKeyError(misfit)
-        frames = _removed(marked, key)
-    host = _like(marked, frames)
+    if isinstance(key, RemovalKey) and (misfit := _misfit(marked, key.grids)):
+        raise WrongKeyError(misfit)
+
+    def frame(number: int) -> StoredValues:
+        if isinstance(key, CoverKey):
+            covered = marked.pixels[number], key.places[number], key.hidden[number]
+            return uncover(Covered(*covered))
+        stopped = key.stopped[number]
+        return _removed(marked.pixels[number], key.grid_of(number), stopped, marked)
+
+    host = marked.like(frame)
     if host.digest() != key.host_digest:
         raise WrongKeyError("the removal key does not give back the original")
     return host
 
 
-def _removed(marked: HostImage, key: RemovalKey) -> Iterator[StoredValues]:
-    frames = _grown(marked, key.grids, key.frames_per_grid)
-    for (frame, mark), stopped in zip(frames, key.stopped, strict=True):
-        yield remove(Marked(frame, stopped), mark, marked.values, marked.padding)
+def _bands(frame: StoredValues, grid: MarkGrid) -> Iterator[tuple[slice, MarkValues]]:
+    rows, columns = frame.shape[:2]
+    return grid.bands(rows, columns, max(1, BAND // columns))
 
 
-def _uncovered(marked: HostImage, key: CoverKey) -> Iterator[StoredValues]:
-    for frame, places, hidden in zip(
-        marked.pixels, key.places, key.hidden, strict=True
-    ):
-        yield uncover(Covered(frame, places, hidden))
+def _embedded(frame: StoredValues, grid: MarkGrid, image: HostImage) -> Marked:
+    marked, stopped = np.empty_like(frame), []
+    for band, mark in _bands(frame, grid):
+        part = embed(frame[band], mark, image.values, image.padding)
+        marked[band] = part.frame
+        stopped.append(part.stopped)
+    return Marked(marked, np.concatenate(stopped))
 
 
-def _grown(
-    image: HostImage, grids: Sequence[MarkGrid], frames_per_grid: int
-) -> Iterator[tuple[StoredValues, MarkValues]]:
-    """Yield each frame with what its grid grows to."""
-    rows, columns = image.pixels.shape[1:3]
-    for number, frame in enumerate(image.pixels):
-        if number % frames_per_grid == 0:
-            mark = grids[number // frames_per_grid].values(rows, columns)
-        yield frame, mark
+def _removed(
+    frame: StoredValues, grid: MarkGrid, stopped: StoredValues, image: HostImage
+) -> StoredValues:
+    host, used = np.empty_like(frame), 0
+    for band, mark in _bands(frame, grid):
+        host[band], count = take(
+            frame[band], mark, stopped[used:], image.values, image.padding
+        )
+        used += count
+    if used != stopped.size:
+        raise AlteredImageError(
+            "the image does not have the saturated pixels that its removal key lists"
+        )
+    return host
 
 
 def _misfit(image: HostImage, grids: Sequence[MarkGrid]) -> str:
@@ -167,15 +196,8 @@ def _misfit(image: HostImage, grids: Sequence[MarkGrid]) -> str:
     return f"a mark of {max(odd)} planes, an image of {samples} samples" if odd else ""
 
 
-def _like(image: HostImage, frames: Iterable[StoredValues]) -> HostImage:
-    pixels = np.empty_like(image.pixels)
-    for number, frame in enumerate(frames):
-        pixels[number] = frame
-    return HostImage(pixels=pixels, values=image.values, padding=image.padding)
-
-
-def _proven(host: HostImage, marked: MarkedImage) -> MarkedImage:
-    """Return ``marked`` if it differs from ``host``, and its key gives ``host`` back.
+def _proven(marked: MarkedImage) -> MarkedImage:
+    """Return ``marked`` if it changes something, and its key gives the host back.
 
     Raises:
         MarkingError: It does not.
@@ -186,7 +208,9 @@ def _proven(host: HostImage, marked: MarkedImage) -> MarkedImage:
             hint="The image is constant or all padding; route it as an object that "
             "carries no picture.",
         )
-    restored = restore_image(marked.image, read_key(marked.key.to_bytes()))
-    if not np.array_equal(restored.pixels, host.pixels):
-        raise MarkingError("the mark would not come off exactly")
+    try:
+        # Comes to an image of the host's digest, or raises.
+        restore_image(marked.image, read_key(marked.key.to_bytes()))
+    except RemovalError as error:
+        raise MarkingError("the mark would not come off exactly") from error
     return marked

@@ -134,15 +134,22 @@ def _add_paths(command: argparse.ArgumentParser) -> None:
 
 
 def _protect(options: argparse.Namespace) -> int:
+    from dicom_node.filters.foresight import foreseen
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
-    from dicom_node.markers import batch_marker, keeper
+    from dicom_node.markers import batch_marker, keeper, referrer
+    from dicom_node.naming import Naming
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
     recipients = tuple(read_site(file).recipient for file in options.recipient)
     keyring = state.keys()
     audit = state.audit(keyring)
+    marking = Marking(
+        profile=Profile(options.profile),
+        mode=Mode(options.mode),
+        weak_marks=WeakMarks(options.weak_marks),
+    )
 
     def note(event: Event, instance: OpenInstance, reason: str) -> None:
         named = instance.attributes(0x00080016, 0x00080018)
@@ -155,21 +162,21 @@ def _protect(options: argparse.Namespace) -> int:
             by=terminal.user(),
         )
 
-    with state.ledger() as ledger:
-        mark_all = batch_marker(
-            options.weights,
-            Sealer(keyring, ledger.number, recipients),
-            terminal.now,
-            Marking(
-                profile=Profile(options.profile),
-                mode=Mode(options.mode),
-                weak_marks=WeakMarks(options.weak_marks),
-            ),
-        )
+    with state.ledger() as ledger, state.renamings(keyring) as renamings:
+        sealer = Sealer(keyring, ledger.number, recipients)
+        naming = Naming(sealer.derive, marking.style, renamings.find)
+        names = foreseen((task.source for task in todo), naming)
+
+        def remembered(source: str) -> str | None:
+            return names.get(source) or renamings.find(source)
+
         outcomes = files.protect(
             todo,
-            mark_all=mark_all,
-            keep=keeper(keyring, ledger, terminal.now),
+            mark_all=batch_marker(
+                options.weights, sealer, terminal.now, marking, remembered
+            ),
+            refer=referrer(sealer, terminal.now, marking, remembered),
+            keep=keeper(keyring, ledger, renamings, terminal.now),
             others=files.Others(
                 not_images=Unmarked(options.others),
                 other_pixels=Unmarked(options.other_pixels),

@@ -58,8 +58,8 @@ def _section(story: Story) -> str:
     identical = "identical bit for bit" if story.is_identical else "NOT identical"
     if story.original is None or story.marked is None or story.restored is None:
         return (
-            f"<section>{title}<p>No picture in it, so it was passed unmarked; "
-            f"{identical}.</p></section>"
+            f"<section>{title}<p>No picture in it, so no mark: it was sent on, and names "
+            f"the marked images; restored: {identical}.</p></section>"
         )
     difference = np.clip(0.5 + AMPLIFIED * (story.marked - story.original), 0, 1)
     pictures = [

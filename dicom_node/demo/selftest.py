@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicom_node.config import Destination
 from dicom_node.demo.loopback import LOOPBACK, MARKING, STRIPPING, Loopback
@@ -12,6 +13,9 @@ from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
 from dicom_node.scu import Sending
+
+if TYPE_CHECKING:
+    from dicom_node.mapped import Buffer
 
 
 def selftest() -> int:
@@ -53,7 +57,7 @@ def send(loopback: Loopback, paths: list[Path], called_ae_title: str) -> None:
             sending.send(path)
 
 
-def dataset(path: Path) -> bytes:
+def dataset(path: Path) -> Buffer:
     """Return the encoded data set in a file."""
     return OpenInstance.of(path.read_bytes(), Limits()).file.dataset
 

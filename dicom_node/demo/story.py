@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dicom_node.mapped import Buffer
     from miadmark_core.image import DisplayWindow, StoredValues
 
     Shown = NDArray[np.float32]
@@ -100,7 +101,6 @@ def _story(original: Path, marked: list[Path], restored: list[Path]) -> Story:
     """Return what became of one object."""
     before = _opened(original)
     uid = before.identity().sop_instance_uid
-    after = next(o for o in map(_opened, marked) if _source_of(o) == uid)
     back = next(
         o for o in map(_opened, restored) if o.identity().sop_instance_uid == uid
     )
@@ -119,6 +119,7 @@ def _story(original: Path, marked: list[Path], restored: list[Path]) -> Story:
     )
     if PIXEL_DATA not in before.elements:
         return story
+    after = next(o for o in map(_opened, marked) if _source_of(o) == uid)
     window = _window(before)
     shown = [window.shown(_pixels(instance)) for instance in (before, after, back)]
     return replace(
@@ -144,7 +145,7 @@ def _source_of(instance: OpenInstance) -> str:
     return instance.identity().sop_instance_uid
 
 
-def _layout(instance: OpenInstance) -> tuple[bytes, pixel_data.PixelLayout]:
+def _layout(instance: OpenInstance) -> tuple[Buffer, pixel_data.PixelLayout]:
     layout = pixel_data.layout_of(instance.attributes(*pixel_data.TAGS))
     return pixel_data.native(instance.elements, layout, instance.file.transfer_syntax)
 
@@ -158,7 +159,7 @@ def _window(instance: OpenInstance) -> DisplayWindow:
     image = pixel_data.decode(*_layout(instance)).image
     attributes = instance.attributes(*pixel_data.TAGS, *windowing.TAGS)
     layout = pixel_data.layout_of(attributes)
-    return windowing.presentation(image, attributes, layout).window
+    return windowing.presentations(image, attributes, layout)[0].window
 
 
 def _answers(
@@ -206,7 +207,7 @@ def _print(stories: list[Story]) -> None:
             story.modality,
             "\n".join(said)
             or ("no classifier for it" if has_picture else "no picture"),
-            f"{story.psnr_db:.1f}" if has_picture else "passed",
+            f"{story.psnr_db:.1f}" if has_picture else "no mark",
             f"{story.ssim:.3f}" if has_picture else "",
             "yes" if story.is_identical else "NO",
         )

@@ -10,21 +10,22 @@ How marks are found is an argument, so this module imports no torch.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-import numpy as np
 
 from dicom_node import (
     binding,
     derivation,
     instance,
+    palette,
     pixel_data,
     private_block,
     windowing,
 )
 from dicom_node.decompression import decompressed
-from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
+from dicom_node.elements import PIXEL_DATA, Limits, Streamed, scan, splice
 from dicom_node.errors import (
     AlreadyMarkedError,
     FilterError,
@@ -35,20 +36,26 @@ from dicom_node.errors import (
 from dicom_node.filters.picture import Picture
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
+from dicom_node.mapped import are_equal
+from dicom_node.naming import Naming, nothing
 from dicom_node.original import Original, changed
 from dicom_node.quantities import require_no_quantity
+from dicom_node.redirecting import SOURCE_IMAGES, redirected
 from miadmark_core.errors import MarkingError, MiadMarkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from pydicom.dataset import Dataset
 
     from dicom_node.filters.region import Regions
     from dicom_node.keys.sealer import Sealer
-    from dicom_node.part10 import Part10
-    from dicom_node.pixel_data import PixelLayout
+    from dicom_node.mapped import Buffer
+    from dicom_node.naming import Remembered
+    from dicom_node.part10 import Encoding, Part10
+    from dicom_node.pixel_data import Decoded, PixelLayout
+    from miadmark_core.image import HostImage
     from miadmark_core.sealing.record import SealedRecord
     from miadmark_core.search.finder import FoundMark, Wanted
 
@@ -57,13 +64,19 @@ if TYPE_CHECKING:
 _TAGS: Final = (
     *instance.IDENTIFYING_TAGS,
     *pixel_data.TAGS,
+    *palette.TAGS,
     *windowing.TAGS,
+    *windowing.GROUPS,
     *derivation.TAGS,
 )
 
 EFFECTIVE_SHARE: Final = 0.9
 """Of the marks of one object, that have to mislead: of a single one, all."""
 
+
+SEARCHED_TOGETHER: Final = 64
+"""Frames that are handed to the search at a time; they lie in memory as they are
+shown."""
 
 LEAST_SHARE: Final = 0.9
 """Of the mark that classifiers were tried with, that is sent at least."""
@@ -90,6 +103,8 @@ class MarkedInstance(NamedTuple):
     marked_digest: bytes
     sop_instance_uid: str
     study_instance_uid: str
+    source_instance_uid: str
+    """What it was called before."""
     report: Report
 
 
@@ -98,10 +113,13 @@ class _Prepared:
     original: OpenInstance
     attributes: Dataset
     layout: PixelLayout
-    native: bytes
+    """As it is sent."""
+    native: Buffer
     picture: Picture
-    has_foreign_bits: bool
-    host_digest: bytes
+    decoded: Decoded
+    recoloured: dict[int, bytes | None]
+    """Elements that are others since a palette picture is sent in colours."""
+    palette: bytes
     seed: int
 
 
@@ -114,6 +132,8 @@ def mark(
     holds_weak: bool,
     marks_quantities: bool = False,
     regions: Regions | None = None,
+    style: str = "",
+    remembered: Remembered = nothing,
 ) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
 
@@ -129,8 +149,10 @@ def mark(
         marks_quantities: Whether labels and quantities are marked as pictures are,
             rather than be an error.
         regions: Where somebody drew a finding; elsewhere the search looks for itself.
+        style: How the site marks; the new UIDs depend on it.
+        remembered: Knows the new names of what the objects refer to, if no rule does.
     """
-    drawn = regions or {}
+    drawn, naming = regions or {}, Naming(keys.derive, style, remembered)
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
     prepared: dict[int, _Prepared] = {}
     for index, original in enumerate(originals):
@@ -140,26 +162,33 @@ def mark(
             prepared[index] = _prepare(original, keys)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
-    wanted = {
-        index: p.picture.wanted(
-            modality=str(p.attributes.get("Modality") or ""),
-            body_part=str(p.attributes.get("BodyPartExamined") or ""),
-            seed=p.seed,
-            region=drawn.get(str(p.attributes.get("SOPInstanceUID") or "")),
-        )
-        for index, p in prepared.items()
-    }
-    found = iter(find([frame for frames in wanted.values() for frame in frames]))
+    found: dict[int, list[FoundMark]] = {index: [] for index in prepared}
+    frames = ((index, w) for index, p in prepared.items() for w in _wanted(p, drawn))
+    while searched := list(islice(frames, SEARCHED_TOGETHER)):
+        marks_found = find([frame for _, frame in searched])
+        for (index, _), one in zip(searched, marks_found, strict=True):
+            found[index].append(one)
     for index, p in prepared.items():
-        marks = [next(found) for _ in wanted[index]]
+        marks = found[index]
         try:
             if holds_weak:
                 _require_effect(marks)
             least = LEAST_SHARE if holds_weak else 0.0
-            outcomes[index] = _finish(p, marks, keys, now, least)
+            outcomes[index] = _finish(p, marks, keys, now, least, naming)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     return [outcomes[index] for index in range(len(originals))]
+
+
+def _wanted(prepared: _Prepared, drawn: Regions) -> Iterator[Wanted]:
+    """Yield what is wanted of the search for each grid of an object."""
+    attributes = prepared.attributes
+    return prepared.picture.wanted(
+        modality=str(attributes.get("Modality") or ""),
+        body_part=str(attributes.get("BodyPartExamined") or ""),
+        seed=prepared.seed,
+        region=drawn.get(str(attributes.get("SOPInstanceUID") or "")),
+    )
 
 
 def _require_effect(found: Sequence[FoundMark]) -> None:
@@ -209,24 +238,37 @@ def _prepare(original: OpenInstance, keys: Sealer) -> _Prepared:
         original.elements, layout, original.file.transfer_syntax
     )
     decoded = pixel_data.decode(native, layout)
-    shown = windowing.presentation(decoded.image, attributes, layout)
-    if shown.peak < 1:
+    image, recoloured, kept = decoded.image, dict[int, bytes | None](), b""
+    if layout.photometric_interpretation == pixel_data.PALETTE:
+        element = original.elements.get(PIXEL_DATA)
+        image, kept = palette.coloured(
+            decoded,
+            attributes,
+            tail=bytes(native[layout.size :]),
+            vr=element.vr if element else "",
+        )
+        layout = palette.sent_layout(layout)
+        recoloured = palette.changes(original.elements, layout)
+    shown = windowing.presentations(image, attributes, layout)
+    if max(presentation.peak for presentation in shown) < 1:
+        width = max(presentation.window.width for presentation in shown)
         raise UnmarkablePixelsError(
-            f"the image spans {shown.window.width:.0f} stored values: too few for a "
+            f"the image spans {width:.0f} stored values: too few for a "
             "mark within its budget",
             hint="A mark may change 8/255 of the display window at most.",
         )
-    host_digest = decoded.image.digest()
     uid_bytes = str(attributes.get("SOPInstanceUID", "")).encode()
-    seed = keys.derive(b"mark\0" + uid_bytes + b"\0" + host_digest)
+    seed = keys.derive(b"mark\0" + uid_bytes + b"\0" + image.digest())
+    colours = pixel_data.coloured(native, layout) if layout.is_luminance else None
     return _Prepared(
         original=original,
         attributes=attributes,
         layout=layout,
         native=native,
-        picture=Picture(image=decoded.image, presentation=shown),
-        has_foreign_bits=decoded.has_foreign_bits,
-        host_digest=host_digest,
+        picture=Picture(image=image, presentations=shown, colours=colours),
+        decoded=decoded,
+        recoloured=recoloured,
+        palette=kept,
         seed=int.from_bytes(seed[:8]) >> 1,
     )
 
@@ -237,6 +279,7 @@ def _finish(
     keys: Sealer,
     now: datetime,
     least_share: float,
+    naming: Naming,
 ) -> MarkedInstance:
     marked, psnr, similarity, share = prepared.picture.marked(found)
     if share < least_share:
@@ -247,26 +290,30 @@ def _finish(
         )
     original, attributes = prepared.original, prepared.attributes
     encoding = original.file.encoding
+    referring = _referring(original, naming)
     derived = derivation.derive(
-        attributes,
+        _with(attributes, referring, encoding),
         original.elements,
         marked.image,
-        digest=prepared.host_digest + marked.key.marked_digest,
         method=derivation.LOGO if found[0].is_logo else derivation.MARK,
         keyed=keys.derive,
         now=now,
+        style=naming.style,
     )
-    changes: dict[int, bytes | None] = dict.fromkeys(derived.removed)
+    changes = referring | dict.fromkeys(derived.removed)
+    changes |= prepared.recoloured
     new = scan(encoding.encode(derived.attributes), encoding, Limits())
     changes |= {tag: new.bytes_of(tag) for tag in new.tags() if tag != 0x00080005}
-    # Only what Original keeps; Pixel Data comes back by arithmetic, the block just goes.
-    unmarked, elements, added = changed(original.elements, changes)
+    # Pixel Data comes back by arithmetic, and the block just goes.
+    unmarked, elements, added = changed(original.elements, changes | {PIXEL_DATA: None})
     payload = Original(
         encoding=encoding,
         elements=elements,
         added=added,
-        has_foreign_bits=prepared.has_foreign_bits,
+        has_foreign_bits=prepared.decoded.has_foreign_bits,
         removal_key=marked.key.to_bytes(),
+        rest=prepared.decoded.rest,
+        palette=prepared.palette,
     ).to_bytes()
     record = keys.seal(
         payload,
@@ -280,14 +327,10 @@ def _finish(
         now=now,
     )
     spliced = scan(unmarked, encoding, Limits())
-    block = private_block.new_block(spliced, record)
-    pixels = pixel_data.encode(
-        marked.image,
-        prepared.native,
-        prepared.layout,
-        has_foreign_bits=prepared.has_foreign_bits,
-    )
-    block[PIXEL_DATA] = pixel_data.element(pixels, spliced, prepared.layout)
+    block: dict[int, bytes | Streamed | None] = {
+        **private_block.new_block(spliced, record)
+    }
+    block[PIXEL_DATA] = _pixel_data(marked.image, prepared)
     file = original.file.changed(
         splice(spliced, block),
         derived.sop_instance_uid,
@@ -300,6 +343,7 @@ def _finish(
         marked.key.marked_digest,
         derived.sop_instance_uid,
         str(attributes.get("StudyInstanceUID") or ""),
+        str(attributes.SOPInstanceUID),
         Report(
             psnr,
             similarity,
@@ -308,18 +352,50 @@ def _finish(
     )
 
 
+def _pixel_data(image: HostImage, prepared: _Prepared) -> Streamed:
+    """Return Pixel Data as it is sent."""
+    layout, size = prepared.layout, len(prepared.native)
+    if prepared.palette:  # in colours, it has another size
+        size = layout.size + layout.size % 2
+    parts = pixel_data.encode(
+        image,
+        bytes(size) if prepared.palette else prepared.native,
+        layout,
+        has_foreign_bits=prepared.decoded.has_foreign_bits,
+    )
+    vr = "OB" if prepared.palette else ""
+    return pixel_data.element(parts, size, prepared.original.elements, layout, vr)
+
+
+def _referring(original: OpenInstance, naming: Naming) -> dict[int, bytes | None]:
+    """Return the elements that refer to what leaves under another name, with that name.
+
+    What the picture was derived from keeps its name: that is where it came from.
+    """
+    study = str(original.attributes(0x0020000D).get("StudyInstanceUID") or "")
+    new = naming.renaming(original.elements, study, keeps=SOURCE_IMAGES)
+    return redirected(original.elements, new, keeps=SOURCE_IMAGES)
+
+
+def _with(
+    attributes: Dataset, changes: dict[int, bytes | None], encoding: Encoding
+) -> Dataset:
+    """Return attributes as they are after ``changes``."""
+    replaced = [e for tag, e in sorted(changes.items()) if e and tag in attributes]
+    updated = copy.copy(attributes)
+    updated.update(encoding.decode(b"".join(replaced)))
+    return updated
+
+
 def _prove(file: Part10, prepared: _Prepared, keys: Sealer) -> None:
     """Strip the bytes about to be sent, and compare with the original.
 
     Raises:
         MarkingError: They differ.
     """
-    sent = OpenInstance.of(file.to_bytes(), Limits())
+    sent = OpenInstance(file, scan(file.dataset, file.encoding, Limits()))
     restored = strip(sent, keys.opening())
-    original = prepared.original
-    is_same = np.array_equal(restored.image.pixels, prepared.picture.image.pixels)
-    is_same = is_same and restored.file.dataset == original.file.dataset
-    if not is_same:
+    if not are_equal(restored.file.dataset, prepared.original.file.dataset):
         raise MarkingError(
             "the marked object would not be restored exactly, so it is not sent"
         )

@@ -20,13 +20,14 @@ from miadmark_core.marking import cover_image, mark_image
 from miadmark_core.metrics import psnr_db, reduced, ssim
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from dicom_node.windowing import Presentation
     from miadmark_core.image import HostImage
     from miadmark_core.marking import MarkedImage
+    from miadmark_core.metrics import Shown
     from miadmark_core.search.finder import FoundMark, Wanted
 
 FRAMES_PER_GRID: Final = 4
@@ -63,7 +64,10 @@ class Picture:
     """An image and how it is shown."""
 
     image: HostImage
-    presentation: Presentation
+    presentations: Sequence[Presentation]
+    """Of each frame."""
+    colours: Callable[[int], NDArray[np.float32]] | None = None
+    """What makes the colours of a frame whose image is its luminance."""
 
     def wanted(
         self,
@@ -72,8 +76,8 @@ class Picture:
         body_part: str,
         seed: int,
         region: NDArray[np.bool_] | None = None,
-    ) -> list[Wanted]:
-        """Return one frame for each grid: of those that share it, the fullest.
+    ) -> Iterator[Wanted]:
+        """Yield one frame for each grid: of those that share it, the fullest.
 
         Args:
             modality: The object's; empty if not given.
@@ -87,21 +91,20 @@ class Picture:
         """
         from miadmark_core.search.finder import Wanted
 
-        frames, *sides, _ = self.image.pixels.shape
+        frames, *sides, samples = self.image.pixels.shape
         is_drawn_here = region is not None and (1, *region.shape) == (frames, *sides)
-        window, peak = self.presentation
-        pixels = self.image.pixels
-        planes = 1 if (pixels == pixels[..., :1]).all() else pixels.shape[-1]
-        fullest = [
-            max(
-                range(start, min(start + FRAMES_PER_GRID, len(pixels))),
-                key=lambda number: float(window.shown(pixels[number]).std()),
-            )
-            for start in range(0, len(pixels), FRAMES_PER_GRID)
-        ]
-        return [
-            Wanted(
-                shown=window.shown(pixels[number, ..., :planes]),
+        planes = (
+            1 if all((f == f[..., :1]).all() for f in self.image.pixels) else samples
+        )
+        for order, start in enumerate(range(0, frames, FRAMES_PER_GRID)):
+            number = self._fullest(start)
+            window, peak = self.presentations[number].window, self._peak(order)
+            if self.colours is None:
+                shown = window.shown(self.image.pixels[number][..., :planes])
+            else:
+                shown = self.colours(number)
+            yield Wanted(
+                shown=shown,
                 peak=peak / window.width * (-1 if window.is_inverted else 1),
                 modality=modality,
                 body_part=body_part,
@@ -110,9 +113,8 @@ class Picture:
                 padding=self._padding(number),
                 region=region if is_drawn_here else None,
                 is_coarse=peak <= COARSE_PEAK,
+                planes=planes,
             )
-            for order, number in enumerate(fullest)
-        ]
 
     def marked(self, found: Sequence[FoundMark]) -> MarkedPicture:
         """Return the picture with the marks that were found, in the order of the grids.
@@ -127,15 +129,37 @@ class Picture:
         make = self._covered if found[0].is_logo else self._faint
         marked, psnr, share = make(steps)
         self._require_a_mark_in_every_frame(marked)
-        window = self.presentation.window
         similarity = min(
             ssim(
-                reduced(window.shown(self.image.pixels[i]), SCREEN_SIDE),
-                reduced(window.shown(marked.image.pixels[i]), SCREEN_SIDE),
+                reduced(self._shown(self.image, number), SCREEN_SIDE),
+                reduced(self._shown(marked.image, number), SCREEN_SIDE),
             )
-            for i in range(0, len(self.image.pixels), FRAMES_PER_GRID)
+            for number in range(0, len(self.image.pixels), FRAMES_PER_GRID)
         )
         return MarkedPicture(marked, psnr, similarity, share)
+
+    def _sharing(self, order: int) -> range:
+        """Return the frames that share a grid."""
+        start = order * FRAMES_PER_GRID
+        return range(start, min(start + FRAMES_PER_GRID, len(self.image.pixels)))
+
+    def _fullest(self, start: int) -> int:
+        """Return the frame that shows most, of those that share a grid."""
+        frames = self._sharing(start // FRAMES_PER_GRID)
+        if len(frames) == 1:
+            return start
+        return max(frames, key=lambda n: float(self._shown(self.image, n).std()))
+
+    def _peak(self, order: int) -> int:
+        """Return what a full step of a grid adds: no more than any of its frames allows.
+
+        Frames with no room at all are not asked; they cannot show anything either.
+        """
+        peaks = [self.presentations[number].peak for number in self._sharing(order)]
+        return min(filter(None, peaks), default=0)
+
+    def _shown(self, image: HostImage, number: int) -> Shown:
+        return self.presentations[number].window.shown(image.pixels[number])
 
     def _padding(self, number: int) -> NDArray[np.bool_] | None:
         """Return which pixels of a frame no logo shows on: those with a padded sample."""
@@ -143,17 +167,21 @@ class Picture:
             return None
         lower, upper = self.image.padding
         frame = self.image.pixels[number]
-        padded: NDArray[np.bool_] = ((frame >= lower) & (frame <= upper)).any(axis=-1)
+        padded: NDArray[np.bool_] = np.any((frame >= lower) & (frame <= upper), axis=-1)
         return padded
 
     def _faint(
         self, steps: Sequence[NDArray[np.int8]]
     ) -> tuple[MarkedImage, float, float]:
-        amplitude = amplitude_for(self.presentation.peak)
+        # A grid whose frames have no room is all but 0: nothing is seen of it.
+        amplitudes = [
+            amplitude_for(max(1, self._peak(order))) for order in range(len(steps))
+        ]
         share = 1.0
         while share > 0.2:
             grids = [
-                MarkGrid(np.rint(s * share).astype(np.int8), amplitude) for s in steps
+                MarkGrid(np.rint(s * share).astype(np.int8), amplitude)
+                for s, amplitude in zip(steps, amplitudes, strict=True)
             ]
             marked = mark_image(self.image, grids, FRAMES_PER_GRID)
             psnr = self._psnr_db(marked)
@@ -168,7 +196,7 @@ class Picture:
     def _covered(
         self, steps: Sequence[NDArray[np.int8]]
     ) -> tuple[MarkedImage, float, float]:
-        window = self.presentation.window
+        window = self.presentations[0].window
         ends = Ends(round(window.lower), round(window.upper))
         if window.is_inverted:
             ends = Ends(*reversed(ends))
@@ -178,10 +206,9 @@ class Picture:
 
     def _psnr_db(self, marked: MarkedImage) -> float:
         """Return the PSNR of the worst frame."""
-        window = self.presentation.window
         return min(
-            psnr_db(window.shown(a), window.shown(b))
-            for a, b in zip(self.image.pixels, marked.image.pixels, strict=True)
+            psnr_db(self._shown(self.image, number), self._shown(marked.image, number))
+            for number in range(len(self.image.pixels))
         )
 
     def _require_a_mark_in_every_frame(self, marked: MarkedImage) -> None:

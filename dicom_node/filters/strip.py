@@ -6,19 +6,20 @@ elsewhere. The order of checks, everything public first::
 
     sizes and form | suite | gateway trusted | signature, payload digest | tenant
     | whoever has to be asked | the ledger knows the record, and its key was not destroyed
-    | geometry, UID and pixels are those that were marked
+    | geometry, UID and pixels are those that were marked; or UID and references
     | object key | commitment | header MAC | payload | removal | digest of the original
 
-Up to the pixels no secret is used. Who may have the original is not decided here:
+Up to there no secret is used. Who may have the original is not decided here:
 :attr:`dicom_node.opening.Opening.authorise` is asked.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicom_node import binding, pixel_data, private_block
+from dicom_node import binding, palette, pixel_data, private_block
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, splice
 from dicom_node.errors import (
@@ -28,8 +29,9 @@ from dicom_node.errors import (
     RenamedError,
     UnsupportedPixelDataError,
 )
+from dicom_node.filters import unrefer
 from dicom_node.original import Original
-from miadmark_core.errors import DamagedSealError
+from miadmark_core.errors import AlteredImageError, DamagedSealError
 from miadmark_core.marking import read_key, restore_image
 from miadmark_core.sealing.seal import (
     believed,
@@ -39,7 +41,11 @@ from miadmark_core.sealing.seal import (
 )
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from dicom_node.elements import Streamed
     from dicom_node.instance import OpenInstance
+    from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from dicom_node.part10 import Part10
     from miadmark_core.image import HostImage
@@ -53,7 +59,8 @@ class Restored(NamedTuple):
     """The original object, and how it was come by."""
 
     file: Part10
-    image: HostImage
+    image: HostImage | None
+    """None where references were changed, and no picture was marked."""
     record_id: bytes
     is_from_ledger: bool
     """Whether the object had lost its record."""
@@ -64,10 +71,11 @@ class Restored(NamedTuple):
 class _Pixels(NamedTuple):
     marked: OpenInstance
     """The object they are from, uncompressed."""
-    native: bytes
+    native: Buffer
     layout: pixel_data.PixelLayout
     image: HostImage
     digest: bytes
+    rest: bytes
 
 
 def strip(marked: OpenInstance, opening: Opening) -> Restored:
@@ -89,16 +97,20 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
     """
     record = private_block.find(marked.elements)
     is_from_ledger = record is None
+    pixels = None
+    if record is None and opening.records:
+        record = unrefer.find(marked, opening.records)
     if record is None:
         pixels = _pixels_without_record(marked)
         record = opening.records.find(pixels.digest) if opening.records else None
-        if record is None:
-            raise _without_record(marked)
-        header = _permitted(marked, record, opening)
+    if record is None:
+        raise _without_record(marked)
+    header = _permitted(marked, record, opening)
+    if header.method == unrefer.METHOD:
+        is_renamed = _is_renamed(header, unrefer.context(marked))
     else:
-        header = _permitted(marked, record, opening)
-        pixels = _pixels(marked)
-    is_renamed = _is_renamed(marked, header, pixels)
+        pixels = pixels or _pixels(marked)
+        is_renamed = _is_renamed(header, _context(marked, pixels))
     if is_renamed and not opening.accepts_renamed:
         raise RenamedError(
             "the object has another SOP Instance UID than when it was marked",
@@ -108,20 +120,32 @@ def strip(marked: OpenInstance, opening: Opening) -> Restored:
         )
     payload = opened(header, record.payload, object_key(header, opening.openers))
     original = Original.from_bytes(payload)
+    if pixels is None:
+        file = unrefer.put_back(original, marked)
+        return Restored(file, None, header.record_id, is_from_ledger, is_renamed)
+    if original.rest and original.rest != pixels.rest:
+        raise AlteredImageError(
+            "what lies beside the marked pixels is not what it was: colours, or overlays",
+            hint="It was changed on the way. Ask for the object as it was sent.",
+        )
     host = restore_image(pixels.image, read_key(original.removal_key))
     file = _put_back(original, host, pixels)
     return Restored(file, host, header.record_id, is_from_ledger, is_renamed)
 
 
 def marked_digest(marked: OpenInstance, header: Header) -> bytes:
-    """Return the digest of an object's pixels, if it is the one a header belongs to.
+    """Return what the ledger finds an object by, if a header belongs to it.
 
     Raises:
         FilterError: It cannot be read.
-        DamagedSealError: It is not.
+        DamagedSealError: It does not.
     """
+    if header.method == unrefer.METHOD:
+        context = unrefer.context(marked)
+        _is_renamed(header, context)
+        return unrefer.ledger_digest(context)
     pixels = _pixels(marked)
-    _is_renamed(marked, header, pixels)
+    _is_renamed(header, _context(marked, pixels))
     return pixels.digest
 
 
@@ -135,16 +159,19 @@ def _permitted(marked: OpenInstance, record: SealedRecord, opening: Opening) -> 
     return header
 
 
-def _is_renamed(marked: OpenInstance, header: Header, pixels: _Pixels) -> bool:
+def _context(marked: OpenInstance, pixels: _Pixels) -> bytes:
+    identity = marked.identity()
+    return binding.context(
+        identity.sop_class_uid, identity.sop_instance_uid, pixels.layout, pixels.digest
+    )
+
+
+def _is_renamed(header: Header, context: bytes) -> bool:
     """Say whether the object that was marked now has another SOP Instance UID.
 
     Raises:
         DamagedSealError: It is another object, or was changed.
     """
-    identity = marked.identity()
-    context = binding.context(
-        identity.sop_class_uid, identity.sop_instance_uid, pixels.layout, pixels.digest
-    )
     try:
         require_context(header, context)
     except DamagedSealError:
@@ -182,8 +209,8 @@ def _decoded(marked: OpenInstance) -> _Pixels:
     native, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
     )
-    image = pixel_data.decode(native, layout).image
-    return _Pixels(marked, native, layout, image, image.digest())
+    image, _, rest = pixel_data.decode(native, layout)
+    return _Pixels(marked, native, layout, image, image.digest(), rest)
 
 
 def _without_record(marked: OpenInstance) -> FilterError:
@@ -192,7 +219,7 @@ def _without_record(marked: OpenInstance) -> FilterError:
     if any(
         item.get("CodingSchemeDesignator") == private_block.CODING_SCHEME
         for item in attributes.get("DerivationCodeSequence") or ()
-    ):
+    ) or unrefer.says_so(marked):
         return LostRecordError(
             "the object says that it was marked, but its sealed record is gone",
             hint="An archive has dropped its private elements. Restore it where it was "
@@ -205,20 +232,45 @@ def _put_back(original: Original, host: HostImage, pixels: _Pixels) -> Part10:
     marked = pixels.marked
     changes = original.changes(marked.elements.encoding)
     changes |= dict.fromkeys(private_block.tags(marked.elements))
-    changes[PIXEL_DATA] = pixel_data.element(
-        pixel_data.encode(
-            host,
-            pixels.native,
+    before = original.encoding.decode(original.elements)
+    changes[PIXEL_DATA] = (
+        _indices(original, before, host, pixels)
+        if original.palette
+        else pixel_data.element(
+            pixel_data.encode(
+                host,
+                pixels.native,
+                pixels.layout,
+                has_foreign_bits=original.has_foreign_bits,
+            ),
+            len(pixels.native),
+            marked.elements,
             pixels.layout,
-            has_foreign_bits=original.has_foreign_bits,
-        ),
-        marked.elements,
-        pixels.layout,
+        )
     )
     dataset = splice(marked.elements, changes)
-    before = original.encoding.decode(original.elements)
     return marked.file.changed(
         dataset,
         str(before.SOPInstanceUID),
         marked.file.transfer_syntax,
     )
+
+
+def _indices(
+    original: Original, before: Dataset, host: HostImage, pixels: _Pixels
+) -> Streamed:
+    """Return Pixel Data of a palette picture that was sent in colours."""
+    attributes = pixels.marked.attributes(*pixel_data.TAGS)
+    for tag in original.added:
+        attributes.pop(tag, None)
+    attributes.update(before)
+    is_little_endian = pixels.marked.file.encoding.is_little_endian
+    layout = replace(
+        pixel_data.layout_of(attributes), is_little_endian=is_little_endian
+    )
+    image, tail, vr = palette.indexed(host, original.palette, layout)
+    layout = replace(layout, is_in_words=vr == "OW")
+    size = layout.size + len(tail)
+    native = bytes(layout.size) + tail
+    parts = pixel_data.encode(image, native, layout, has_foreign_bits=False)
+    return pixel_data.element(parts, size, pixels.marked.elements, layout, vr)

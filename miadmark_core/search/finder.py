@@ -75,14 +75,15 @@ class Wanted:
     """Which pixels show a finding, if somebody drew it, ``(rows, columns)``."""
     is_coarse: bool = False
     """Whether a full step moves so few stored values that a part of one moves none."""
+    planes: int = 0
+    """Of the mark's grid: 1 for the same to every sample; 0 for as many as ``shown``."""
 
 
 class FoundMark(NamedTuple):
     """The grid for one frame, and whom it misleads."""
 
     steps: NDArray[np.int8]
-    """``(height, width, planes)``; as many planes as the frame has samples, of a logo
-    one."""
+    """``(height, width, planes)``; as many planes as were wanted, of a logo one."""
     misled: dict[str, bool]
     """By the surrogate's name."""
     is_logo: bool = False
@@ -147,7 +148,7 @@ class Finder:
         for index, frame in enumerate(wanted):
             listed = self._surrogates(frame.modality, frame.body_part)
             drawing = self._drawing(frame.modality, frame.body_part)
-            kind = (frame.shown.shape[2], tuple(w.name for w in listed), drawing)
+            kind = (_planes(frame), tuple(w.name for w in listed), drawing)
             kinds.setdefault(kind, []).append(index)
         for (planes, names, drawing), indices in kinds.items():
             start = self._start(drawing, planes)
@@ -233,14 +234,19 @@ def _chance(frame: Wanted) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def _planes(frame: Wanted) -> int:
+    return frame.planes or frame.shown.shape[2]
+
+
 def _view(frame: Wanted) -> View:
-    return view(
+    seen = view(
         frame.shown,
         frame.peak,
         frame.padding,
         frame.region,
         is_coarse=frame.is_coarse,
     )
+    return seen._replace(planes=_planes(frame))
 
 
 def best_device() -> torch.device:

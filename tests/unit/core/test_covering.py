@@ -134,7 +134,7 @@ def test_the_format_is_frozen() -> None:
 
 
 def test_one_changed_pixel_is_refused(marked: MarkedImage) -> None:
-    pixels = marked.image.pixels.copy()
+    pixels = marked.image.whole()
     pixels[2, 19, 29, 0] ^= 1
     with pytest.raises(AlteredImageError):
         restore_image(replace(marked.image, pixels=pixels), marked.key)
@@ -142,7 +142,9 @@ def test_one_changed_pixel_is_refused(marked: MarkedImage) -> None:
 
 def test_a_key_for_fewer_frames_is_refused(marked: MarkedImage) -> None:
     with pytest.raises(WrongKeyError):
-        restore_image(replace(marked.image, pixels=marked.image.pixels[:2]), marked.key)
+        restore_image(
+            replace(marked.image, pixels=marked.image.whole()[:2]), marked.key
+        )
 
 
 def test_a_key_that_hides_other_values_never_gives_nearly_the_original(

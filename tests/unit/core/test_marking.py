@@ -51,21 +51,23 @@ def marked() -> MarkedImage:
 
 
 def test_one_changed_pixel_is_refused(marked: MarkedImage) -> None:
-    pixels = marked.image.pixels.copy()
+    pixels = marked.image.whole()
     pixels[2, 19, 29, 0] ^= 1
     with pytest.raises(AlteredImageError):
         restore_image(replace(marked.image, pixels=pixels), marked.key)
 
 
 def test_the_key_of_another_image_is_refused(marked: MarkedImage) -> None:
-    other = replace(marked.image, pixels=marked.image.pixels[:, ::-1].copy())
+    other = replace(marked.image, pixels=marked.image.whole()[:, ::-1].copy())
     with pytest.raises(RemovalError):
         restore_image(other, marked.key)
 
 
 def test_a_key_for_more_frames_is_refused(marked: MarkedImage) -> None:
     with pytest.raises(WrongKeyError):
-        restore_image(replace(marked.image, pixels=marked.image.pixels[:2]), marked.key)
+        restore_image(
+            replace(marked.image, pixels=marked.image.whole()[:2]), marked.key
+        )
 
 
 def test_a_key_with_another_grid_never_gives_nearly_the_original(

@@ -13,7 +13,7 @@ from miadmark_core.search.finder import FoundMark
 def picture(pixels: np.ndarray) -> Picture:
     return Picture(
         image=HostImage(pixels=pixels, values=ValueRange(0, 255)),
-        presentation=Presentation(DisplayWindow(0, 255), 8),
+        presentations=[Presentation(DisplayWindow(0, 255), 8)] * len(pixels),
     )
 
 
@@ -34,7 +34,7 @@ def test_a_mark_that_shows_too_much_is_made_weaker() -> None:
     strong = FoundMark(np.full((8, 8, 1), 127, np.int8), {})
     marked = picture(noise(1, 64, 64, 1)).marked([strong])
     assert LEAST_PSNR_DB <= marked.psnr_db < LEAST_PSNR_DB + 1.5
-    difference = marked.marked.image.pixels.astype(int) - noise(1, 64, 64, 1)
+    difference = marked.marked.image.whole().astype(int) - noise(1, 64, 64, 1)
     assert 0 < np.abs(difference).max() < 8
 
 
