@@ -65,6 +65,7 @@ _TAGS: Final = (
     0x00280011,  # Columns
     0x00280100,  # Bits Allocated
     0x00280101,  # Bits Stored
+    0x00280102,  # High Bit
     0x00280103,  # Pixel Representation
 )
 
@@ -144,6 +145,13 @@ def _options(attributes: Dataset, syntax: uid.UID) -> dict[str, Any]:
             f"{options['bits_allocated']} Bits Allocated carry no mark",
             hint="8 and 16 do.",
         )
+    high_bit = int(attributes.get("HighBit", options["bits_stored"] - 1))
+    if syntax != uid.RLELossless and high_bit != options["bits_stored"] - 1:
+        raise UnsupportedPixelDataError(
+            f"High Bit {high_bit} with {options['bits_stored']} Bits Stored cannot be "
+            "read compressed",
+            hint="A codec returns values, and does not say where in a word they lay.",
+        )
     sides = [options[k] for k in ("number_of_frames", "rows", "columns")]
     samples = options["samples_per_pixel"]
     size = options["bits_allocated"] // 8 * samples
@@ -174,11 +182,15 @@ def _decoded(
                 bytes(instance.elements.value_of(tag)) for tag in (_OFFSETS, _LENGTHS)
             )
         }
+    is_in_words = syntax == uid.RLELossless
+    if is_in_words:  # whole: pydicom would cut them to Bits Stored, from the lowest bit
+        options = options | {
+            "bits_stored": options["bits_allocated"],
+            "pixel_representation": 0,
+        }
     try:
         # RLE's samples are stored values as they are; others may be YBR.
-        pixels, told = decoder.as_array(
-            stream, raw=syntax == uid.RLELossless, **options
-        )
+        pixels, told = decoder.as_array(stream, raw=is_in_words, **options)
     except Exception as error:
         raise MalformedObjectError(
             f"the pixel data ({syntax.name}) cannot be decoded: {type(error).__name__}",
