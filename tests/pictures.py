@@ -40,7 +40,9 @@ SYNTAXES: Final[Mapping[str, uid.UID]] = {
     "jpeg lossless": uid.JPEGLosslessSV1,
 }
 NATIVE: Final = ("implicit", "explicit", "big endian", "deflated")
+COMPRESSED: Final = ("rle", "jpeg-ls", "jpeg 2000", "jpeg")
 GREY: Final = ("MONOCHROME1", "MONOCHROME2")
+COLOURED: Final = ("RGB", "RGB", "YBR_FULL", "YBR_FULL_422")
 SMALLEST_JPEG_2000: Final = 32
 """Rows and columns that the encoder takes, with its five levels."""
 PALETTES: Final = ("8 bits", "16 bits", "offset", "segmented", "bytes in words")
@@ -226,56 +228,29 @@ def drawn(number: int) -> Case:
     def chosen(share: float) -> bool:
         return bool(chance.random() < share)
 
-    kind = one(*GREY, *GREY, *GREY, "RGB", "RGB", "YBR_FULL", "YBR_FULL_422")
-    kind = "PALETTE COLOR" if chosen(0.1) else kind
+    kind = "PALETTE COLOR" if chosen(0.1) else one(*GREY, *GREY, *GREY, *COLOURED)
     is_grey, is_palette = kind in GREY, kind == "PALETTE COLOR"
-    syntax = one(*NATIVE, *NATIVE, "rle", "jpeg-ls", "jpeg 2000", "jpeg")
-    if kind == "YBR_FULL_422" or (is_palette and not chosen(0.2)):
-        syntax = one(*NATIVE)
-    if kind == "YBR_FULL" and syntax != "rle":
-        syntax = one(*NATIVE)
-    if is_palette and syntax not in NATIVE:
-        syntax = "rle"
+    syntax = one(*_SYNTAXES_OF.get(kind, (*NATIVE, *NATIVE, *COMPRESSED)))
+    is_whole = syntax in {*NATIVE, "rle"}  # words come through with all their bits
     allocated = 8 if syntax == "jpeg" or kind == "YBR_FULL_422" else one(8, 16)
-    if is_palette:
-        stored = one(*range(2, 9)) if allocated == 8 else one(6, 8, 10)
-    elif syntax == "jpeg" or (not is_grey and allocated == 8):
-        stored = 8
-    else:
-        stored = one(*(range(5, 9) if allocated == 8 else range(8, 17)))
-    if syntax in {"jpeg-ls", "jpeg 2000"} and allocated == 16:
-        stored = max(stored, 9)
-    is_free = syntax in {*NATIVE, "rle"}  # whole words come through
-    high = one(*range(stored - 1, allocated)) if is_free else stored - 1
-    frames = one(1, 1, 2, 3, 4, 5)
-    is_logo = chosen(0.06)
-    rows, columns = one(8, 9, 11, 16, 24), one(8, 9, 13, 16, 23)
-    if kind == "YBR_FULL_422":
-        columns += columns % 2
-    if syntax == "jpeg-ls":  # of fewer pixels the encoder's buffer is too small
-        rows, columns = 16 + rows, 16 + columns
-    if syntax == "jpeg 2000":
-        rows, columns, frames = (
-            *(SMALLEST_JPEG_2000 + n % 3 for n in (rows, columns)),
-            1,
-        )
+    stored = one(*_stored(kind, syntax, allocated))
+    rows, columns = _size(kind, syntax, one(8, 9, 11, 16, 24), one(8, 9, 13, 16, 23))
+    has_few = is_grey and is_whole and chosen(0.02)
     return Case(
         number=number,
         photometric=kind,
         syntax=syntax,
         allocated=allocated,
         stored=stored,
-        high=high,
+        high=one(*range(stored - 1, allocated)) if is_whole else stored - 1,
         is_signed=is_grey and syntax != "jpeg" and chosen(0.4),
-        is_planar=kind in {"RGB", "YBR_FULL"} and is_free and chosen(0.5),
-        frames=frames,
+        is_planar=kind in {"RGB", "YBR_FULL"} and is_whole and chosen(0.5),
+        frames=1 if syntax == "jpeg 2000" else one(1, 1, 2, 3, 4, 5),
         rows=rows,
         columns=columns,
-        content=one("full", "ends", "flat") if stored >= 8 else "full",
+        content="few" if has_few else one(*_CONTENTS[: 3 if stored >= 8 else 1]),
         padding=one("none", "none", "value", "range") if is_grey else "none",
-        has_overlays=(
-            is_free and stored < allocated and not is_palette and chosen(0.3)
-        ),
+        has_overlays=is_whole and stored < allocated and chosen(0.3 * (not is_palette)),
         windows=one("none", "one", "several", "per frame") if is_grey else "none",
         rescale=one(None, (1.0, -1024.0), (2.5, 7.0), (-1.0, 100.0))
         if is_grey
@@ -283,9 +258,38 @@ def drawn(number: int) -> Case:
         palette=one(*PALETTES) if is_palette else "",
         has_extras=chosen(0.3),
         vr=one("OB", "OW") if allocated == 8 and syntax in NATIVE else "",
-        is_logo=is_logo,
+        is_logo=chosen(0.06),
         planes=one(1, 3),
     )
+
+
+_SYNTAXES_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "YBR_FULL": (*NATIVE, "rle"),
+    "YBR_FULL_422": NATIVE,
+    "PALETTE COLOR": (*NATIVE, *NATIVE, "rle"),
+}
+"""Of what is not to be had in all: the others are converted by their encoders."""
+
+_CONTENTS: Final = ("full", "ends", "flat")
+
+
+def _stored(kind: str, syntax: str, allocated: int) -> range:
+    """Return the Bits Stored to choose from."""
+    if kind == "PALETTE COLOR":
+        return range(2, 9) if allocated == 8 else range(6, 11, 2)
+    if syntax == "jpeg" or (kind not in GREY and allocated == 8):
+        return range(8, 9)
+    if allocated == 8:
+        return range(5, 9)
+    return range(9 if syntax in {"jpeg-ls", "jpeg 2000"} else 8, 17)
+
+
+def _size(kind: str, syntax: str, rows: int, columns: int) -> tuple[int, int]:
+    if syntax == "jpeg 2000":
+        return SMALLEST_JPEG_2000 + rows % 3, SMALLEST_JPEG_2000 + columns % 3
+    if syntax == "jpeg-ls":  # of fewer pixels the encoder's buffer is too small
+        return 16 + rows, 16 + columns
+    return rows, columns + columns % 2 if kind == "YBR_FULL_422" else columns
 
 
 def encoded(case: Case) -> bytes:
