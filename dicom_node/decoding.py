@@ -102,6 +102,9 @@ def decode_frames(image: CodedImage, frames: Sequence[bytes]) -> DecodedFrames:
         "pixel_representation": image.pixel_representation,
         "pixel_keyword": "PixelData",
     }
+    is_in_words = syntax == uid.RLELossless
+    if is_in_words:  # whole: pydicom would cut them to Bits Stored, from the lowest bit
+        options |= {"bits_stored": image.bits_allocated, "pixel_representation": 0}
     words = np.empty(image.shape(len(frames)), image.word)
     told = set()
     for number, frame in enumerate(frames):
@@ -109,7 +112,7 @@ def decode_frames(image: CodedImage, frames: Sequence[bytes]) -> DecodedFrames:
             pixels, properties = decoder.as_array(
                 encapsulate([frame], has_bot=False),
                 # RLE's samples are stored values as they are; others may be YBR.
-                raw=syntax == uid.RLELossless,
+                raw=is_in_words,
                 **options,
             )
         except MemoryError:

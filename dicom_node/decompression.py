@@ -71,6 +71,7 @@ _TAGS: Final = (
     0x00280011,  # Columns
     0x00280100,  # Bits Allocated
     0x00280101,  # Bits Stored
+    0x00280102,  # High Bit
     0x00280103,  # Pixel Representation
 )
 
@@ -222,6 +223,13 @@ def _image(attributes: Dataset, syntax: uid.UID) -> tuple[CodedImage, int]:
         raise UnmarkablePixelsError(
             f"{image.bits_allocated} Bits Allocated carry no mark",
             hint="8 and 16 do.",
+        )
+    high_bit = int(attributes.get("HighBit", image.bits_stored - 1))
+    if syntax != uid.RLELossless and high_bit != image.bits_stored - 1:
+        raise UnsupportedPixelDataError(
+            f"High Bit {high_bit} with {image.bits_stored} Bits Stored cannot be "
+            "read compressed",
+            hint="A codec returns values, and does not say where in a word they lay.",
         )
     least = min(count, image.rows, image.columns, image.samples)
     if least < 1 or image.samples > 3 or image.frame_size * count > MAX_SIZE:

@@ -216,10 +216,10 @@ def protect(
         for task, instance, result in zip(batch, opened, results, strict=True):
             what = others.of(result)
             if isinstance(instance, OpenInstance) and what is not Unmarked.HOLD:
-                may_refer = what is Unmarked.PASS and isinstance(
-                    result, NotAnImageError
+                # A picture that passes is renamed too: what names it takes it for marked.
+                referring = partial(
+                    refer if what is Unmarked.PASS else _names_nothing, instance
                 )
-                referring = partial(refer if may_refer else _names_nothing, instance)
                 yield _unmarked(
                     task, instance, what, str(result), note, referring, keep
                 )
@@ -314,7 +314,7 @@ def _batches(todo: Iterable[Task]) -> Iterator[list[Task]]:
 
 
 def _names_nothing(_: OpenInstance) -> None:
-    """Say of a picture that what it names keeps its name."""
+    """Say of what is dropped that it is sent under no name."""
 
 
 def _unmarked(

@@ -313,26 +313,29 @@ class Worker:
         what = route.other_pixels if is_picture else route.not_images
         if what is Unmarked.HOLD:
             raise error
-        referring = None
-        if what is Unmarked.PASS and not is_picture:
-            referring = self._refer(instance, recipients)
-        identity = instance.identity()
-        facts = {
-            "route": route.name,
-            "destination": route.destination,
-            "sop_class": identity.sop_class_uid,
-            "instance": identity.sop_instance_uid,
-            "reason": str(error)[:500],
-        }
         if what is Unmarked.DROP:
-            self._audit.add(Event.DROPPED, **facts)
+            self._audit.add(Event.DROPPED, **_facts(instance, route, error))
             raise _Dropped(str(error))
-        # Only once somebody is there: while nobody is, nothing is about to leave.
-        receiver = sending.receiver(
-            identity.sop_class_uid, str(instance.file.transfer_syntax)
-        )
-        self._audit.add(Event.PASSED, **facts, address=receiver.address)
+        # A picture that passes is renamed too: whatever names it takes it for marked.
+        referring = self._refer(instance, recipients)
+        self._note_passing(instance, route, sending, error)
         return referring
+
+    def _note_passing(
+        self,
+        instance: OpenInstance,
+        route: Route,
+        sending: Sending,
+        error: FilterError,
+    ) -> None:
+        """Return once it is written down that an object is about to pass.
+
+        Only with somebody at the other end: else nothing is about to leave.
+        """
+        facts = _facts(instance, route, error)
+        syntax = str(instance.file.transfer_syntax)
+        receiver = sending.receiver(facts["sop_class"], syntax)
+        self._audit.add(Event.PASSED, **facts, address=receiver.address)
 
     def _direct_recipients(
         self, instance: OpenInstance, route: Route
@@ -466,6 +469,18 @@ class Worker:
             error,
         )
         self._queue.retry(job, again, str(error))
+
+
+def _facts(instance: OpenInstance, route: Route, error: FilterError) -> dict[str, str]:
+    """Return what the audit says of an object that gets no mark."""
+    identity = instance.identity()
+    return {
+        "route": route.name,
+        "destination": route.destination,
+        "sop_class": identity.sop_class_uid,
+        "instance": identity.sop_instance_uid,
+        "reason": str(error)[:500],
+    }
 
 
 def _nobody_asked(_: Receiver) -> None:

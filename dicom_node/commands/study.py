@@ -161,6 +161,11 @@ def _protect(options: argparse.Namespace) -> int:
     recipients = tuple(read_site(file).recipient for file in options.recipient)
     keyring = state.keys()
     audit = state.audit(keyring)
+    marking = Marking(
+        profile=Profile(options.profile),
+        mode=Mode(options.mode),
+        weak_marks=WeakMarks(options.weak_marks),
+    )
 
     def note(event: Event, instance: OpenInstance, reason: str) -> None:
         named = instance.attributes(0x00080016, 0x00080018)
