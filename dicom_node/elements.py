@@ -107,7 +107,7 @@ class Elements:
 
     def extract(self, tags: Iterable[int]) -> bytes:
         """Return the elements among ``tags`` that exist, as a data set of their own."""
-        return b"".join(self.bytes_of(tag) for tag in sorted(tags) if tag in self)
+        return b"".join(self.bytes_of(tag) for tag in sorted({*tags}) if tag in self)
 
 
 def scan(encoded: Buffer, encoding: Encoding, limits: Limits) -> Elements:

@@ -65,6 +65,7 @@ def opens(tool: Sequence[str], path: Path, into: Path) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.timeout(900)
 def test_no_error_is_new_and_what_opened_the_original_opens_the_marked_one(
     shared: Path, keys: Sealer, tmp_path: Path
 ) -> None:

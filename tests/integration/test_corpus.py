@@ -69,6 +69,7 @@ def is_promised(row: dict[str, str]) -> bool:
     )
 
 
+@pytest.mark.timeout(1800)  # minutes on a slow machine
 def test_every_file_is_marked_and_restored_or_refused_by_name(
     shared: Path, keys: Sealer
 ) -> None:
@@ -103,6 +104,7 @@ def test_every_file_is_marked_and_restored_or_refused_by_name(
     assert ended["marked"] >= 95
 
 
+@pytest.mark.timeout(1800)
 def test_every_file_that_can_be_marked_takes_a_logo_and_gives_it_back(
     shared: Path, keys: Sealer
 ) -> None:
@@ -169,6 +171,7 @@ def strong(wanted: Sequence[Wanted]) -> list[FoundMark]:
     return found
 
 
+@pytest.mark.timeout(1800)
 def test_every_file_of_pydicom_ends_by_name(keys: Sealer) -> None:
     files = [f for f in OF_PYDICOM.rglob("*") if f.is_file() and f.suffix[:3] != ".py"]
     ended: dict[str, list[str]] = {"marked": [], "passed": [], "no DICOM": []}

@@ -114,3 +114,10 @@ def test_noise_is_refused_or_taken_apart(noise: bytes) -> None:
         except MalformedObjectError:
             continue
         assert splice(elements, {}) == noise
+
+
+def test_a_tag_that_is_asked_for_twice_is_there_once() -> None:
+    encoding = Encoding(True, True)
+    encoded = encoding.encode(a_dataset())
+    elements = scan(encoded, encoding, Limits())
+    assert elements.extract([*elements.tags(), *elements.tags()]) == encoded
