@@ -211,6 +211,7 @@ class CodecProcess:
                 # Nothing of ours, such as a token's PIN. One thread: it is going to fork.
                 env={"PYTHONPATH": str(package), "OPENBLAS_NUM_THREADS": "1"},
                 cwd="/",
+                process_group=0,  # so that its copies can be ended with it
             )
         self._control, self._served = ours, 0
         ours.settimeout(_START_S)
@@ -231,7 +232,9 @@ class CodecProcess:
             self._control.close()
             self._control = None
         if self._process is not None:
-            self._process.kill()  # a copy that decodes ends with it
+            if self._process.poll() is None:
+                # Its copies too, should one hang before it is bound to end with it.
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 

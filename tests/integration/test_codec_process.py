@@ -244,9 +244,16 @@ def test_what_computes_too_long_is_ended(coded: Coded) -> None:
 
 def test_what_hangs_without_computing_is_ended(coded: Coded) -> None:
     allowed = Allowance(least_wall_s=0.5, grace_s=0.5, cpu_s_per_mib=0.05)
+    stopped: list[int] = []
+
+    def stop(copy: int) -> None:
+        os.kill(copy, signal.SIGSTOP)
+        stopped.append(copy)
+
     with CodecProcess(allowed) as codecs:
         with pytest.raises(CodecCrashError, match="took too long"):
-            in_the_middle(codecs, coded, lambda copy: os.kill(copy, signal.SIGSTOP))
+            in_the_middle(codecs, coded, stop)
+        soon(lambda: not is_running(stopped[0]))
         assert codecs(coded[0], [coded[1]]).words.any()
 
 
