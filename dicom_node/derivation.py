@@ -101,6 +101,8 @@ TAGS: Final = (
     0x00080016,  # SOP Class UID
     0x00080018,  # SOP Instance UID
     0x0020000E,  # Series Instance UID
+    0x00200242,  # SOP Instance UID of Concatenation Source
+    0x00209161,  # Concatenation UID
     0x00080300,  # Private Data Element Characteristics Sequence
     0x00081115,  # Referenced Series Sequence
     0x00082111,  # Derivation Description
@@ -193,6 +195,12 @@ def derive(
     if "SeriesInstanceUID" in original:
         series = str(original.SeriesInstanceUID)
         attributes.SeriesInstanceUID = uid_of(keyed(b"series\0" + series.encode()))
+    for keyword in ("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource"):
+        if (
+            keyword in original
+        ):  # its parts are of another whole now, PS3.3 C.7.6.16.2.2
+            whole = f"{keyword}\0{original[keyword].value}".encode()
+            setattr(attributes, keyword, uid_of(keyed(whole)))
     description = str(original.get("DerivationDescription") or "")
     attributes.DerivationDescription = "; ".join(
         filter(None, [description, method.description])

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # odd files are what this is about
 ]
 
-SMALL = 512
+SMALL = 1024
 """Rows, up to which every file is looked at."""
 
 
@@ -65,6 +65,7 @@ def opens(tool: Sequence[str], path: Path, into: Path) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.timeout(900)
 def test_no_error_is_new_and_what_opened_the_original_opens_the_marked_one(
     shared: Path, keys: Sealer, tmp_path: Path
 ) -> None:
