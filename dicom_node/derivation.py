@@ -30,7 +30,7 @@ from dicom_node.elements import Limits, scan
 from dicom_node.errors import MalformedObjectError
 from dicom_node.functional_groups import SHARED, edits
 from dicom_node.private_block import CODING_SCHEME, CREATOR, GROUP
-from dicom_node.uids import derived_series, derived_uid
+from dicom_node.uids import derived_series, derived_uid, uid_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -104,6 +104,8 @@ TAGS: Final = (
     0x00080016,  # SOP Class UID
     0x00080018,  # SOP Instance UID
     0x0020000E,  # Series Instance UID
+    0x00200242,  # SOP Instance UID of Concatenation Source
+    0x00209161,  # Concatenation UID
     0x00080300,  # Private Data Element Characteristics Sequence
     0x00081115,  # Referenced Series Sequence
     0x00082111,  # Derivation Description
@@ -192,6 +194,7 @@ def derive(
     if "SeriesInstanceUID" in original:
         series = str(original.SeriesInstanceUID)
         attributes.SeriesInstanceUID = derived_series(keyed, series)
+    _concatenation(original, attributes, keyed)
     description = str(original.get("DerivationDescription") or "")
     attributes.DerivationDescription = "; ".join(
         filter(None, [description, method.description])
@@ -322,6 +325,14 @@ def block_is_safe() -> Dataset:
     item.PrivateCreatorReference = CREATOR
     item.BlockIdentifyingInformationStatus = "SAFE"
     return item
+
+
+def _concatenation(original: Dataset, attributes: Dataset, keyed: Keyed) -> None:
+    """Name the whole anew that an object is a part of (PS3.3 C.7.6.16.2.2)."""
+    for keyword in ("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource"):
+        if keyword in original:
+            whole = f"{keyword}\0{original[keyword].value}".encode()
+            setattr(attributes, keyword, uid_of(keyed(whole)))
 
 
 def _extremes(original: Dataset, attributes: Dataset, image: HostImage) -> None:

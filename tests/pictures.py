@@ -199,8 +199,8 @@ def _product() -> Iterator[Case]:
                 high=stored - 1,
                 is_signed=is_signed,
                 frames=frames,
-                rows=SMALLEST_JPEG_2000 if syntax == "jpeg 2000" else 9,
-                columns=SMALLEST_JPEG_2000 if syntax == "jpeg 2000" else 12,
+                rows=SMALLEST_JPEG_2000 if syntax == "jpeg 2000" else 25,
+                columns=SMALLEST_JPEG_2000 if syntax == "jpeg 2000" else 28,
             )
     for kind, syntax, frames in product(
         ("MONOCHROME2", "RGB"), ("jpeg", "jpeg lossless"), range(1, 6)

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # odd files are what this is about
 ]
 
-SMALL = 512
+SMALL = 1024
 """Rows, up to which every file is looked at."""
 
 

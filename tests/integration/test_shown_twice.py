@@ -105,6 +105,46 @@ def test_frames_say_that_they_are_derived_and_forget_it(
 
 @pytest.mark.data
 @pytest.mark.filterwarnings("ignore")
+def test_what_would_contradict_the_new_pixels_goes_and_the_rest_stays(
+    shared: Path, keys: Sealer, tmp_path: Path
+) -> None:
+    whole = dcmread(shared / "dicom" / ENHANCED[0])
+    whole.add_new("SmallestPixelValueInSeries", "SS", 0)
+    whole.add_new("LargestPixelValueInSeries", "SS", 1000)
+    whole.PixelDataProviderURL = "https://example.org/original"
+    whole.HistogramSequence = [Dataset()]
+    whole.DigitalSignaturesSequence = [Dataset()]
+    whole.SharedFunctionalGroupsSequence[0].DigitalSignaturesSequence = [Dataset()]
+    whole.ContentQualification = "RESEARCH"
+    whole.PatientIdentityRemoved = "YES"
+    whole.LossyImageCompression = "01"
+    whole.LossyImageCompressionRatio = "10"
+    whole.ConcatenationUID = "1.2.3.4"
+    path, after = tmp_path / "before.dcm", tmp_path / "after.dcm"
+    whole.save_as(path)
+    original = opened(path)
+    sent = marked(original, keys)
+    after.write_bytes(sent.file.to_bytes())
+    dataset = dcmread(after)
+    for keyword in (
+        *("SmallestPixelValueInSeries", "LargestPixelValueInSeries"),
+        *("PixelDataProviderURL", "HistogramSequence", "DigitalSignaturesSequence"),
+    ):
+        assert keyword not in dataset
+    (common,) = dataset.SharedFunctionalGroupsSequence
+    assert "DigitalSignaturesSequence" not in common
+    for keyword in (
+        *("ContentQualification", "PatientIdentityRemoved"),
+        *("LossyImageCompression", "LossyImageCompressionRatio"),
+    ):
+        assert dataset[keyword] == whole[keyword]
+    assert dataset.ConcatenationUID != "1.2.3.4"
+    back = strip(sent, keys.opening())
+    assert back.file.dataset == original.file.dataset
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore")
 def test_the_leaks_of_a_folder(
     shared: Path, keys: Sealer, tmp_path: Path, images: Path
 ) -> None:
