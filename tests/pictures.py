@@ -43,8 +43,9 @@ NATIVE: Final = ("implicit", "explicit", "big endian", "deflated")
 COMPRESSED: Final = ("rle", "jpeg-ls", "jpeg 2000", "jpeg")
 GREY: Final = ("MONOCHROME1", "MONOCHROME2")
 COLOURED: Final = ("RGB", "RGB", "YBR_FULL", "YBR_FULL_422")
-SMALLEST_JPEG_2000: Final = 32
-"""Rows and columns that the encoder takes, with its five levels."""
+SMALLEST_ENCODED: Final = 32
+"""Rows and columns that the encoder takes, with its five levels; enough for that of
+JPEG-LS, whose buffer is too small for fewer."""
 PALETTES: Final = ("8 bits", "16 bits", "offset", "segmented", "bytes in words")
 
 
@@ -199,8 +200,8 @@ def _product() -> Iterator[Case]:
                 high=stored - 1,
                 is_signed=is_signed,
                 frames=frames,
-                rows=SMALLEST_JPEG_2000 if syntax == "jpeg 2000" else 25,
-                columns=SMALLEST_JPEG_2000 if syntax == "jpeg 2000" else 28,
+                rows=SMALLEST_ENCODED,
+                columns=SMALLEST_ENCODED,
             )
     for kind, syntax, frames in product(
         ("MONOCHROME2", "RGB"), ("jpeg", "jpeg lossless"), range(1, 6)
@@ -286,8 +287,8 @@ def _stored(kind: str, syntax: str, allocated: int) -> range:
 
 def _size(kind: str, syntax: str, rows: int, columns: int) -> tuple[int, int]:
     if syntax == "jpeg 2000":
-        return SMALLEST_JPEG_2000 + rows % 3, SMALLEST_JPEG_2000 + columns % 3
-    if syntax == "jpeg-ls":  # of fewer pixels the encoder's buffer is too small
+        return SMALLEST_ENCODED + rows % 3, SMALLEST_ENCODED + columns % 3
+    if syntax == "jpeg-ls":
         return 16 + rows, 16 + columns
     return rows, columns + columns % 2 if kind == "YBR_FULL_422" else columns
 
