@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from dicom_node.audit import Event
 from dicom_node.config import Unmarked
 from dicom_node.decoding import decode_frames
-from dicom_node.elements import Limits
+from dicom_node.elements import Limits, scan
 from dicom_node.errors import (
     NodeError,
     NotAnImageError,
@@ -227,11 +227,14 @@ def protect(
                 yield _failed(task, result, seconds)
             else:
                 try:
+                    file = result.file
+                    made = OpenInstance(
+                        file, scan(file.dataset, file.encoding, Limits())
+                    )
+                    leaks = shown(made).findings
                     keep(result)
-                    write(task.target, result.file.chunks())
-                    marked_instance = OpenInstance.read(task.target, Limits())
-                    leaks = shown(marked_instance).findings
-                    sent(marked_instance)
+                    write(task.target, file.chunks())
+                    sent(made)
                 except (NodeError, OSError) as error:
                     yield _failed(task, error, seconds)
                     continue

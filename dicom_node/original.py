@@ -56,7 +56,7 @@ class Original:
     """See :func:`dicom_node.pixel_data.decode`."""
     removal_key: bytes
     rest: bytes = b""
-    """See :class:`dicom_node.pixel_data.Decoded`; empty as well if it was not kept."""
+    """See :func:`dicom_node.pixel_data.rest`; empty as well if it was not kept."""
     palette: bytes = b""
     """See :func:`dicom_node.palette.coloured`; empty unless there was one."""
 

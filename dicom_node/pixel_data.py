@@ -156,8 +156,6 @@ class Decoded(NamedTuple):
     """Of YBR pictures the luminance."""
     has_foreign_bits: bool
     """Bits outside Bits Stored hold something of their own, such as an overlay."""
-    rest: bytes
-    """SHA-256 of everything else that is part of the picture; empty if nothing is."""
 
 
 def require_picture(elements: Elements) -> None:
@@ -306,33 +304,46 @@ def decode(pixel_data: Buffer, layout: PixelLayout) -> Decoded:
     held = None
     if layout.size < MOST_HELD:
         held = np.empty(frames.shape, frames.dtype)
-    rest = hashlib.sha256(b"miadmark/v1/rest\n")
     has_foreign_bits = False
     is_filled = layout.bits_stored == layout.bits_allocated
     for number in range(layout.frames):
         words = read(number)
         fields = _fields(words, layout)
-        marked, beside = _parted(fields, layout)
         if held is not None:
-            held[number] = marked
-        if layout.is_luminance:
-            rest.update(beside.tobytes())
-        # An overlay is in few frames; the others say that they have none.
-        has_some = not is_filled and not np.array_equal(
-            _as_words(fields, layout), words
-        )
-        rest.update(bytes([has_some]))
-        if has_some:
-            has_foreign_bits = True
-            foreign = words & ~_mask(words, layout)
-            rest.update(_interleaved(foreign, layout).tobytes())
-    has_rest = has_foreign_bits or layout.is_luminance
+            held[number] = _parted(fields, layout)[0]
+        if not is_filled and not has_foreign_bits:
+            has_foreign_bits = not np.array_equal(_as_words(fields, layout), words)
     image = HostImage(
         pixels=frames if held is None else held,
         values=layout.values,
         padding=layout.padding,
     )
-    return Decoded(image, has_foreign_bits, rest.digest() if has_rest else b"")
+    return Decoded(image, has_foreign_bits)
+
+
+def rest(pixel_data: Buffer, layout: PixelLayout, *, has_foreign_bits: bool) -> bytes:
+    """Return the SHA-256 of all that :func:`encode` leaves; empty if that is nothing.
+
+    It does not depend on the order in which samples are kept.
+
+    Args:
+        pixel_data: With or without a mark: that makes no difference.
+        layout: Of it.
+        has_foreign_bits: Whether bits outside Bits Stored hold something of their own,
+            as :func:`decode` said of the original.
+    """
+    if not has_foreign_bits and not layout.is_luminance:
+        return b""
+    read = _reader(pixel_data, layout)
+    digest = hashlib.sha256(b"miadmark/v1/rest\n")
+    for number in range(layout.frames):
+        words = read(number)
+        if has_foreign_bits:
+            foreign = words & ~_mask(words, layout)
+            digest.update(_interleaved(foreign, layout).tobytes())
+        if layout.is_luminance:
+            digest.update(_parted(_fields(words, layout), layout)[1].tobytes())
+    return digest.digest()
 
 
 def coloured(

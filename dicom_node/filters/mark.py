@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from dicom_node.mapped import Buffer
     from dicom_node.naming import Remembered
     from dicom_node.part10 import Encoding, Part10
-    from dicom_node.pixel_data import Decoded, PixelLayout
+    from dicom_node.pixel_data import PixelLayout
     from miadmark_core.image import HostImage
     from miadmark_core.sealing.record import SealedRecord
     from miadmark_core.search.finder import FoundMark, Wanted
@@ -118,7 +118,8 @@ class _Prepared:
     """As it is sent."""
     native: Buffer
     picture: Picture
-    decoded: Decoded
+    has_foreign_bits: bool
+    rest: bytes
     recoloured: dict[int, bytes | None]
     """Elements that are others since a palette picture is sent in colours."""
     palette: bytes
@@ -242,6 +243,7 @@ def _prepare(original: OpenInstance, keys: Sealer, decode: Decode) -> _Prepared:
         original.elements, layout, original.file.transfer_syntax
     )
     decoded = pixel_data.decode(native, layout)
+    rest = pixel_data.rest(native, layout, has_foreign_bits=decoded.has_foreign_bits)
     image, recoloured, kept = decoded.image, dict[int, bytes | None](), b""
     if layout.photometric_interpretation == pixel_data.PALETTE:
         element = original.elements.get(PIXEL_DATA)
@@ -270,7 +272,8 @@ def _prepare(original: OpenInstance, keys: Sealer, decode: Decode) -> _Prepared:
         layout=layout,
         native=native,
         picture=Picture(image=image, presentations=shown, colours=colours),
-        decoded=decoded,
+        has_foreign_bits=decoded.has_foreign_bits,
+        rest=rest,
         recoloured=recoloured,
         palette=kept,
         seed=int.from_bytes(seed[:8]) >> 1,
@@ -315,9 +318,9 @@ def _finish(
         encoding=encoding,
         elements=elements,
         added=added,
-        has_foreign_bits=prepared.decoded.has_foreign_bits,
+        has_foreign_bits=prepared.has_foreign_bits,
         removal_key=marked.key.to_bytes(),
-        rest=prepared.decoded.rest,
+        rest=prepared.rest,
         palette=prepared.palette,
     ).to_bytes()
     record = keys.seal(
@@ -366,7 +369,7 @@ def _pixel_data(image: HostImage, prepared: _Prepared) -> Streamed:
         image,
         bytes(size) if prepared.palette else prepared.native,
         layout,
-        has_foreign_bits=prepared.decoded.has_foreign_bits,
+        has_foreign_bits=prepared.has_foreign_bits,
     )
     vr = "OB" if prepared.palette else ""
     return pixel_data.element(parts, size, prepared.original.elements, layout, vr)

@@ -138,6 +138,12 @@ class Picture:
         )
         return MarkedPicture(marked, psnr, similarity, share)
 
+    def _has_colours(self, number: int) -> bool:
+        """Say whether a frame of one luminance shows something all the same."""
+        if self.colours is None:
+            return False
+        return float(np.ptp(self.colours(number), axis=(0, 1)).max()) > 0
+
     def _sharing(self, order: int) -> range:
         """Return the frames that share a grid."""
         start = order * FRAMES_PER_GRID
@@ -218,8 +224,9 @@ class Picture:
             MarkingError: One is: it would leave unmarked.
         """
         for number, frame in enumerate(self.image.pixels):
-            is_constant = frame.min() == frame.max()
-            if not is_constant and np.array_equal(frame, marked.image.pixels[number]):
+            if np.array_equal(frame, marked.image.pixels[number]) and (
+                frame.min() != frame.max() or self._has_colours(number)
+            ):
                 raise MarkingError(
                     f"frame {number + 1} would leave unmarked",
                     hint="What it shows is too flat, or too dark, for a mark.",

@@ -77,7 +77,6 @@ class _Pixels(NamedTuple):
     layout: pixel_data.PixelLayout
     image: HostImage
     digest: bytes
-    rest: bytes
 
 
 def strip(
@@ -132,11 +131,7 @@ def strip(
     if pixels is None:
         file = unrefer.put_back(original, marked)
         return Restored(file, None, header.record_id, is_from_ledger, is_renamed)
-    if original.rest and original.rest != pixels.rest:
-        raise AlteredImageError(
-            "what lies beside the marked pixels is not what it was: colours, or overlays",
-            hint="It was changed on the way. Ask for the object as it was sent.",
-        )
+    _require_rest(original, pixels)
     host = restore_image(pixels.image, read_key(original.removal_key))
     file = _put_back(original, host, pixels)
     return Restored(file, host, header.record_id, is_from_ledger, is_renamed)
@@ -224,8 +219,8 @@ def _decoded(marked: OpenInstance, decode: Decode) -> _Pixels:
     native, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
     )
-    image, _, rest = pixel_data.decode(native, layout)
-    return _Pixels(marked, native, layout, image, image.digest(), rest)
+    image = pixel_data.decode(native, layout).image
+    return _Pixels(marked, native, layout, image, image.digest())
 
 
 def _without_record(marked: OpenInstance) -> FilterError:
@@ -242,6 +237,24 @@ def _without_record(marked: OpenInstance) -> FilterError:
             "marked: the ledger there has a copy.",
         )
     return NotMarkedError("the object carries no mark")
+
+
+def _require_rest(original: Original, pixels: _Pixels) -> None:
+    """Return if what lies beside the marked values is what it was.
+
+    Raises:
+        AlteredImageError: It is not.
+    """
+    if not original.rest:
+        return
+    found = pixel_data.rest(
+        pixels.native, pixels.layout, has_foreign_bits=original.has_foreign_bits
+    )
+    if found != original.rest:
+        raise AlteredImageError(
+            "what lies beside the marked pixels is not what it was: colours, or overlays",
+            hint="It was changed on the way. Ask for the object as it was sent.",
+        )
 
 
 def _put_back(original: Original, host: HostImage, pixels: _Pixels) -> Part10:

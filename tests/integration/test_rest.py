@@ -12,10 +12,11 @@ from pydicom.dataset import Dataset
 
 from dicom_node.elements import PIXEL_DATA, Limits, header, splice
 from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.filters.picture import FRAMES_PER_GRID
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from miadmark_core.errors import AlteredImageError
+from miadmark_core.errors import AlteredImageError, MarkingError
 from miadmark_core.search.finder import FoundMark, Wanted
 from tests.conftest import NOW, opened
 
@@ -101,3 +102,51 @@ def test_another_colour_or_overlay_is_refused(
         file = sent.file.changed(dataset, uid, sent.file.transfer_syntax)
         with pytest.raises(AlteredImageError):
             strip(OpenInstance.of(file.to_bytes(), Limits()), keys.opening())
+
+
+def test_an_overlay_in_one_frame_of_signed_values_comes_back(
+    images: Path, keys: Sealer, tmp_path: Path
+) -> None:
+    chance = np.random.default_rng(5)
+    dataset: Dataset = dcmread(images / "ct.dcm")
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = 2, SIDE, SIDE
+    for name in ("WindowCenter", "WindowWidth", "PixelPaddingValue"):
+        if name in dataset:
+            del dataset[name]
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelRepresentation = 1
+    # About 0, so that a mark turns signs; the upper bits repeat them in one frame only.
+    values = chance.integers(-300, 300, (2, SIDE, SIDE)).astype("<i2")
+    words = values.view("<u2").copy()
+    words[1] = words[1] & 0x0FFF | 0x4000
+    dataset.PixelData = words.tobytes()
+    dataset.save_as(tmp_path / "signed.dcm")
+    original = opened(tmp_path / "signed.dcm")
+    back = strip(marked(original, keys), keys.opening())
+    assert back.file.dataset == original.file.dataset
+
+
+def test_a_picture_of_colours_alone_does_not_leave_unmarked(
+    images: Path, keys: Sealer, tmp_path: Path
+) -> None:
+    an_object(images, tmp_path, "YBR_FULL")
+    dataset = dcmread(tmp_path / "object.dcm")
+    frame = np.frombuffer(dataset.PixelData, np.uint8).reshape(1, -1, 3)
+    frames = np.repeat(frame, FRAMES_PER_GRID + 1, axis=0)
+    frames[-1, :, 0] = 90  # one luminance, and many colours
+    dataset.NumberOfFrames, dataset.PixelData = len(frames), frames.tobytes()
+    dataset.save_as(tmp_path / "colours.dcm")
+
+    def all_but_the_last(wanted: Sequence[Wanted]) -> list[FoundMark]:
+        *found, last = by_hand(wanted)
+        return [*found, last._replace(steps=np.zeros_like(last.steps))]
+
+    (outcome,) = mark(
+        [opened(tmp_path / "colours.dcm")],
+        find=all_but_the_last,
+        keys=keys,
+        now=NOW,
+        holds_weak=False,
+    )
+    assert isinstance(outcome, MarkingError), outcome
+    assert "frame 5" in str(outcome)

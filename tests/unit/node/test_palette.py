@@ -56,7 +56,7 @@ def picture(chance: np.random.Generator, layout: PixelLayout) -> Decoded:
     values = layout.values
     pixels = chance.integers(values.lower, values.upper + 1, layout.shape)
     image = HostImage(pixels=pixels.astype(values.dtype), values=values)
-    return Decoded(image, has_foreign_bits=False, rest=b"")
+    return Decoded(image, has_foreign_bits=False)
 
 
 @given(
