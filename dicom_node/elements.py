@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.errors import MalformedObjectError
-from dicom_node.extents import LONG_VRS, UNDEFINED, VRS, Extents, named
+from dicom_node.extents import LONG_VRS, UNDEFINED, Extents, named
 from dicom_node.mapped import joined
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def scan(encoded: Buffer, encoding: Encoding, limits: Limits) -> Elements:
         MalformedObjectError: A length does not fit, elements are out of order, or a
             limit is exceeded.
     """
-    return _TopLevel(encoded, encoding, limits).scan()
+    return Scanner(encoded, encoding, limits).scan()
 
 
 def splice(elements: Elements, changes: Changes) -> Buffer:
@@ -177,111 +177,67 @@ class Scanner:
     def __init__(self, encoded: Buffer, encoding: Encoding, limits: Limits) -> None:
         """Begin; nothing is read yet."""
         self.encoded, self.encoding, self.limits = encoded, encoding, limits
-        self.items = 0
-        self.most_items = limits.items + len(encoded) // limits.bytes_an_item
         order = "<" if encoding.is_little_endian else ">"
         self.tag = struct.Struct(f"{order}HH")
-        self.short = struct.Struct(f"{order}H")
         self.long = struct.Struct(f"{order}I")
+        self.extents = Extents(
+            encoded,
+            is_little_endian=encoding.is_little_endian,
+            depth=limits.depth,
+            items=limits.items + len(encoded) // limits.bytes_an_item,
+            fragments=limits.items,
+        )
 
-    def element(
-        self,
-        start: int,
-        end: int,
-        *,
-        is_implicit: bool,
-        depth: int,
-    ) -> Element:
-        """Return the element that begins at ``start`` and ends before ``end``."""
-        tag = self.read_tag(start, end)
-        vr = b""
-        if is_implicit:
-            value, length = start + 8, self.read(self.long, start + 4, end)
-        else:
-            vr = bytes(self.encoded[start + 4 : start + 6])
-            if vr not in VRS:
+    def scan(self) -> Elements:
+        """Return all elements, taken for those of the top level."""
+        found: list[Element] = []
+        position, end = 0, len(self.encoded)
+        last = -1
+        is_implicit = self.encoding.is_implicit_vr
+        while position < end:
+            element = self.element(position, end, is_implicit=is_implicit)
+            if element.tag <= last:
                 raise MalformedObjectError(
-                    f"element {named(tag)} has no known value representation"
+                    f"element {named(element.tag)} stands out of order",
+                    hint="PS3.5 7.1 wants ascending tags, each once.",
                 )
-            if vr in LONG_VRS:
-                value, length = start + 12, self.read(self.long, start + 8, end)
-            else:
-                value, length = start + 8, self.read(self.short, start + 6, end)
+            if len(found) == self.limits.elements:
+                raise MalformedObjectError(f"more than {len(found)} elements")
+            self._require_limits(element)
+            found.append(element)
+            last, position = element.tag, element.end
+        return Elements(self.encoded, self.encoding, found)
+
+    def _require_limits(self, element: Element) -> None:
+        """Return if what stands in a value of known length is within the limits."""
+        tag, vr, _, start, end, is_undefined = element
+        if not is_undefined and self.extents.may_hold_items(vr.encode(), start, end):
+            self.extents.require_limits(
+                tag,
+                vr.encode(),
+                start,
+                end,
+                is_implicit=self.encoding.is_implicit_vr,
+            )
+
+    def element(self, start: int, end: int, *, is_implicit: bool) -> Element:
+        """Return the element that begins at ``start`` and ends before ``end``."""
+        tag, extents = self.read_tag(start, end), self.extents
+        vr, value, length = extents.element_at(tag, start, end, is_implicit=is_implicit)
         is_undefined = length == UNDEFINED
         if is_undefined:
-            value_end = self.undefined(
-                tag, vr, value, end, is_implicit=is_implicit, depth=depth
+            value_end = extents.end_of(tag, vr, value, end, is_implicit=is_implicit)
+        elif (value_end := value + length) > end:
+            raise MalformedObjectError(
+                f"element {named(tag)} says it has {length} bytes, "
+                f"{max(end - value, 0)} follow",
+                hint="The object is cut short; ask its sender for it again.",
             )
-        else:
-            value_end = value + length
-            if value_end > end:
-                raise MalformedObjectError(
-                    f"element {named(tag)} says it has {length} bytes, "
-                    f"{max(end - value, 0)} follow",
-                    hint="The object is cut short; ask its sender for it again.",
-                )
         return Element(tag, vr.decode(), start, value, value_end, is_undefined)
 
-    def undefined(
-        self,
-        tag: int,
-        vr: bytes,
-        start: int,
-        end: int,
-        *,
-        is_implicit: bool,
-        depth: int,
-    ) -> int:
-        """Return where a value of undefined length ends, its delimiter included."""
-        if depth == self.limits.depth:
-            raise MalformedObjectError(f"sequences nested more than {depth} deep")
-        if vr not in {b"", b"SQ", b"UN", b"OB", b"OW"}:
-            raise MalformedObjectError(f"element {named(tag)} has an undefined length")
-        is_encapsulated = vr in {b"OB", b"OW"} or (vr == b"" and tag == PIXEL_DATA)
-        # A sequence of unknown VR is Implicit VR inside, PS3.5 6.2.2.
-        inner_implicit = is_implicit or vr == b"UN"
-        position = start
-        while True:
-            item = self.read_tag(position, end)
-            length = self.read(self.long, position + 4, end)
-            position += 8
-            if item == SEQUENCE_END:
-                return position
-            self.items += 1
-            if item != ITEM or self.items > self.most_items:
-                raise MalformedObjectError(
-                    f"element {named(tag)} holds something other than items, or more "
-                    f"than {self.most_items} of them"
-                )
-            if length != UNDEFINED:
-                position += length
-                if position > end:
-                    raise MalformedObjectError(f"an item of {named(tag)} is cut short")
-            elif is_encapsulated:
-                raise MalformedObjectError("a fragment of undefined length")
-            else:
-                position = self.item(
-                    position, end, is_implicit=inner_implicit, depth=depth + 1
-                )
-
-    def item(
-        self,
-        position: int,
-        end: int,
-        *,
-        is_implicit: bool,
-        depth: int,
-    ) -> int:
+    def item(self, position: int, end: int, *, is_implicit: bool) -> int:
         """Return where an item of undefined length ends, its delimiter included."""
-        while True:
-            if self.read_tag(position, end) == _ITEM_END:
-                return position + 8
-            self.items += 1
-            if self.items > self.most_items:
-                raise MalformedObjectError(f"more than {self.most_items} items")
-            position = self.element(
-                position, end, is_implicit=is_implicit, depth=depth
-            ).end
+        return self.extents.end_of_item(position, end, is_implicit=is_implicit)
 
     def read_tag(self, position: int, end: int) -> int:
         """Return a tag behind which there is room for a length."""
@@ -293,65 +249,6 @@ class Scanner:
         group, element = self.tag.unpack_from(self.encoded, position)
         return int(group) << 16 | int(element)
 
-    def read(self, number: struct.Struct, position: int, end: int) -> int:
-        """Return a number."""
-        if position + number.size > end:
-            raise MalformedObjectError("the data set ends in the middle of an element")
-        return int(number.unpack_from(self.encoded, position)[0])
-
-
-class _TopLevel:
-    def __init__(self, encoded: Buffer, encoding: Encoding, limits: Limits) -> None:
-        self.encoded, self.encoding, self.limits = encoded, encoding, limits
-        self.tag = struct.Struct("<HH" if encoding.is_little_endian else ">HH")
-        self.extents = Extents(
-            encoded,
-            is_little_endian=encoding.is_little_endian,
-            depth=limits.depth,
-            items=limits.items + len(encoded) // limits.bytes_an_item,
-            fragments=limits.items,
-        )
-
-    def scan(self) -> Elements:
-        found: list[Element] = []
-        position, end = 0, len(self.encoded)
-        last = -1
-        while position < end:
-            element = self.element(position, end)
-            if element.tag <= last:
-                raise MalformedObjectError(
-                    f"element {named(element.tag)} stands out of order",
-                    hint="PS3.5 7.1 wants ascending tags, each once.",
-                )
-            if len(found) == self.limits.elements:
-                raise MalformedObjectError(f"more than {len(found)} elements")
-            found.append(element)
-            last, position = element.tag, element.end
-        return Elements(self.encoded, self.encoding, found)
-
-    def element(self, start: int, end: int) -> Element:
-        tag = self.read_tag(start, end)
-        is_implicit = self.encoding.is_implicit_vr
-        extents = self.extents
-        vr, value, length = extents.element_at(tag, start, end, is_implicit=is_implicit)
-        is_undefined = length == UNDEFINED
-        if is_undefined:
-            value_end = extents.end_of(tag, vr, value, end, is_implicit=is_implicit)
-        elif (value_end := value + length) > end:
-            raise MalformedObjectError(
-                f"element {named(tag)} says it has {length} bytes, "
-                f"{max(end - value, 0)} follow",
-                hint="The object is cut short; ask its sender for it again.",
-            )
-        elif extents.may_hold_items(vr, value, value_end):
-            extents.require_limits(tag, vr, value, value_end, is_implicit=is_implicit)
-        return Element(tag, vr.decode(), start, value, value_end, is_undefined)
-
-    def read_tag(self, position: int, end: int) -> int:
-        if position + 8 > end:
-            raise MalformedObjectError(
-                "the data set ends in the middle of an element",
-                hint="The object is cut short; ask its sender for it again.",
-            )
-        group, element = self.tag.unpack_from(self.encoded, position)
-        return int(group) << 16 | int(element)
+    def read_length(self, position: int) -> int:
+        """Return the length behind a tag that :meth:`read_tag` returned."""
+        return int(self.long.unpack_from(self.encoded, position)[0])

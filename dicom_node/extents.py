@@ -111,6 +111,27 @@ class Extents:
         )
         return self._walk(level, start)
 
+    def end_of_item(self, start: int, end: int, *, is_implicit: bool) -> int:
+        """Return where an item of undefined length ends, its delimiter included.
+
+        Args:
+            start: Behind the item's tag and length.
+            end: Behind which it may not reach.
+            is_implicit: Whether the elements in it are.
+
+        Raises:
+            MalformedObjectError: It does not end, or is not within the limits.
+        """
+        item = _Level(
+            tag=_ITEM,
+            is_item=True,
+            is_fragments=False,
+            is_implicit=is_implicit,
+            end=end,
+            is_undefined=True,
+        )
+        return self._walk(item, start)
+
     def _walk(self, outermost: _Level, position: int) -> int:
         """Return where ``outermost`` ends."""
         levels = [outermost]

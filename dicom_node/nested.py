@@ -121,7 +121,7 @@ class Nest:
         position, end = sequence.value, sequence.end
         while position < end:
             tag = scanner.read_tag(position, end)
-            length = scanner.read(scanner.long, position + 4, end)
+            length = scanner.read_length(position + 4)
             position += 8
             if tag == SEQUENCE_END and sequence.is_undefined_length:
                 return found
@@ -129,7 +129,7 @@ class Nest:
                 raise MalformedObjectError("a sequence that holds no items")
             self._count(1)
             if length == UNDEFINED:
-                behind = scanner.item(position, end, is_implicit=inner, depth=1)
+                behind = scanner.item(position, end, is_implicit=inner)
                 stop = behind - 8
             else:
                 behind = stop = position + length
@@ -150,7 +150,7 @@ class Nest:
         position = item.start
         while position < item.end:
             element = self._scanner.element(
-                position, item.end, is_implicit=item.is_implicit, depth=1
+                position, item.end, is_implicit=item.is_implicit
             )
             self._count(1)
             yield element

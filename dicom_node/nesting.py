@@ -65,7 +65,7 @@ class Nesting:
                     f"more than {MAX_ELEMENTS} elements in items"
                 )
             element = scanner.element(
-                position, item.end, is_implicit=item.encoding.is_implicit_vr, depth=1
+                position, item.end, is_implicit=item.encoding.is_implicit_vr
             )
             yield element
             position = element.end
@@ -90,7 +90,7 @@ class Nesting:
         position, end = sequence.value, sequence.end
         while position < end:
             tag = scanner.read_tag(position, end)
-            length = scanner.read(scanner.long, position + 4, end)
+            length = scanner.read_length(position + 4)
             position += 8
             if tag == _SEQUENCE_END and sequence.is_undefined_length:
                 return
@@ -99,9 +99,7 @@ class Nesting:
                     "a sequence holds something other than items"
                 )
             if length == UNDEFINED:
-                after = scanner.item(
-                    position, end, is_implicit=inside.is_implicit_vr, depth=1
-                )
+                after = scanner.item(position, end, is_implicit=inside.is_implicit_vr)
                 yield Item(position, after - 8, True, inside)  # noqa: FBT003
             else:
                 after = position + length
