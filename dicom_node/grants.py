@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dicom_node.authorising import Grant, GrantMode, Terms, explain, granting
+from dicom_node.durable import database
 from dicom_node.errors import LedgerError, NotGrantedError
 from miadmark_core.sealing.suites import HYBRID
 
@@ -67,10 +68,7 @@ class Grants:
         self._agreeing: dict[int, set[str]] = {}
         """Who wants fewer approvals, by how many."""
         with self._translated():
-            self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(_SCHEMA)
+            self._database = database(path, _SCHEMA)
 
     def __enter__(self) -> Self:
         """Return itself."""

@@ -17,6 +17,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from dicom_node.durable import database
 from dicom_node.errors import LedgerError, LostRecordError, ShreddedError
 from miadmark_core.errors import DamagedSealError, Layer
 from miadmark_core.sealing.record import SealedRecord, parse
@@ -77,13 +78,9 @@ class Ledger:
             LedgerError: The file cannot be opened or is no ledger.
         """
         with _translated():
-            self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            # An acknowledged record survives a power cut; NORMAL may lose it.
-            self._database.execute("PRAGMA synchronous = FULL")
+            self._database = database(path, SCHEMA)
             # What was shredded does not stay behind in free pages.
             self._database.execute("PRAGMA secure_delete = ON")
-            self._database.executescript(SCHEMA)
 
     def __enter__(self) -> Self:
         """Return itself."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dicom_node.durable import database
 from dicom_node.errors import SpoolError
 from dicom_node.listing import Listed, is_listing, listing
 
@@ -63,10 +64,7 @@ class Listings:
         """
         self._keyed = keyed
         with _translated():
-            self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(_SCHEMA)
+            self._database = database(path, _SCHEMA)
 
     def close(self) -> None:
         """Close the file."""

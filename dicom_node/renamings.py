@@ -12,6 +12,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
+from dicom_node.durable import database
 from dicom_node.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ class Renamings:
         """
         self._keyed = keyed
         with _translated():
-            self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(SCHEMA)
+            self._database = database(path, SCHEMA)
 
     def __enter__(self) -> Self:
         """Return itself."""

@@ -11,6 +11,7 @@ from datetime import UTC
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+from dicom_node.durable import database
 from dicom_node.errors import SpoolError
 from dicom_node.queue.job import Arrival, Held, Job, JobState
 
@@ -53,13 +54,9 @@ class SqliteQueue:
         """
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
         with _translated():
-            self._database = sqlite3.connect(
-                path, timeout=30, isolation_level=None, check_same_thread=False
+            self._database = database(
+                path, schema.read_text("utf-8"), is_of_one_thread=False
             )
-            self._database.execute("PRAGMA journal_mode = WAL")
-            # 0x0000 is a promise; NORMAL may lose the last commits at power loss.
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(schema.read_text("utf-8"))
 
     def close(self) -> None:
         """Close the file."""
