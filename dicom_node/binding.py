@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dicom_node.pixel_data import PixelLayout
+    from dicom_node.pixel_layout import PixelLayout
 
 
 def context(

@@ -28,7 +28,7 @@ from dicom_node.errors import (
     UnsupportedPixelDataError,
 )
 from dicom_node.instance import OpenInstance
-from dicom_node.pixel_data import MAX_SIZE, NATIVE
+from dicom_node.pixel_layout import MAX_SIZE, NATIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

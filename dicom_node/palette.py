@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dicom_node.elements import Elements
-    from dicom_node.pixel_data import Decoded, PixelLayout
+    from dicom_node.pixel_data import Decoded
+    from dicom_node.pixel_layout import PixelLayout
     from miadmark_core.image import StoredValues
 
 TAGS: Final = (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dicom_node import pixel_data, private_block, windowing
+from dicom_node import pixel_data, pixel_layout, private_block, windowing
 from dicom_node.decompression import decompressed
 from dicom_node.elements import Limits
 from dicom_node.instance import OpenInstance
@@ -39,14 +39,14 @@ def picture_in(path: Path) -> Image.Image | None:
         ):
             return None
         attributes = instance.attributes(
-            *pixel_data.TAGS, *windowing.TAGS, *windowing.GROUPS
+            *pixel_layout.TAGS, *windowing.TAGS, *windowing.GROUPS
         )
-        pixel_data.require_picture(instance.elements)
-        layout = pixel_data.layout_of(attributes)
+        pixel_layout.require_picture(instance.elements)
+        layout = pixel_layout.layout_of(attributes)
         native, layout = pixel_data.native(
             instance.elements, layout, instance.file.transfer_syntax
         )
-        if layout.photometric_interpretation == pixel_data.PALETTE:
+        if layout.photometric_interpretation == pixel_layout.PALETTE:
             return None
         middle = layout.frames // 2
         if layout.is_luminance:

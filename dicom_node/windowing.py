@@ -25,7 +25,7 @@ from miadmark_core.image import DisplayWindow
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dicom_node.pixel_data import PixelLayout
+    from dicom_node.pixel_layout import PixelLayout
     from miadmark_core.image import HostImage, StoredValues, ValueRange
 
 TAGS: Final = (

@@ -25,7 +25,7 @@ from typing import Final, Self
 import numpy as np
 from pydicom import uid
 
-from dicom_node import pixel_data
+from dicom_node import pixel_data, pixel_layout
 from dicom_node.codec_process import CodecProcess
 from dicom_node.decoding import Decode
 from dicom_node.decompression import DECODED, decompressed
@@ -578,7 +578,7 @@ def run(tally: Tally, encoded: bytes, keys: Sealer, decode: Decode) -> None:
     def decoded() -> None:
         plain = decompressed(instance, decode)
         tally.reached["decompressed"] += plain is not instance
-        layout = pixel_data.layout_of(plain.attributes(*pixel_data.TAGS))
+        layout = pixel_layout.layout_of(plain.attributes(*pixel_layout.TAGS))
         tally.reached["described"] += 1
         pixels, layout = pixel_data.native(
             plain.elements, layout, plain.file.transfer_syntax

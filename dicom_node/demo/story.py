@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dicom_node import pixel_data, windowing
+from dicom_node import pixel_data, pixel_layout, windowing
 from dicom_node.demo.loopback import MARKING, STRIPPING, Loopback
 from dicom_node.demo.page import write_page
 from dicom_node.demo.selftest import send
@@ -145,8 +145,8 @@ def _source_of(instance: OpenInstance) -> str:
     return instance.identity().sop_instance_uid
 
 
-def _layout(instance: OpenInstance) -> tuple[Buffer, pixel_data.PixelLayout]:
-    layout = pixel_data.layout_of(instance.attributes(*pixel_data.TAGS))
+def _layout(instance: OpenInstance) -> tuple[Buffer, pixel_layout.PixelLayout]:
+    layout = pixel_layout.layout_of(instance.attributes(*pixel_layout.TAGS))
     return pixel_data.native(instance.elements, layout, instance.file.transfer_syntax)
 
 
@@ -157,8 +157,8 @@ def _pixels(instance: OpenInstance) -> StoredValues:
 
 def _window(instance: OpenInstance) -> DisplayWindow:
     image = pixel_data.decode(*_layout(instance)).image
-    attributes = instance.attributes(*pixel_data.TAGS, *windowing.TAGS)
-    layout = pixel_data.layout_of(attributes)
+    attributes = instance.attributes(*pixel_layout.TAGS, *windowing.TAGS)
+    layout = pixel_layout.layout_of(attributes)
     return windowing.presentations(image, attributes, layout)[0].window
 
 

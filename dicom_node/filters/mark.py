@@ -21,6 +21,7 @@ from dicom_node import (
     instance,
     palette,
     pixel_data,
+    pixel_layout,
     private_block,
     windowing,
 )
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from dicom_node.mapped import Buffer
     from dicom_node.naming import Remembered
     from dicom_node.part10 import Encoding, Part10
-    from dicom_node.pixel_data import PixelLayout
+    from dicom_node.pixel_layout import PixelLayout
     from miadmark_core.image import HostImage
     from miadmark_core.sealing.record import SealedRecord
     from miadmark_core.search.finder import FoundMark, Wanted
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
 
 _TAGS: Final = (
     *instance.IDENTIFYING_TAGS,
-    *pixel_data.TAGS,
+    *pixel_layout.TAGS,
     *palette.TAGS,
     *windowing.TAGS,
     *windowing.GROUPS,
@@ -235,17 +236,17 @@ def _prepare(original: OpenInstance, keys: Sealer, decode: Decode) -> _Prepared:
             "the object carries a mark already",
             hint="Restore it first, or route it as it is.",
         )
-    pixel_data.require_picture(original.elements)
+    pixel_layout.require_picture(original.elements)
     original = decompressed(original, decode)
     attributes = original.attributes(*_TAGS)
-    layout = pixel_data.layout_of(attributes)
+    layout = pixel_layout.layout_of(attributes)
     native, layout = pixel_data.native(
         original.elements, layout, original.file.transfer_syntax
     )
     decoded = pixel_data.decode(native, layout)
     rest = pixel_data.rest(native, layout, has_foreign_bits=decoded.has_foreign_bits)
     image, recoloured, kept = decoded.image, dict[int, bytes | None](), b""
-    if layout.photometric_interpretation == pixel_data.PALETTE:
+    if layout.photometric_interpretation == pixel_layout.PALETTE:
         element = original.elements.get(PIXEL_DATA)
         image, kept = palette.coloured(
             decoded,

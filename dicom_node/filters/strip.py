@@ -19,7 +19,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicom_node import binding, palette, pixel_data, private_block
+from dicom_node import binding, palette, pixel_data, pixel_layout, private_block
 from dicom_node.decoding import decode_frames
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
@@ -74,7 +74,7 @@ class _Pixels(NamedTuple):
     marked: OpenInstance
     """The object they are from, uncompressed."""
     native: Buffer
-    layout: pixel_data.PixelLayout
+    layout: pixel_layout.PixelLayout
     image: HostImage
     digest: bytes
 
@@ -215,7 +215,7 @@ def _pixels(marked: OpenInstance, decode: Decode) -> _Pixels:
 
 def _decoded(marked: OpenInstance, decode: Decode) -> _Pixels:
     marked = decompressed(marked, decode)
-    layout = pixel_data.layout_of(marked.attributes(*pixel_data.TAGS))
+    layout = pixel_layout.layout_of(marked.attributes(*pixel_layout.TAGS))
     native, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
     )
@@ -290,13 +290,13 @@ def _indices(
     original: Original, before: Elements, host: HostImage, pixels: _Pixels
 ) -> Streamed:
     """Return Pixel Data of a palette picture that was sent in colours."""
-    attributes = pixels.marked.attributes(*pixel_data.TAGS)
+    attributes = pixels.marked.attributes(*pixel_layout.TAGS)
     for tag in original.added:
         attributes.pop(tag, None)
-    attributes.update(original.encoding.decode(before.extract(pixel_data.TAGS)))
+    attributes.update(original.encoding.decode(before.extract(pixel_layout.TAGS)))
     is_little_endian = pixels.marked.file.encoding.is_little_endian
     layout = replace(
-        pixel_data.layout_of(attributes), is_little_endian=is_little_endian
+        pixel_layout.layout_of(attributes), is_little_endian=is_little_endian
     )
     image, tail, vr = palette.indexed(host, original.palette, layout)
     layout = replace(layout, is_in_words=vr == "OW")

@@ -25,7 +25,7 @@ from dicom_node.keys.sealer import Sealer
 from dicom_node.leaks import Certainty, findings
 from dicom_node.markers import SHIPPED_WEIGHTS
 from dicom_node.naming import Naming
-from dicom_node.pixel_data import NATIVE
+from dicom_node.pixel_layout import NATIVE
 from miadmark_core.errors import MiadMarkError
 from miadmark_core.search.finder import Finder, FoundMark, Wanted
 from miadmark_core.search.optimise import Effort

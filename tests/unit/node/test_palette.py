@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from dicom_node.palette import coloured, indexed
-from dicom_node.pixel_data import Decoded, PixelLayout
+from dicom_node.pixel_data import Decoded
+from dicom_node.pixel_layout import PixelLayout
 from miadmark_core.errors import AlteredImageError, DamagedSealError
 from miadmark_core.image import HostImage
 

@@ -14,7 +14,8 @@ from dicom_node.errors import (
     MalformedObjectError,
     UnsupportedPixelDataError,
 )
-from dicom_node.pixel_data import PixelLayout, decode, encode, layout_of
+from dicom_node.pixel_data import decode, encode
+from dicom_node.pixel_layout import PixelLayout, layout_of
 
 
 @st.composite

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.pixel_data import PixelLayout
+from dicom_node.pixel_layout import PixelLayout
 from dicom_node.windowing import BUDGET, Presentation, presentations
 from miadmark_core.image import HostImage
 
