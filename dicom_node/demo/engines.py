@@ -78,6 +78,7 @@ _CODE: Final = code_digest(
         _ROOT / "dicom_node" / "windowing.py",
         _ROOT / "dicom_node" / "filters" / "mark.py",
         _ROOT / "dicom_node" / "filters" / "picture.py",
+        _ROOT / "dicom_node" / "filters" / "preparation.py",
         Path(synthetic.__file__),
     ]
 )

@@ -11,31 +11,23 @@ How marks are found is an argument, so this module imports no torch.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import (
     binding,
     derivation,
-    instance,
-    palette,
     pixel_data,
-    pixel_layout,
     private_block,
-    windowing,
 )
 from dicom_node.decoding import decode_frames
-from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, Limits, Streamed, scan, splice
 from dicom_node.errors import (
-    AlreadyMarkedError,
     FilterError,
     NodeError,
-    UnmarkablePixelsError,
     WeakMarkError,
 )
-from dicom_node.filters.picture import Picture
+from dicom_node.filters.preparation import prepare
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import are_equal
@@ -46,32 +38,22 @@ from dicom_node.redirecting import SOURCE_IMAGES, redirected
 from miadmark_core.errors import MarkingError, MiadMarkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from pydicom.dataset import Dataset
 
     from dicom_node.decoding import Decode
+    from dicom_node.filters.preparation import Prepared
     from dicom_node.filters.region import Regions
     from dicom_node.keys.sealer import Sealer
-    from dicom_node.mapped import Buffer
     from dicom_node.naming import Remembered
     from dicom_node.part10 import Encoding, Part10
-    from dicom_node.pixel_layout import PixelLayout
     from miadmark_core.image import HostImage
     from miadmark_core.sealing.record import SealedRecord
     from miadmark_core.search.finder import FoundMark, Wanted
 
     Find = Callable[[Sequence[Wanted]], list[FoundMark]]
-
-_TAGS: Final = (
-    *instance.IDENTIFYING_TAGS,
-    *pixel_layout.TAGS,
-    *palette.TAGS,
-    *windowing.TAGS,
-    *windowing.GROUPS,
-    *derivation.TAGS,
-)
 
 EFFECTIVE_SHARE: Final = 0.9
 """Of the marks of one object, that have to mislead: of a single one, all."""
@@ -111,22 +93,6 @@ class MarkedInstance(NamedTuple):
     report: Report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Prepared:
-    original: OpenInstance
-    attributes: Dataset
-    layout: PixelLayout
-    """As it is sent."""
-    native: Buffer
-    picture: Picture
-    has_foreign_bits: bool
-    rest: bytes
-    recoloured: dict[int, bytes | None]
-    """Elements that are others since a palette picture is sent in colours."""
-    palette: bytes
-    seed: int
-
-
 def mark(
     originals: Sequence[OpenInstance],
     *,
@@ -160,16 +126,16 @@ def mark(
     """
     drawn, naming = regions or {}, Naming(keys.derive, style, remembered)
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
-    prepared: dict[int, _Prepared] = {}
+    prepared: dict[int, Prepared] = {}
     for index, original in enumerate(originals):
         try:
             if not marks_quantities:
                 require_no_quantity(original)
-            prepared[index] = _prepare(original, keys, decode)
+            prepared[index] = prepare(original, keys, decode)
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     found: dict[int, list[FoundMark]] = {index: [] for index in prepared}
-    frames = ((index, w) for index, p in prepared.items() for w in _wanted(p, drawn))
+    frames = ((index, w) for index, p in prepared.items() for w in p.wanted(drawn))
     while searched := list(islice(frames, SEARCHED_TOGETHER)):
         marks_found = find([frame for _, frame in searched])
         for (index, _), one in zip(searched, marks_found, strict=True):
@@ -184,17 +150,6 @@ def mark(
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     return [outcomes[index] for index in range(len(originals))]
-
-
-def _wanted(prepared: _Prepared, drawn: Regions) -> Iterator[Wanted]:
-    """Yield what is wanted of the search for each grid of an object."""
-    attributes = prepared.attributes
-    return prepared.picture.wanted(
-        modality=str(attributes.get("Modality") or ""),
-        body_part=str(attributes.get("BodyPartExamined") or ""),
-        seed=prepared.seed,
-        region=drawn.get(str(attributes.get("SOPInstanceUID") or "")),
-    )
 
 
 def _require_effect(found: Sequence[FoundMark]) -> None:
@@ -230,59 +185,8 @@ def _named(error: Exception) -> NodeError | MiadMarkError:
     return named
 
 
-def _prepare(original: OpenInstance, keys: Sealer, decode: Decode) -> _Prepared:
-    if private_block.find(original.elements) is not None:
-        raise AlreadyMarkedError(
-            "the object carries a mark already",
-            hint="Restore it first, or route it as it is.",
-        )
-    pixel_layout.require_picture(original.elements)
-    original = decompressed(original, decode)
-    attributes = original.attributes(*_TAGS)
-    layout = pixel_layout.layout_of(attributes)
-    native, layout = pixel_data.native(
-        original.elements, layout, original.file.transfer_syntax
-    )
-    decoded = pixel_data.decode(native, layout)
-    rest = pixel_data.rest(native, layout, has_foreign_bits=decoded.has_foreign_bits)
-    image, recoloured, kept = decoded.image, dict[int, bytes | None](), b""
-    if layout.photometric_interpretation == pixel_layout.PALETTE:
-        element = original.elements.get(PIXEL_DATA)
-        image, kept = palette.coloured(
-            decoded,
-            attributes,
-            tail=bytes(native[layout.size :]),
-            vr=element.vr if element else "",
-        )
-        layout = palette.sent_layout(layout)
-        recoloured = palette.changes(original.elements, layout)
-    shown = windowing.presentations(image, attributes, layout)
-    if max(presentation.peak for presentation in shown) < 1:
-        width = max(presentation.window.width for presentation in shown)
-        raise UnmarkablePixelsError(
-            f"the image spans {width:.0f} stored values: too few for a "
-            "mark within its budget",
-            hint="A mark may change 8/255 of the display window at most.",
-        )
-    uid_bytes = str(attributes.get("SOPInstanceUID", "")).encode()
-    seed = keys.derive(b"mark\0" + uid_bytes + b"\0" + image.digest())
-    colours = pixel_data.coloured(native, layout) if layout.is_luminance else None
-    return _Prepared(
-        original=original,
-        attributes=attributes,
-        layout=layout,
-        native=native,
-        picture=Picture(image=image, presentations=shown, colours=colours),
-        has_foreign_bits=decoded.has_foreign_bits,
-        rest=rest,
-        recoloured=recoloured,
-        palette=kept,
-        seed=int.from_bytes(seed[:8]) >> 1,
-    )
-
-
 def _finish(
-    prepared: _Prepared,
+    prepared: Prepared,
     found: Sequence[FoundMark],
     keys: Sealer,
     now: datetime,
@@ -361,7 +265,7 @@ def _finish(
     )
 
 
-def _pixel_data(image: HostImage, prepared: _Prepared) -> Streamed:
+def _pixel_data(image: HostImage, prepared: Prepared) -> Streamed:
     """Return Pixel Data as it is sent."""
     layout, size = prepared.layout, len(prepared.native)
     if prepared.palette:  # in colours, it has another size
@@ -396,7 +300,7 @@ def _with(
     return updated
 
 
-def _prove(file: Part10, prepared: _Prepared, keys: Sealer) -> None:
+def _prove(file: Part10, prepared: Prepared, keys: Sealer) -> None:
     """Strip the bytes about to be sent, and compare with the original.
 
     Raises:
