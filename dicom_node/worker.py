@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from base64 import b64decode
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
-from dicom_node.authorising import Release, Request
 from dicom_node.config import Action, Unmarked
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
@@ -31,7 +29,6 @@ from dicom_node.errors import (
     LedgerError,
     NodeError,
     NotAnImageError,
-    NotGrantedError,
     NotMarkedError,
     SendError,
     SendRefusedError,
@@ -42,9 +39,9 @@ from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.queue.job import Arrival
 from dicom_node.queue.retry import next_attempt
+from dicom_node.releasing import Releasing
 from dicom_node.scu import Sending
 from miadmark_core.errors import MiadMarkError, WeightsError
-from miadmark_core.sealing.recipients import Recipient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -52,7 +49,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from dicom_node.audit import Audit
-    from dicom_node.authorising import Grant
     from dicom_node.config import Config, Destination, Route
     from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
@@ -65,6 +61,7 @@ if TYPE_CHECKING:
     from dicom_node.queue.job import Job, Queue
     from dicom_node.scu import Receiver
     from dicom_node.spool import Spool
+    from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.sealing.record import Header
 
     class Mark(Protocol):
@@ -142,7 +139,8 @@ class Worker:
             listings: What routes with ``listing`` have sent and not listed yet.
         """
         self._config, self._queue, self._spool = config, queue, spool
-        self._keep, self._grants, self._audit = keep, grants, audit
+        self._keep, self._audit = keep, audit
+        self._releasing = Releasing(grants, audit, own_tenant, clock)
         self._opening, self._own_tenant = opening, own_tenant
         self._mark, self._refer, self._clock = mark, refer, clock
         self._decode, self._listings = decode, listings
@@ -212,7 +210,7 @@ class Worker:
             if job.id in self._studies:
                 study = self._studies[job.id]
                 identity = replace(identity, study_instance_uid=study)
-            allow = partial(self._release, route, identity)
+            allow = partial(self._releasing.release, route, identity)
         sending.send(self._spool.path(name), allow or _nobody_asked)
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
@@ -283,7 +281,8 @@ class Worker:
     ) -> Iterable[Buffer] | None:
         """Return the marked file, its record in the ledger; None to pass it as it is."""
         sent: MarkedInstance | ReferringInstance | None
-        recipients = self._direct_recipients(instance, route)
+        direct = self._releasing.direct(instance.identity(), route)
+        recipients = [one.recipient for one in direct]
         try:
             sent = self._mark(
                 instance, recipients, marks_quantities=route.mark_quantities
@@ -292,6 +291,7 @@ class Worker:
             sent = self._unmarked(instance, recipients, route, sending, error)
         if sent is None:
             return None
+        self._releasing.note_direct(direct)
         self._keep(sent)
         return sent.file.chunks()
 
@@ -337,18 +337,6 @@ class Worker:
         receiver = sending.receiver(facts["sop_class"], syntax)
         self._audit.add(Event.PASSED, **facts, address=receiver.address)
 
-    def _direct_recipients(
-        self, instance: OpenInstance, route: Route
-    ) -> list[Recipient]:
-        """Return who is to open the object without asking, as the grants allow it."""
-        recipients = []
-        for title in route.direct:
-            request = self._request(route, instance.identity(), Release.DIRECT, title)
-            grant = self._grants.require(request, self._clock())
-            self._write_down(Event.RELEASED, request, grant.id)
-            recipients.append(Recipient(b64decode(grant.terms.recipient)))
-        return recipients
-
     def _stripped(
         self, instance: OpenInstance, job: Job, route: Route, sending: Sending
     ) -> Iterable[Buffer] | None:
@@ -368,7 +356,7 @@ class Worker:
                 marked.sop_class_uid,
                 str(uncompressed(instance.file.transfer_syntax)),
             )
-            self._require(route, marked, receiver)
+            self._releasing.require(route, marked, receiver)
 
         opening = replace(
             site,
@@ -382,64 +370,6 @@ class Worker:
         if restored.is_renamed:
             self._audit.add(Event.RENAMED, how="sent", record=restored.record_id.hex())
         return restored.file.chunks()
-
-    def _release(self, route: Route, identity: Identity, receiver: Receiver) -> None:
-        """Return if ``receiver`` may have the original, and that is written down."""
-        request, grant = self._require(route, identity, receiver)
-        event = Event.RELEASED if receiver.fingerprint else Event.INSECURE
-        self._write_down(event, request, grant.id, instance=identity.sop_instance_uid)
-        if event is Event.INSECURE:
-            logger.warning(
-                "insecure release to=%s grant=%d", receiver.address, grant.id
-            )
-
-    def _require(
-        self, route: Route, identity: Identity, receiver: Receiver
-    ) -> tuple[Request, Grant]:
-        request = self._request(
-            route, identity, Release.SENT, receiver.ae_title, receiver
-        )
-        try:
-            return request, self._grants.require(request, self._clock())
-        except NotGrantedError as error:
-            self._write_down(Event.REFUSED, request, 0, reason=str(error)[:500])
-            raise
-
-    def _request(
-        self,
-        route: Route,
-        identity: Identity,
-        release: Release,
-        ae_title: str,
-        receiver: Receiver | None = None,
-    ) -> Request:
-        return Request(
-            release=release,
-            tenant=self._own_tenant,
-            own_tenant=self._own_tenant,
-            ae_title=ae_title,
-            fingerprint=receiver.fingerprint if receiver else "",
-            address=receiver.address if receiver else "",
-            is_insecure_route=route.insecure,
-            purpose=route.purpose,
-            sop_class_uid=identity.sop_class_uid,
-            study_instance_uid=identity.study_instance_uid,
-        )
-
-    def _write_down(
-        self, event: Event, request: Request, grant: int, **more: str
-    ) -> None:
-        self._audit.add(
-            event,
-            how=request.release.value,
-            ae_title=request.ae_title,
-            address=request.address,
-            certificate_key=request.fingerprint,
-            purpose=request.purpose,
-            study=request.study_instance_uid,
-            grant=grant,
-            **more,
-        )
 
     def _sending_to(self, destination: Destination) -> Sending:
         if self._sending is None or self._sending.destination != destination:
