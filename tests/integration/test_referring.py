@@ -45,10 +45,10 @@ from dicom_node.opening import Opening
 from dicom_node.rebuilding import rebuild
 from dicom_node.renamings import Renamings
 from dicom_node.state import opening_with
-from miadmark_core.errors import DamagedSealError, Layer
+from miadmark_core.errors import DamagedSealError, Layer, NoStanzaError
 from miadmark_core.sealing.recipients import Recipient
 from miadmark_core.search.finder import Finder, FoundMark, Wanted
-from tests.conftest import NOW, opened
+from tests.conftest import NOW, a_site, opened
 from tests.studies import write_study
 
 if TYPE_CHECKING:
@@ -484,6 +484,22 @@ def test_the_table_of_names_holds_no_old_one(
     content = b"".join(file.read_bytes() for file in tmp_path.glob("l.sqlite*"))
     assert b"2.25.1" in content
     assert old.encode() not in content
+
+
+def test_what_its_own_site_could_not_put_back_does_not_leave(
+    study: Path, site: Site, tmp_path: Path
+) -> None:
+    """Every object is put back before it is sent: here the seal is for others only."""
+    other = a_site(tmp_path)
+
+    class ForOthers(Sealer):
+        def opening(self) -> Opening:
+            return replace(super().opening(), openers=other.opening().openers)
+
+    keys = ForOthers(site.keys.keyring, site.keys.number)
+    original = opened(study / "g-report.dcm")
+    with pytest.raises(NoStanzaError):
+        refer(original, keys=keys, naming=site.naming, now=NOW)
 
 
 def nothing_is_searched(_: Sequence[Wanted]) -> list[FoundMark]:
