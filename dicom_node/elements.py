@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 PIXEL_DATA: Final = 0x7FE00010
 
-ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

@@ -33,7 +33,7 @@ VRS: Final = LONG_VRS | frozenset(
 _SHORT_VRS: Final = VRS - LONG_VRS
 
 _DELIMITERS: Final = 0xFFFE
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _SEQUENCES: Final = frozenset({b"SQ", b"UN", b""})
 _FRAGMENTS: Final = frozenset({b"OB", b"OW"})
 
@@ -78,7 +78,7 @@ class Extents:
         self._short = struct.Struct(f"{order}H")
         self._short_element = struct.Struct(f"{order}HH2sH")
         self._long = struct.Struct(f"{order}I")
-        self._item = self._header.pack(_ITEM >> 16, _ITEM & 0xFFFF, 0)[:4]
+        self._item = self._header.pack(ITEM >> 16, ITEM & 0xFFFF, 0)[:4]
 
     def may_hold_items(self, vr: bytes, start: int, end: int) -> bool:
         """Say whether a value of known length could be read as a sequence."""
@@ -123,7 +123,7 @@ class Extents:
             MalformedObjectError: It does not end, or is not within the limits.
         """
         item = _Level(
-            tag=_ITEM,
+            tag=ITEM,
             is_item=True,
             is_fragments=False,
             is_implicit=is_implicit,
@@ -180,7 +180,7 @@ class Extents:
             )
         group, number, length = self._header.unpack_from(self._encoded, position)
         tag = group << 16 | number
-        if tag == (_ITEM_END if level.is_item else _SEQUENCE_END):
+        if tag == (ITEM_END if level.is_item else SEQUENCE_END):
             if not level.is_undefined:
                 raise DamagedError("a delimiter ends what says its length")
             return -(position + 8), None
@@ -201,7 +201,7 @@ class Extents:
         self, level: _Level, tag: int, position: int, length: int
     ) -> tuple[int, _Level | None]:
         """Return what :meth:`_step` does of an item, or of a fragment."""
-        if tag != _ITEM:
+        if tag != ITEM:
             raise DamagedError(
                 f"element {named(level.tag)} holds something other than items"
             )

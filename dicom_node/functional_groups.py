@@ -13,8 +13,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.elements import ITEM, header
+from dicom_node.elements import header
 from dicom_node.nested import Cut, Nest, Step
+from dicom_node.nesting import item as new_item
 from dicom_node.part10 import Encoding
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from dicom_node.elements import Element, Elements
-    from dicom_node.nested import Item
+    from dicom_node.nesting import Item
+    from dicom_node.part10 import Encoding
 
 SHARED: Final = 0x52009229
 PER_FRAME: Final = 0x52009230
@@ -98,7 +100,7 @@ class _Written:
             for source in derivation.get("SourceImageSequence") or ():
                 source.ReferencedFrameNumber = _NUMBER
         self.derivation, self.elements = derivation, elements
-        self._bytes: dict[bool, bytes] = {}
+        self._bytes: dict[Encoding, bytes] = {}
 
     def into(self, step: Step, macros: list[Element], number: int) -> Cut:
         """Return the cut that adds the item to a functional group."""
@@ -108,34 +110,26 @@ class _Written:
                 end = macro.end - 8 if macro.is_undefined_length else macro.end
                 # Only the lengths count of a step: the item's own is not touched.
                 grown = step.item._replace(is_undefined_length=True)
-                inner = Step(macro, grown, "")
+                inner = Step(macro, grown, 1)
                 return Cut(end, end, item, (step, inner))
         place = next((m.start for m in macros if m.tag > _DERIVATION), step.item.end)
-        encoding = self.elements.encoding._replace(is_implicit_vr=step.item.is_implicit)
-        new = header(_DERIVATION, "SQ", len(item), encoding) + item
+        new = header(_DERIVATION, "SQ", len(item), step.item.encoding) + item
         return Cut(place, place, new, (step,))
 
     def _item(self, item: Item, number: int) -> bytes:
-        if item.is_implicit not in self._bytes:
-            encoding = Encoding(
-                item.is_implicit, self.elements.encoding.is_little_endian
-            )
-            order = "<" if encoding.is_little_endian else ">"
-            content = encoding.encode(self.derivation)
-            start = struct.pack(f"{order}HHI", ITEM >> 16, ITEM & 0xFFFF, len(content))
-            self._bytes[item.is_implicit] = start + content
+        like = item._replace(is_undefined_length=False)
+        if like.encoding not in self._bytes:
+            content = like.encoding.encode(self.derivation)
+            self._bytes[like.encoding] = new_item(content, like)
         text = f"{number:<{len(_NUMBER)}}"
-        return self._bytes[item.is_implicit].replace(_NUMBER.encode(), text.encode())
+        return self._bytes[like.encoding].replace(_NUMBER.encode(), text.encode())
 
 
 def _steps(nest: Nest, elements: Elements, tag: int) -> list[Step]:
     sequence = elements.get(tag)
     if sequence is None:
         return []
-    is_implicit = elements.encoding.is_implicit_vr
-    return [
-        Step(sequence, i, "") for i in nest.items(sequence, is_implicit=is_implicit)
-    ]
+    return nest.steps(sequence, elements.encoding)
 
 
 def _frame_types(nest: Nest, group: Step, macros: list[Element]) -> Iterator[Cut]:
@@ -149,8 +143,8 @@ def _frame_types(nest: Nest, group: Step, macros: list[Element]) -> Iterator[Cut
             continue
         if macro.vr not in {"SQ", ""}:
             continue
-        for item in nest.items(macro, is_implicit=group.item.is_implicit):
-            for element in nest.inside(item):
+        for step in nest.steps(macro, group.item.encoding):
+            for element in nest.inside(step.item):
                 if element.tag != _FRAME_TYPE:
                     continue
                 old = bytes(encoded[element.value : element.end])
@@ -159,7 +153,5 @@ def _frame_types(nest: Nest, group: Step, macros: list[Element]) -> Iterator[Cut
                     continue
                 new = b"\\".join([b"DERIVED", *rest]).rstrip(b" \0")
                 new += b" " * (len(new) % 2)
-                inner = encoding._replace(is_implicit_vr=item.is_implicit)
-                start = header(_FRAME_TYPE, "CS", len(new), inner)
-                steps = (group, Step(macro, item, ""))
-                yield Cut(element.start, element.end, start + new, steps)
+                start = header(_FRAME_TYPE, "CS", len(new), step.item.encoding)
+                yield Cut(element.start, element.end, start + new, (group, step))

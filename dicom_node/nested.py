@@ -17,39 +17,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydicom.datadict import dictionary_VR
 
-from dicom_node.elements import (
-    ITEM,
-    PIXEL_DATA,
-    SEQUENCE_END,
-    Element,
-    Limits,
-    Scanner,
-)
+from dicom_node.elements import PIXEL_DATA, Element, Limits
 from dicom_node.errors import MalformedObjectError
-from dicom_node.extents import UNDEFINED
+from dicom_node.nesting import Item, Nesting, item_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dicom_node.elements import Elements
+    from dicom_node.part10 import Encoding
 
 NESTED: Final = Limits(elements=5_000_000, items=5_000_000)
 """What is looked at inside sequences at most: 10,000 frames with 500 elements each."""
-
-
-class Item(NamedTuple):
-    """One item of a sequence."""
-
-    number: int
-    """From 1, as the standard counts them (PS3.3 10.17)."""
-    start: int
-    """Where its first element begins."""
-    end: int
-    """Behind its last element; a delimiter follows if its length is undefined."""
-    behind: int
-    """Where the next item begins."""
-    is_undefined_length: bool
-    is_implicit: bool
 
 
 class Step(NamedTuple):
@@ -57,7 +36,9 @@ class Step(NamedTuple):
 
     sequence: Element
     item: Item
-    creator: str
+    number: int
+    """Of the item, from 1, as the standard counts them (PS3.3 10.17)."""
+    creator: str = ""
     """Of the sequence, if it is private."""
 
 
@@ -81,7 +62,7 @@ class Place(NamedTuple):
     def path(self) -> str:
         """Return where it stands, as the standard writes it: no value is in it."""
         steps = [
-            f"{_named(s.sequence.tag, s.creator)}[{s.item.number}]" for s in self.within
+            f"{_named(s.sequence.tag, s.creator)}[{s.number}]" for s in self.within
         ]
         return " > ".join([*steps, _named(self.element.tag, self.creator)])
 
@@ -102,44 +83,26 @@ class Nest:
     def __init__(self, elements: Elements, limits: Limits = NESTED) -> None:
         """Look into ``elements``, within ``limits``."""
         self.elements, self.limits = elements, limits
-        self._scanner = Scanner(elements.encoded, elements.encoding, limits)
-        self._seen = 0
+        self._nesting = Nesting(elements, limits.elements)
 
-    def items(self, sequence: Element, *, is_implicit: bool) -> list[Item]:
-        """Return the items of a sequence.
+    def steps(
+        self, sequence: Element, encoding: Encoding, creator: str = ""
+    ) -> list[Step]:
+        """Return the ways into the items of a sequence.
 
         Args:
             sequence: Of this data set, at any depth.
-            is_implicit: Whether its own header is in Implicit VR.
+            encoding: Of what it stands in.
+            creator: Of the sequence, if it is private.
 
         Raises:
             MalformedObjectError: It is none, or a limit is exceeded.
         """
-        scanner = self._scanner
-        inner = is_implicit or sequence.vr == "UN"  # PS3.5 6.2.2
-        found: list[Item] = []
-        position, end = sequence.value, sequence.end
-        while position < end:
-            tag = scanner.read_tag(position, end)
-            length = scanner.read_length(position + 4)
-            position += 8
-            if tag == SEQUENCE_END and sequence.is_undefined_length:
-                return found
-            if tag != ITEM:
-                raise MalformedObjectError("a sequence that holds no items")
-            self._count(1)
-            if length == UNDEFINED:
-                behind = scanner.item(position, end, is_implicit=inner)
-                stop = behind - 8
-            else:
-                behind = stop = position + length
-            if behind > end:
-                raise MalformedObjectError("an item is longer than its sequence")
-            found.append(
-                Item(len(found) + 1, position, stop, behind, length == UNDEFINED, inner)
-            )
-            position = behind
-        return found
+        items = self._nesting.items(sequence, encoding, depth=0)
+        return [
+            Step(sequence, item, number, creator)
+            for number, item in enumerate(items, 1)
+        ]
 
     def inside(self, item: Item) -> Iterator[Element]:
         """Go through the elements of an item.
@@ -147,14 +110,7 @@ class Nest:
         Raises:
             MalformedObjectError: They cannot be read, or a limit is exceeded.
         """
-        position = item.start
-        while position < item.end:
-            element = self._scanner.element(
-                position, item.end, is_implicit=item.is_implicit
-            )
-            self._count(1)
-            yield element
-            position = element.end
+        return self._nesting.elements(item)
 
     def walk(self, enters: Callable[[Place], bool] = lambda _: True) -> Iterator[Place]:
         """Go through all elements of the data set, those inside sequences too.
@@ -165,16 +121,14 @@ class Nest:
         Raises:
             MalformedObjectError: A limit is exceeded.
         """
-        is_implicit = self.elements.encoding.is_implicit_vr
-        yield from self._level(self.elements, (), enters, is_implicit=is_implicit)
+        yield from self._level(self.elements, (), enters, self.elements.encoding)
 
     def _level(
         self,
         elements: Iterable[Element],
         within: tuple[Step, ...],
         enters: Callable[[Place], bool],
-        *,
-        is_implicit: bool,
+        encoding: Encoding,
     ) -> Iterator[Place]:
         creators: dict[int, str] = {}
         for element in elements:
@@ -185,13 +139,13 @@ class Nest:
                     creators[tag] = self._text(element)
                 creator = creators.get(tag >> 16 << 16 | tag >> 8 & 0xFF, "")
             place = Place(element, creator, within)
-            if not self._is_sequence(element, is_implicit=is_implicit):
+            if not self._is_sequence(element, encoding):
                 yield place
                 continue
             try:
-                levels = self._levels(place, is_implicit=is_implicit)
+                levels = self._levels(place, encoding)
             except MalformedObjectError:
-                self._count(0)  # a limit is an error of its own
+                self._nesting.require_room()  # a limit is an error of its own
                 yield place._replace(is_unreadable=True)
                 continue
             yield place
@@ -199,54 +153,41 @@ class Nest:
                 continue
             for step, found in levels:
                 yield from self._level(
-                    found, (*within, step), enters, is_implicit=step.item.is_implicit
+                    found, (*within, step), enters, step.item.encoding
                 )
 
     def _levels(
-        self, place: Place, *, is_implicit: bool
+        self, place: Place, encoding: Encoding
     ) -> list[tuple[Step, list[Element]]]:
         """Return the items of a sequence, and the elements of each."""
         if len(place.within) >= self.limits.depth:
             raise MalformedObjectError("sequences are nested too deep")
-        sequence = place.element
-        return [
-            (Step(sequence, item, place.creator), list(self.inside(item)))
-            for item in self.items(sequence, is_implicit=is_implicit)
-        ]
+        steps = self.steps(place.element, encoding, place.creator)
+        return [(step, list(self.inside(step.item))) for step in steps]
 
-    def _is_sequence(self, element: Element, *, is_implicit: bool) -> bool:
+    def _is_sequence(self, element: Element, encoding: Encoding) -> bool:
         """Say whether an element is a sequence, or begins like one."""
         if element.tag == PIXEL_DATA:
             return False
-        if not is_implicit:
+        if not encoding.is_implicit_vr:
             if element.vr != "UN":
                 return element.vr == "SQ"
         elif vr := standard_vr(element.tag):
             return vr == "SQ"
         if element.is_undefined_length:
             return True
-        begins = self.elements.encoded[
-            element.value : min(element.value + 4, element.end)
-        ]
-        if len(begins) < 4:
-            return False
-        group, number = self._scanner.tag.unpack(begins)
-        return bool(group << 16 | number == ITEM)
+        end = min(element.value + 4, element.end)
+        begins = bytes(self.elements.encoded[element.value : end])
+        return begins == item_tag(encoding)
 
     def _text(self, element: Element) -> str:
         """Return a Private Creator, as far as it is fit to be shown."""
-        value = self.elements.encoded[element.value : element.end][:64]
+        end = min(element.value + 64, element.end)
+        value = self.elements.encoded[element.value : end]
         text = bytes(value).decode("latin-1")
         return "".join(
             c if " " <= c <= "~" and c != '"' else "?" for c in text.strip("\0 ")
         )
-
-    def _count(self, more: int) -> None:
-        self._seen += more
-        if self._seen > self.limits.elements:
-            raise MalformedObjectError(
-                f"sequences hold more than {self.limits.elements} elements"
-            )
 
 
 def rewritten(elements: Elements, tag: int, cuts: Sequence[Cut]) -> bytes:
@@ -285,7 +226,8 @@ def _lengths(elements: Elements, cuts: Sequence[Cut]) -> list[tuple[int, int, by
         for step in cut.within:
             for container in (step.sequence, step.item):
                 if not container.is_undefined_length:
-                    position = _length_at(container)
+                    # It stands right before the content (PS3.5 7.1, 7.5).
+                    position = container.value - 4
                     grown[position] = grown.get(position, 0) + more
     changes = []
     for position, more in grown.items():
@@ -293,13 +235,6 @@ def _lengths(elements: Elements, cuts: Sequence[Cut]) -> list[tuple[int, int, by
         new = struct.pack(f"{order}I", length + more)
         changes.append((position, position + 4, new))
     return changes
-
-
-def _length_at(container: Element | Item) -> int:
-    """Return where the length stands: right before the content (PS3.5 7.1, 7.5)."""
-    if isinstance(container, Item):
-        return container.start - 4
-    return container.value - 4
 
 
 @lru_cache(maxsize=8192)

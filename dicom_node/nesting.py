@@ -16,7 +16,7 @@ from pydicom.datadict import dictionary_VR
 
 from dicom_node.elements import Limits, Scanner
 from dicom_node.errors import MalformedObjectError
-from dicom_node.extents import UNDEFINED
+from dicom_node.extents import ITEM, ITEM_END, SEQUENCE_END, UNDEFINED
 from dicom_node.part10 import Encoding
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ MAX_DEPTH: Final = 32
 MAX_ELEMENTS: Final = 5_000_000
 """Of all items together that were opened; a slide of 100 000 tiles has a million."""
 
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _INSIDE_UN: Final = Encoding(is_implicit_vr=True, is_little_endian=True)
 
 
@@ -45,10 +44,17 @@ class Item(NamedTuple):
 class Nesting:
     """Goes down into the sequences of one data set."""
 
-    def __init__(self, dataset: Elements) -> None:
-        """Begin; nothing is read yet."""
+    def __init__(self, dataset: Elements, most: int | None = None) -> None:
+        """Begin; nothing is read yet.
+
+        Args:
+            dataset: What to go down into.
+            most: Elements of all items together that may be opened; by default
+                ``MAX_ELEMENTS``.
+        """
         self.encoded = dataset.encoded
-        self._left = MAX_ELEMENTS
+        self._most = MAX_ELEMENTS if most is None else most
+        self._opened = 0
         self._scanners: dict[Encoding, Scanner] = {}
 
     def elements(self, item: Item) -> Iterator[Element]:
@@ -59,16 +65,22 @@ class Nesting:
         """
         scanner, position = self._scanner(item.encoding), item.value
         while position < item.end:
-            self._left -= 1
-            if self._left < 0:
-                raise MalformedObjectError(
-                    f"more than {MAX_ELEMENTS} elements in items"
-                )
+            self._opened += 1
+            self.require_room()
             element = scanner.element(
                 position, item.end, is_implicit=item.encoding.is_implicit_vr
             )
             yield element
             position = element.end
+
+    def require_room(self) -> None:
+        """Return if no more was opened than may be.
+
+        Raises:
+            MalformedObjectError: It was.
+        """
+        if self._opened > self._most:
+            raise MalformedObjectError(f"more than {self._most} elements in items")
 
     def items(
         self, sequence: Element, encoding: Encoding, depth: int
@@ -92,9 +104,9 @@ class Nesting:
             tag = scanner.read_tag(position, end)
             length = scanner.read_length(position + 4)
             position += 8
-            if tag == _SEQUENCE_END and sequence.is_undefined_length:
+            if tag == SEQUENCE_END and sequence.is_undefined_length:
                 return
-            if tag != _ITEM:
+            if tag != ITEM:
                 raise MalformedObjectError(
                     "a sequence holds something other than items"
                 )
@@ -134,15 +146,20 @@ def item(content: bytes, like: Item) -> bytes:
     order = "<" if like.encoding.is_little_endian else ">"
     length = UNDEFINED if like.is_undefined_length else len(content)
     return (
-        _delimiter(order, _ITEM, length)
+        _delimiter(order, ITEM, length)
         + content
-        + (_delimiter(order, _ITEM_END, 0) if like.is_undefined_length else b"")
+        + (_delimiter(order, ITEM_END, 0) if like.is_undefined_length else b"")
     )
+
+
+def item_tag(encoding: Encoding) -> bytes:
+    """Return what every item begins with."""
+    return _delimiter("<" if encoding.is_little_endian else ">", ITEM, 0)[:4]
 
 
 def sequence_end(encoding: Encoding) -> bytes:
     """Return what stands behind the last item of a sequence of undefined length."""
-    return _delimiter("<" if encoding.is_little_endian else ">", _SEQUENCE_END, 0)
+    return _delimiter("<" if encoding.is_little_endian else ">", SEQUENCE_END, 0)
 
 
 def _delimiter(order: str, tag: int, length: int) -> bytes:
