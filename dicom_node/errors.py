@@ -18,6 +18,7 @@
         NotAnImageError           an object without a picture to protect
           QuantityError           its pixels are labels or quantities
         AlreadyMarkedError        it carries a mark of ours
+        AnotherMarkError          its original went out with another mark
         NotMarkedError            it carries none, and the ledger knows of none
         LostRecordError           it says it was marked, and its record is gone
         RenamedError              it was marked under another SOP Instance UID
@@ -106,6 +107,10 @@ class WeakMarkError(FilterError):
 
 class AlreadyMarkedError(FilterError):
     """It carries a mark already."""
+
+
+class AnotherMarkError(FilterError):
+    """Its original went out with another mark before."""
 
 
 class NotMarkedError(FilterError):

@@ -213,6 +213,7 @@ def work(config: Config, parent: int) -> None:
         keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
+        found_marks = stack.enter_context(state.found_marks(keyring))
         sealer = Sealer(keyring, ledger.number)
         decode = stack.enter_context(CodecProcess())
         asked = _desk_clients(config, keyring)
@@ -229,7 +230,7 @@ def work(config: Config, parent: int) -> None:
             config,
             queue=queue,
             spool=state.spool(),
-            keep=keeper(keyring, ledger, renamings, now),
+            keep=keeper(keyring, ledger, renamings, found_marks, now),
             grants=stack.enter_context(state.grants(keyring)),
             audit=state.audit(keyring),
             opening=opening,
@@ -242,6 +243,7 @@ def work(config: Config, parent: int) -> None:
                     config.node.marking,
                     renamings.find,
                     decode,
+                    found_marks.find,
                 )
             ),
             refer=referrer(sealer, now, config.node.marking, renamings.find),

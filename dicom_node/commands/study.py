@@ -186,6 +186,7 @@ def _protect(options: argparse.Namespace) -> int:
     with (
         state.ledger() as ledger,
         state.renamings(keyring) as renamings,
+        state.found_marks(keyring) as found_marks,
         CodecProcess() as decode,
     ):
         sealer = Sealer(keyring, ledger.number, recipients)
@@ -198,10 +199,16 @@ def _protect(options: argparse.Namespace) -> int:
         outcomes = files.protect(
             todo,
             mark_all=batch_marker(
-                options.weights, sealer, terminal.now, marking, remembered, decode
+                options.weights,
+                sealer,
+                terminal.now,
+                marking,
+                remembered,
+                decode,
+                found_marks.find,
             ),
             refer=referrer(sealer, terminal.now, marking, remembered),
-            keep=keeper(keyring, ledger, renamings, terminal.now),
+            keep=keeper(keyring, ledger, renamings, found_marks, terminal.now),
             others=files.Others(
                 not_images=Unmarked(options.others),
                 other_pixels=Unmarked(options.other_pixels),
