@@ -5,6 +5,7 @@
     NodeError                     about the world around the image
       ConfigError                 says file, field, value and what would be accepted
       SpoolError                  disk full or not writable: refuse new instances
+      ClashError                  other bytes under a known UID: kept, not acknowledged
       KeyFolderError              keys are missing, unreadable or already there
       KeyServiceError             passing: whatever keeps the root key does not answer
       AuditError                  passing: what happens cannot be written down
@@ -51,6 +52,10 @@ class ConfigError(NodeError):
 
 class SpoolError(NodeError):
     """An instance cannot be made durable."""
+
+
+class ClashError(NodeError):
+    """Other bytes came in under the UID of an instance that is known."""
 
 
 class KeyFolderError(NodeError):

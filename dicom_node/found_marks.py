@@ -4,8 +4,8 @@ Two different marks of one original give each other away: their difference, or t
 is a step towards the picture without any. So what the search found for an original is
 kept before anything of it leaves, and whatever happens afterwards, it is used again:
 after a crash, on another route, when the same original comes in once more years later,
-with other weights. Where it would nevertheless come to other pixels, there is an error, and
-nothing leaves.
+with other weights. Where it would nevertheless come to other pixels, there is an error,
+and nothing leaves.
 
 An original is its SOP Instance UID and its pixels; the mark also belongs to the way the
 site marks (profile and mode) and to a finding that somebody drew: who changes those wants

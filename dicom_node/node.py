@@ -9,7 +9,6 @@ lock on a file, which the kernel drops with its holder.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import signal
@@ -23,17 +22,14 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Final
 
+from dicom_node.accepting import accept
 from dicom_node.codec_process import CodecProcess
-from dicom_node.elements import Limits
-from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
+from dicom_node.errors import ConfigError, SpoolError
 from dicom_node.extras import extra
-from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.mapped import chunks, read
 from dicom_node.markers import batch_marker, keeper, marker, referrer
-from dicom_node.queue.job import Arrival
-from dicom_node.route import choose
-from dicom_node.scp import Received, StorageScp
+from dicom_node.room import Room
+from dicom_node.scp import StorageScp
 from dicom_node.state import State, now, opening_with
 from dicom_node.worker import Worker
 
@@ -52,51 +48,7 @@ logger = logging.getLogger(__name__)
 
 _IDLE_S: Final = 0.1
 _REST_AFTER_S: Final = 2.0
-
-
-def accept(
-    received: Received,
-    *,
-    config: Config,
-    spool: Spool,
-    queue: SqliteQueue,
-    lock: threading.Lock,
-) -> None:
-    """Make an instance durable, and owe it to its routes.
-
-    Raises:
-        MalformedObjectError: It is no DICOM object, is cut short, or exceeds a limit.
-        NotGrantedError: No route is for it.
-        SpoolError: It could not be made durable.
-    """
-    encoded = read(received.part)
-    identity = OpenInstance.of(encoded, Limits()).identity()
-    routes = choose(
-        config.routes,
-        identity,
-        calling=received.calling_ae_title,
-        called=received.called_ae_title,
-    )
-    if not routes:
-        raise NotGrantedError(
-            f"no route is for {identity.modality or 'this'} from "
-            f"{received.calling_ae_title} to {received.called_ae_title}"
-        )
-    digest = hashlib.sha256()
-    for chunk in chunks(encoded):
-        digest.update(chunk)
-    name = spool.take(received.part)
-    is_new = False
-    try:
-        with lock:
-            is_new = queue.add(
-                Arrival(identity.sop_instance_uid, digest.digest(), name),
-                [route.name for route in routes],
-                now(),
-            )
-    finally:
-        if not is_new:
-            spool.delete([name])
+_TEND_AFTER_S: Final = 1.0
 
 
 def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> None:
@@ -125,7 +77,10 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
             )
         stack.enter_context(held)
         _sweep(state, spool, queue, stopping)
-        scp = StorageScp(config.node, spool.incoming)
+        room = Room(state.folder, config.storage)
+        room.tend()
+        clash = config.storage.other_bytes.status
+        scp = StorageScp(config.node, spool.incoming, clash)
         try:
             port = scp.start(
                 partial(
@@ -134,6 +89,8 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
                     spool=spool,
                     queue=queue,
                     lock=threading.Lock(),
+                    room=room,
+                    clock=now,
                 )
             )
         except OSError as error:
@@ -210,6 +167,9 @@ def work(config: Config, parent: int) -> None:
         released = queue.release_claims(now() + config.retry.first_wait)
         if released:
             logger.info("released jobs=%d", released)
+        spool = state.spool()
+        spool.delete(queue.forget_sent())
+        spool.sweep_outgoing(queue.files())
         keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
@@ -229,7 +189,7 @@ def work(config: Config, parent: int) -> None:
         worker = Worker(
             config,
             queue=queue,
-            spool=state.spool(),
+            spool=spool,
             keep=keeper(keyring, ledger, renamings, found_marks, now),
             grants=stack.enter_context(state.grants(keyring)),
             audit=state.audit(keyring),
@@ -252,16 +212,20 @@ def work(config: Config, parent: int) -> None:
             listings=listings,
         )
         stack.callback(worker.rest)
-        _run(worker, stopping, parent)
+        _run(worker, Room(state.folder, config.storage), stopping, parent)
 
 
-def _run(worker: Worker, stopping: threading.Event, parent: int) -> None:
-    idle_since = time.monotonic()
+def _run(worker: Worker, room: Room, stopping: threading.Event, parent: int) -> None:
+    idle_since = tended = time.monotonic()
     while not stopping.is_set() and os.getppid() == parent:
+        if time.monotonic() - tended > _TEND_AFTER_S:
+            tended = time.monotonic()
+            room.tend()
         try:
             is_busy = worker.turn()
         except SpoolError:
             logger.exception("the queue cannot be used; trying again")
+            room.tend()
             is_busy = False
         if is_busy:
             idle_since = time.monotonic()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import sync_folder
 from dicom_node.errors import SpoolError
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.mapped import Buffer
+
+
+_OUTGOING: Final = ".out.dcm"
+"""Ends the names of what the worker has made to be sent."""
 
 
 class Spool:
@@ -50,16 +54,27 @@ class Spool:
         Raises:
             SpoolError: The disk is full or broken; the file is no promise to anyone.
         """
-        name = f"{self._random(16).hex()}.dcm"
-        with _translated(self._folder):
-            with part.open("rb") as stream:
-                os.fsync(stream.fileno())
-            part.replace(self._folder / name)
-            sync_folder(self._folder)
+        with _translated(self._folder), part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        return self._named(part, f"{self._random(16).hex()}.dcm")
+
+    def _named(self, part: Path, name: str) -> str:
+        """Give a file whose content is durable its name, durably.
+
+        Where that fails there is no file: a second try might say that all is well of
+        what the first has lost.
+        """
+        try:
+            with _translated(self._folder):
+                part.replace(self._folder / name)
+                sync_folder(self._folder)
+        except SpoolError:
+            self.delete([name])
+            raise
         return name
 
     def write(self, content: Iterable[Buffer]) -> str:
-        """Write a new file; it is durable when this returns.
+        """Write a new file to be sent; it is durable when this returns.
 
         Args:
             content: Piece by piece.
@@ -70,13 +85,20 @@ class Spool:
         Raises:
             SpoolError: The disk is full or broken.
         """
-        part = self.incoming / f"{self._random(16).hex()}.part"
-        with (
-            _translated(self._folder),
-            open(part, "xb", opener=_for_the_owner) as stream,
-        ):
-            stream.writelines(content)
-        return self.take(part)
+        name = f"{self._random(16).hex()}{_OUTGOING}"
+        part = self.incoming / f"{name}.part"
+        try:
+            with (
+                _translated(self._folder),
+                open(part, "xb", opener=_for_the_owner) as stream,
+            ):
+                stream.writelines(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            return self._named(part, name)
+        except SpoolError:
+            part.unlink(missing_ok=True)
+            raise
 
     def delete(self, names: Collection[str]) -> None:
         """Delete files that nobody is owed; one that is gone already is no error."""
@@ -90,8 +112,23 @@ class Spool:
             How many there were. None of them was ever acknowledged, or all have been
             sent.
         """
+        return self._sweep(needed, lambda _: True)
+
+    def sweep_outgoing(self, needed: Collection[str]) -> int:
+        """Delete what was being made to be sent when the only worker died.
+
+        What is coming in meanwhile is left alone.
+
+        Returns:
+            How many files there were.
+        """
+        return self._sweep(needed, lambda name: _OUTGOING in name)
+
+    def _sweep(self, needed: Collection[str], wanted: Callable[[str], bool]) -> int:
         files = [*self._folder.iterdir(), *self.incoming.iterdir()]
-        orphans = [f for f in files if f.is_file() and f.name not in needed]
+        orphans = [
+            f for f in files if f.name not in needed and wanted(f.name) and f.is_file()
+        ]
         for file in orphans:
             file.unlink(missing_ok=True)
         return len(orphans)
