@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 _IDLE_S: Final = 0.1
 _REST_AFTER_S: Final = 2.0
 _TEND_AFTER_S: Final = 1.0
+_LEFT_AFTER_S: Final = 600.0
+"""How long what is coming in may lie in the spool and not be owed yet."""
 
 
 def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> None:
@@ -169,7 +171,7 @@ def work(config: Config, parent: int) -> None:
             logger.info("released jobs=%d", released)
         spool = state.spool()
         spool.delete(queue.forget_sent())
-        spool.sweep_outgoing(queue.files())
+        spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=True)
         keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
@@ -212,21 +214,35 @@ def work(config: Config, parent: int) -> None:
             listings=listings,
         )
         stack.callback(worker.rest)
-        _run(worker, Room(state.folder, config.storage), stopping, parent)
+        def recover() -> None:
+            """Take up again what could not be settled, as nobody else works."""
+            room.tend()
+            queue.release_claims(now() + config.retry.first_wait, died=False)
+
+        room = Room(state.folder, config.storage)
+        _run(worker, room, recover, stopping, parent)
 
 
-def _run(worker: Worker, room: Room, stopping: threading.Event, parent: int) -> None:
+def _run(
+    worker: Worker,
+    room: Room,
+    recover: Callable[[], None],
+    stopping: threading.Event,
+    parent: int,
+) -> None:
     idle_since = tended = time.monotonic()
+    failed = False
     while not stopping.is_set() and os.getppid() == parent:
         if time.monotonic() - tended > _TEND_AFTER_S:
             tended = time.monotonic()
             room.tend()
         try:
-            is_busy = worker.turn()
+            if failed:
+                recover()
+            is_busy, failed = worker.turn(), False
         except SpoolError:
             logger.exception("the queue cannot be used; trying again")
-            room.tend()
-            is_busy = False
+            is_busy, failed = False, True
         if is_busy:
             idle_since = time.monotonic()
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
@@ -161,6 +162,7 @@ def handle_store(
         logger.exception("refused instance=%s", uid)
         return PROCESSING_FAILURE
     finally:
-        received.part.unlink(missing_ok=True)
+        with suppress(OSError):  # it changes nothing of what became of it
+            received.part.unlink(missing_ok=True)
     logger.info("accepted instance=%s from=%s", uid, received.calling_ae_title)
     return SUCCESS

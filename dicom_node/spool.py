@@ -6,6 +6,7 @@ a name back may promise that the file survives a power cut.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from dicom_node.mapped import Buffer
 
+
+logger = logging.getLogger(__name__)
 
 _OUTGOING: Final = ".out.dcm"
 """Ends the names of what the worker has made to be sent."""
@@ -101,9 +104,15 @@ class Spool:
             raise
 
     def delete(self, names: Collection[str]) -> None:
-        """Delete files that nobody is owed; one that is gone already is no error."""
+        """Delete files that nobody is owed; one that is gone already is no error.
+
+        One that cannot be deleted now is left to a sweep.
+        """
         for name in names:
-            self.path(name).unlink(missing_ok=True)
+            try:
+                self.path(name).unlink(missing_ok=True)
+            except OSError:
+                logger.exception("left over file=%s", name)
 
     def sweep(self, needed: Collection[str]) -> int:
         """Delete what a crash has left: files that no job needs. Only before receiving.
@@ -112,26 +121,50 @@ class Spool:
             How many there were. None of them was ever acknowledged, or all have been
             sent.
         """
-        return self._sweep(needed, lambda _: True)
+        return _swept(file for file in self._files() if file.name not in needed)
 
-    def sweep_outgoing(self, needed: Collection[str]) -> int:
-        """Delete what was being made to be sent when the only worker died.
+    def sweep_left(
+        self, needed: Callable[[], Collection[str]], before: float, *, alone: bool
+    ) -> int:
+        """Delete what is left by others that have died, while instances come in.
 
-        What is coming in meanwhile is left alone.
+        What has just come in and is not owed yet is younger than ``before``.
+
+        Args:
+            needed: Asked for what is needed once the files have been seen.
+            before: When they were written last; seconds since 1970.
+            alone: Whether nobody else makes files to be sent: theirs go whatever their
+                age.
 
         Returns:
-            How many files there were.
+            How many there were.
         """
-        return self._sweep(needed, lambda name: _OUTGOING in name)
-
-    def _sweep(self, needed: Collection[str], wanted: Callable[[str], bool]) -> int:
-        files = [*self._folder.iterdir(), *self.incoming.iterdir()]
-        orphans = [
-            f for f in files if f.name not in needed and wanted(f.name) and f.is_file()
+        old = [
+            file
+            for file in self._files()
+            if (alone and _OUTGOING in file.name) or _written(file) < before
         ]
-        for file in orphans:
-            file.unlink(missing_ok=True)
-        return len(orphans)
+        kept = needed() if old else ()
+        return _swept(file for file in old if file.name not in kept)
+
+    def _files(self) -> list[Path]:
+        files = [*self._folder.iterdir(), *self.incoming.iterdir()]
+        return [file for file in files if file.is_file()]
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")  # somebody was faster
+
+
+def _swept(files: Iterable[Path]) -> int:
+    count = 0
+    for file in files:
+        file.unlink(missing_ok=True)
+        count += 1
+    return count
 
 
 def _for_the_owner(path: str, flags: int) -> int:

@@ -163,10 +163,12 @@ class Queue(Protocol):
         """Quarantine ``job``; False if the claim has been lost to another."""
         ...
 
-    def release_claims(self, not_before: datetime) -> int:
+    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
         """Put back every claimed job; only for whoever is the only worker.
 
-        Each was at work when its worker died, and that is counted.
+        Args:
+            not_before: When they are due again.
+            died: Whether their worker died at them: that is counted.
 
         Returns:
             How many there were.

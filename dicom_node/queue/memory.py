@@ -168,12 +168,12 @@ class MemoryQueue:
         """Quarantine ``job``; see the protocol."""
         return self._settle(job, JobState.QUARANTINED, reason)
 
-    def release_claims(self, not_before: datetime) -> int:
+    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
         """Put back every claimed job; see the protocol."""
         claimed = [o for o in self._jobs if o.state is JobState.WORKING]
         for owed in claimed:
             owed.state, owed.lease_until = JobState.WAITING, None
-            owed.crashes += owed.filtered is None
+            owed.crashes += died and owed.filtered is None
             owed.not_before = not_before
         return len(claimed)
 

@@ -88,7 +88,8 @@ UPDATE job
 -- release_claims
 -- Not at once: what kills its worker must not stand in everybody's way.
 UPDATE job
-   SET state = 'waiting', crashes = crashes + (filtered IS NULL), lease_until = NULL,
+   SET state = 'waiting', crashes = crashes + (:died AND filtered IS NULL),
+       lease_until = NULL,
        not_before = :not_before
  WHERE state = 'working';
 

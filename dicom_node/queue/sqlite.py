@@ -186,9 +186,9 @@ class SqliteQueue:
         """Quarantine ``job``; see the protocol."""
         return self._settle(job, JobState.QUARANTINED, reason=reason)
 
-    def release_claims(self, not_before: datetime) -> int:
+    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
         """Put back every claimed job; see the protocol."""
-        return self._changed("release_claims", not_before=_text(not_before))
+        return self._changed("release_claims", not_before=_text(not_before), died=died)
 
     def forget_sent(self, job: Job | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
