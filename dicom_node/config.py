@@ -142,6 +142,9 @@ class Route:
     sop_classes: tuple[str, ...] = ()
     direct: tuple[str, ...] = ()
     """AE titles that open what this route marks without asking, by direct grants."""
+    keep_codestream: bool = False
+    """Whether a marking route keeps what compressed originals came in, sealed, so that
+    they come back here as they were, byte for byte."""
     purpose: str = "treatment"
     """What originals are released for; a grant names those it is good for."""
     insecure: bool = False
@@ -165,6 +168,11 @@ class Route:
             raise ConfigError(
                 f"route {self.name!r}: listing is for routes that mark",
                 hint="It lists what was sent marked.",
+            )
+        if self.keep_codestream and self.action is not Action.MARK:
+            raise ConfigError(
+                f"route {self.name!r}: keep_codestream is for routes that mark",
+                hint="Where marks are taken off, what was kept is found without it.",
             )
         if self.direct and self.action is not Action.MARK:
             raise ConfigError(
