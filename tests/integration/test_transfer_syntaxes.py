@@ -33,17 +33,12 @@ from dicom_node.keys.sealer import Sealer
 from dicom_node.scu import Sending
 from dicom_node.syntaxes import DEFAULT, Syntax
 from tests.conftest import opened
+from tests.orthanc import a_free_port
 
 MarkOne = Callable[[OpenInstance], MarkedInstance]
 
 IMPLICIT, EXPLICIT = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian
 JPEG_LS, J2K, RLE = uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
