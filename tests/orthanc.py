@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.demo.loopback import LOOPBACK, await_that
+from tests.receivers import a_free_port
 
 TITLE = "ORTHANC"
 
@@ -64,12 +64,6 @@ class Orthanc:
 
     def _url(self, path: str) -> str:
         return f"http://{LOOPBACK}:{self.http_port}{path}"
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
