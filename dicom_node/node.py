@@ -27,7 +27,7 @@ from dicom_node.codec_process import CodecProcess
 from dicom_node.errors import ConfigError, SpoolError
 from dicom_node.extras import extra
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import batch_marker, keeper, marker, referrer
+from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp
 from dicom_node.state import State, now, opening_with
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from dicom_node.codestreams import Given
     from dicom_node.config import Config
+    from dicom_node.filters.strip import Restored
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.opening import Opening
@@ -188,11 +190,19 @@ def work(config: Config, parent: int) -> None:
             desks = [client.opener(study) for client in asked]
             return replace(site, openers=[*site.openers, *desks])
 
+        codestreams = state.codestreams()
+
+        def as_it_came(restored: Restored, opening: Opening) -> Given:
+            header = ledger.header_of(restored.record_id)
+            return codestreams.as_it_came(restored.file, header, opening.openers)
+
         worker = Worker(
             config,
             queue=queue,
             spool=spool,
             keep=keeper(keyring, ledger, renamings, found_marks, now),
+            keep_codestream=codestream_keeper(keyring, codestreams),
+            as_it_came=as_it_came,
             grants=stack.enter_context(state.grants(keyring)),
             audit=state.audit(keyring),
             opening=opening,
@@ -214,6 +224,7 @@ def work(config: Config, parent: int) -> None:
             listings=listings,
         )
         stack.callback(worker.rest)
+
         def recover() -> None:
             """Take up again what could not be settled, as nobody else works."""
             room.tend()

@@ -1,8 +1,8 @@
-"""A node whose processes fail where a test wants it, and what goes in and comes out of it.
+"""A node whose processes fail where a test wants it, and what goes in and comes out.
 
-Sender and receiver are here; the node is the product, started by ``faults/launch.py`` with
-``faults/shim.c`` before the C library: so the faults are at system calls of real processes,
-SQLite's included, and the product has no seam for them.
+Sender and receiver are here; the node is the product, started by ``faults/launch.py``
+with ``faults/shim.c`` before the C library: the faults are at system calls of real
+processes, SQLite's included, and the product has no seam for them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +94,10 @@ class Receiver:
         )
 
     def store(self, event: Any) -> int:
-        dataset, digest = event.dataset, hashlib.sha256(event.dataset.PixelData).digest()
+        dataset, digest = (
+            event.dataset,
+            hashlib.sha256(event.dataset.PixelData).digest(),
+        )
         sources = dataset.get("SourceImageSequence")
         self.count += 1
         if digest in self.originals or not sources:
@@ -125,7 +127,16 @@ class FaultyNode:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            ["gcc", "-shared", "-fPIC", "-O1", "-o", self.shim, FAULTS / "shim.c", "-ldl"],
+            [
+                "gcc",
+                "-shared",
+                "-fPIC",
+                "-O1",
+                "-o",
+                self.shim,
+                FAULTS / "shim.c",
+                "-ldl",
+            ],
             check=True,
         )
         self.port, receiving = free_ports(2)
@@ -191,7 +202,8 @@ class FaultyNode:
         self._tokens += 1
         part = self.token.with_suffix(".part")
         part.write_text(
-            f"{os.getpid()}.{self._tokens} {role} {call} {kind} {when} {action}", "ascii"
+            f"{os.getpid()}.{self._tokens} {role} {call} {kind} {when} {action}",
+            "ascii",
         )
         part.replace(self.token)
 
@@ -326,8 +338,3 @@ class FaultyNode:
         assert not twice, f"two different marks of one original: {twice}"
         for source in self.acknowledged:
             assert receiver.reached[source] == {"ONE", "OTHER"}, f"lost: {source}"
-
-
-def wait_a_little(seconds: float) -> None:
-    """Let some time go by."""
-    time.sleep(seconds)

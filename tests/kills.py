@@ -1,4 +1,4 @@
-"""Kill a node at named system calls and at any time, and let its disk fail: what it loses.
+"""Kill a node at named system calls and at any time, let its disk fail: what is lost.
 
 The short form is part of the test-suite. The long one takes hours::
 
@@ -17,6 +17,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -77,9 +78,12 @@ FIRST: Final = [
 ]
 """Where most could go wrong."""
 
+NO_SPACE: Final = str(errno.ENOSPC)
+IO_ERROR: Final = str(errno.EIO)
+
 OUT_OF_RESOURCES: Final = 0xA700
 
-ERRORS: Final = [
+ERRORS: Final[list[tuple[str, str, str, str]]] = [
     (role, call, kind, action)
     for role, call, kind in (
         ("serve", "write", "incoming"),
@@ -100,7 +104,7 @@ ERRORS: Final = [
         ("worker", "unlink", "instance"),
         ("worker", "unlink", "outgoing"),
     )
-    for action in (errno.ENOSPC, errno.EIO, *(["short"] if call == "write" else []))
+    for action in (NO_SPACE, IO_ERROR, *(["short"] if call == "write" else []))
 ]
 
 
@@ -125,8 +129,21 @@ class Figures:
         )
 
 
+Tell = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def say(line: str) -> None:
+    """Say it at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def at_points(
-    node: FaultyNode, todo: list[tuple[Point, str]], until: float, tell: bool = False
+    node: FaultyNode, todo: list[tuple[Point, str]], until: float, tell: Tell = _silent
 ) -> Figures:
     """Kill at each of ``todo``, for as long as there is time."""
     figures = Figures()
@@ -141,13 +158,16 @@ def at_points(
             figures.happened += 1
             figures.points.add((point, action))
         node.check()
-        if tell and figures.rounds % 10 == 0:
-            print(figures, flush=True)
+        tell(f"{figures}")
     return figures
 
 
 def at_random(
-    node: FaultyNode, kills: int, chance: random.Random, until: float, tell: bool = False
+    node: FaultyNode,
+    kills: int,
+    chance: random.Random,
+    until: float,
+    tell: Tell = _silent,
 ) -> Figures:
     """Kill one of the processes at any time while a few objects are on their way."""
     figures = Figures()
@@ -162,17 +182,16 @@ def at_random(
         figures.rounds += 1
         figures.happened += node.no_fault()
         node.check()
-        if tell and figures.rounds % 10 == 0:
-            print(figures, flush=True)
+        tell(f"{figures}")
     return figures
 
 
 def with_errors(
     node: FaultyNode,
-    todo: list[tuple[str, str, str, int | str]],
+    todo: list[tuple[str, str, str, str]],
     most: int,
     until: float,
-    tell: bool = False,
+    tell: Tell = _silent,
 ) -> Figures:
     """Let the n-th call fail, n from 1 on until a run is clean, or for ``most``."""
     figures = Figures()
@@ -180,7 +199,7 @@ def with_errors(
         for when in range(1, most + 1):
             if time.monotonic() > until:
                 return figures
-            node.fault(role, call, kind, when, str(action))
+            node.fault(role, call, kind, when, action)
             answers = node.send_until_taken(node.original())
             figures.answers.update(answers)
             # Whoever is told no may try again; a lost connexion says nothing.
@@ -190,11 +209,10 @@ def with_errors(
             is_clean = not node.no_fault()
             figures.happened += not is_clean
             node.check()
-            if tell and figures.rounds % 10 == 0:
-                print(role, call, kind, action, when, figures, flush=True)
+            tell(f"{role} {call} {kind} {action} {when}: {figures}")
             if is_clean:
                 break
-            figures.points.add((Point(role, call, kind, when), str(action)))
+            figures.points.add((Point(role, call, kind, when), action))
     return figures
 
 
@@ -217,22 +235,31 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1e6, help="for each part")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
+    chance = random.Random(options.seed)  # noqa: S311
     template = Path("dicom_node/demo/images/ct.dcm")
     todo = [(p, a) for p in POINTS for a in ("kill-before", "kill-after")]
-    parts = [
-        ("points", lambda n, u: at_points(n, todo * options.each, u, tell=True)),
-        ("random", lambda n, u: at_random(n, options.random, chance, u, tell=True)),
-        ("errors", lambda n, u: with_errors(n, ERRORS, options.errors, u, tell=True)),
-    ]
-    for name, run in parts:
+    parts: dict[str, Callable[[FaultyNode, float], Figures]] = {}
+    if options.each:
+        every = todo * options.each
+        parts["points"] = lambda node, end: at_points(node, every, end, tell=say)
+    if options.random:
+        kills = options.random
+        parts["random"] = lambda node, end: at_random(
+            node, kills, chance, end, tell=say
+        )
+    if options.errors:
+        most = options.errors
+        parts["errors"] = lambda node, end: with_errors(
+            node, ERRORS, most, end, tell=say
+        )
+    for name, run in parts.items():
         with FaultyNode(options.folder / name, template) as node:
             node.await_up()
             figures = run(node, time.monotonic() + 60 * options.minutes)
             finish(node)
             acknowledged = len(node.acknowledged)
-            print(f"{name}: {figures} acknowledged={acknowledged} starts={node.starts}")
-            print("lost 0, unmarked 0, two marks 0, left over 0", flush=True)
+            say(f"{name}: {figures} acknowledged={acknowledged} starts={node.starts}")
+            say(f"{name}: lost 0, unmarked 0, two marks 0, left over 0")
     return 0
 
 

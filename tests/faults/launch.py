@@ -1,4 +1,4 @@
-"""Start a node's process as ``python -m dicom_node`` does, with a search that costs nothing.
+"""Start a node's process as ``python -m dicom_node`` does, with a search without cost.
 
 The marks are drawn by chance, another one every time: so nothing rests on a search being
 repeatable. Everything else is the product. What the process starts is started like this
