@@ -22,7 +22,12 @@ from tests.kills import (
     with_errors,
 )
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler"),
+    # pynetdicom leaves sockets to the collector where a peer is gone.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 SECONDS = 20.0
 """After which no new round begins; a round is a start of the node at most."""
