@@ -225,18 +225,28 @@ def work(config: Config, parent: int) -> None:
         )
         stack.callback(worker.rest)
 
+        swept = time.monotonic()
+
+        def tend() -> None:
+            """See to the disk: room, and what others have left."""
+            nonlocal swept
+            room.tend()
+            if time.monotonic() - swept > _LEFT_AFTER_S:
+                swept = time.monotonic()
+                spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
+
         def recover() -> None:
             """Take up again what could not be settled, as nobody else works."""
             room.tend()
             queue.release_claims(now() + config.retry.first_wait, died=False)
 
         room = Room(state.folder, config.storage)
-        _run(worker, room, recover, stopping, parent)
+        _run(worker, tend, recover, stopping, parent)
 
 
 def _run(
     worker: Worker,
-    room: Room,
+    tend: Callable[[], None],
     recover: Callable[[], None],
     stopping: threading.Event,
     parent: int,
@@ -244,10 +254,10 @@ def _run(
     idle_since = tended = time.monotonic()
     failed = False
     while not stopping.is_set() and os.getppid() == parent:
-        if time.monotonic() - tended > _TEND_AFTER_S:
-            tended = time.monotonic()
-            room.tend()
         try:
+            if time.monotonic() - tended > _TEND_AFTER_S:
+                tended = time.monotonic()
+                tend()
             if failed:
                 recover()
             is_busy, failed = worker.turn(), False

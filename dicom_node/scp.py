@@ -20,6 +20,7 @@ from dicom_node.errors import (
     NotGrantedError,
     SpoolError,
 )
+from dicom_node.incoming import IncomingFile, receive_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,13 +82,13 @@ class StorageScp:
 
         Args:
             listener: Where and how.
-            incoming: Folder for what is coming in. Set for the whole process, since
-                pynetdicom writes to the process's folder for temporary files.
+            incoming: Folder for what is coming in; set for the whole process.
             clash: Status of the answer where another instance has the same UID.
         """
         self._listener, self._clash = listener, clash
         self._server: ThreadedAssociationServer | None = None
-        tempfile.tempdir = str(incoming)
+        receive_into(incoming)
+        tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
         # They would write query identifiers, that is patients, into the log.
         _config.LOG_REQUEST_IDENTIFIERS = False
@@ -143,7 +144,10 @@ def handle_store(
         (association.called_ae_title or "").strip(),
     )
     uid = request.AffectedSOPInstanceUID
+    file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:
+        if isinstance(file, IncomingFile):
+            file.finish()
         accept(received)
     except MalformedObjectError as error:
         logger.warning("refused instance=%s reason=%s", uid, error)

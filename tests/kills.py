@@ -86,6 +86,7 @@ OUT_OF_RESOURCES: Final = 0xA700
 ERRORS: Final[list[tuple[str, str, str, str]]] = [
     (role, call, kind, action)
     for role, call, kind in (
+        ("serve", "create", "incoming"),
         ("serve", "write", "incoming"),
         ("serve", "fsync", "incoming"),
         ("serve", "rename", "instance"),
@@ -202,8 +203,7 @@ def with_errors(
             node.fault(role, call, kind, when, action)
             answers = node.send_until_taken(node.original())
             figures.answers.update(answers)
-            # Whoever is told no may try again; a lost connexion says nothing.
-            assert set(answers) <= {0, None, OUT_OF_RESOURCES}, (call, kind, answers)
+            assert set(answers) <= {0, OUT_OF_RESOURCES}, (call, kind, answers)
             node.await_settled()
             figures.rounds += 1
             is_clean = not node.no_fault()

@@ -50,6 +50,8 @@ def test_kills_lose_nothing_and_mark_nothing_twice(node: FaultyNode) -> None:
 
 def test_a_failing_disk_is_answered_and_loses_nothing(node: FaultyNode) -> None:
     receiving = [
+        ("serve", "create", "incoming", NO_SPACE),
+        ("serve", "write", "incoming", NO_SPACE),
         ("serve", "fsync", "incoming", IO_ERROR),
         ("serve", "rename", "instance", NO_SPACE),
         ("serve", "fsync", "spool", IO_ERROR),
