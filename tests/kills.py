@@ -2,7 +2,7 @@
 
 The short form is part of the test-suite. The long one takes hours::
 
-    python -m tests.kills FOLDER --each 25 --random 1000 --errors
+    python -m tests.kills FOLDER --each 25 --random 1000 --errors 40
 
 Whatever happens: what was acknowledged arrives, on both routes; nothing arrives unmarked;
 all that ever arrives of one original has the same pixels; and no file is left over once
