@@ -28,6 +28,7 @@ from pynetdicom.transport import (
     ThreadedAssociationServer,
 )
 
+from dicom_node import association_items
 from dicom_node.admission import Caller, Refusal, Rejection
 from dicom_node.certificates import Shown
 from dicom_node.occupancy import TooManyError
@@ -317,10 +318,12 @@ def _asked(first: bytes) -> A_ASSOCIATE:
     """
     pdu = A_ASSOCIATE_RQ()
     try:
+        association_items.check(first)
         pdu.decode(first)
         return pdu.to_primitive()
     except Exception as error:  # noqa: BLE001 anything may be wrong with it
-        reason = type(error).__name__
+        known = isinstance(error, association_items.MisfitError)
+        reason = str(error) if known else type(error).__name__
         raise CutOffError(f"the association request is malformed: {reason}") from None
 
 

@@ -23,6 +23,7 @@ from queue import Queue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ _IN_MEMORY: Final = 1 << 20
 """Bytes that a message may have before it is written to a file: its command set."""
 _QUEUED: Final = 4
 """Messages of one peer that wait for an answer; more are not read for now."""
+_UNANSWERED: Final = "Sta3"
+"""The peer has asked for an association and waits (PS3.8 9.2); what it sends meanwhile
+is read afterwards."""
 _LOOK_S: Final = 0.1
 """How often threads look around although there is no news."""
 
@@ -178,15 +182,19 @@ class GuardedSocket(AssociationSocket):
         connection = self.socket
         if connection is None or not self._is_connected:
             return False
+        if not self.event_queue.empty():
+            return False  # one thing after another
         if self._first:
             return True
-        if self.assoc.dimse.msg_queue.qsize() >= _QUEUED:
-            time.sleep(_LOOK_S / 20)
+        dul = self.assoc.dul
+        is_unanswered = dul.state_machine.current_state == _UNANSWERED
+        if is_unanswered or self.assoc.dimse.msg_queue.qsize() >= _QUEUED:
+            if dul.to_provider_queue.empty():
+                time.sleep(_LOOK_S / 100)
             return False
         if isinstance(connection, ssl.SSLSocket) and connection.pending():
             return True
-        wait_s = _LOOK_S if self.event_queue.empty() else 0
-        happened = dict(self._poll.poll(wait_s * 1000))
+        happened = dict(self._poll.poll(_LOOK_S * 1000))
         if happened.pop(self._news.fileno(), 0):
             with suppress(OSError):
                 self._news.recv(4096)
@@ -348,6 +356,16 @@ def install(
     guarded = GuardedSocket(assoc, connection, first, pace)
     dul.to_provider_queue = _Bell(lambda _: guarded.wake())
     assoc.set_socket(guarded)
+
+    def run() -> None:
+        try:
+            DULServiceProvider.run(dul)
+        except Exception as error:  # noqa: BLE001 one association, not the process
+            logger.warning("cut off %s: %s", named(assoc), type(error).__name__)
+            guarded.send(abort_pdu(0))
+            guarded.close()
+
+    dul.run = run  # type: ignore[method-assign]
 
     def ended() -> None:
         dul.kill_dul()
