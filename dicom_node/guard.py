@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import select
 import socket
 import ssl
 import sys
@@ -203,6 +204,9 @@ class GuardedHandler(RequestHandler):
         """Do what comes before an association, and then have it."""
         guard = self.server.guard
         deadline = time.monotonic() + guard.request_s
+        # Who says nothing costs a thread that sleeps, and no more than that.
+        if not _speaks(self.request, guard.request_s):
+            raise OSError("it has said nothing")
         shown = self._secured(deadline)
         first = association_request(self.request, deadline)
         asked = _asked(first)
@@ -308,6 +312,13 @@ class GuardedHandler(RequestHandler):
         """End the connection from another thread, past TLS, which has but one user."""
         with suppress(OSError):
             socket.socket.shutdown(self.request, socket.SHUT_RDWR)
+
+
+def _speaks(connection: socket.socket, within_s: float) -> bool:
+    """Say whether there is something to read, waiting for it."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
 
 
 def _asked(first: bytes) -> A_ASSOCIATE:

@@ -127,7 +127,7 @@ class Peer:
 class Guarding:
     """Limits on what peers take up. Each receiving process counts for itself."""
 
-    max_waiting: int = 256
+    max_waiting: int = 1000
     """Connections that have not asked for an association yet. Where there are more, the
     oldest of whoever has most of them is closed."""
     max_per_address: int = 20

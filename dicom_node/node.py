@@ -8,12 +8,15 @@ the first has opened, so that nobody who calls finds them closed.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REST_AFTER_S: Final = 2.0
+_TURN_S: Final = 0.0005
 
 
 def accept(
@@ -203,6 +207,11 @@ def receive(
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
+    # Each connection is a descriptor, and so are the two ends that wake its thread.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # A thread that has something to read waits for the others' turns to end: short ones.
+    sys.setswitchinterval(_TURN_S)
     state = State(config.node.state)
     with ExitStack() as stack:
         while (held := locked(state.folder / "receivers.lock", is_shared=True)) is None:
@@ -229,6 +238,8 @@ def receive(
             [socket.socket(fileno=descriptor) for descriptor in listening],
         )
         stack.callback(scp.stop)
+        # What is there now stays; pynetdicom collects garbage while everyone waits.
+        gc.freeze()
         tell(ready)
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
             scp.renew()

@@ -53,6 +53,9 @@ _QUEUED: Final = 4
 _UNANSWERED: Final = "Sta3"
 """The peer has asked for an association and waits (PS3.8 9.2); what it sends meanwhile
 is read afterwards."""
+_OVER: Final = "Sta13"
+"""All has been said, and the connection is to be closed."""
+_LAST_WORDS_S: Final = 1.0
 _LOOK_S: Final = 0.1
 """How often threads look around although there is no news."""
 
@@ -203,7 +206,9 @@ class GuardedSocket(AssociationSocket):
     def recv(self, nr_bytes: int) -> bytearray:
         """Return ``nr_bytes``, or fewer where the association is at its end."""
         if self._is_header_next:
-            self._deadline = time.monotonic() + self._pace.pdu_s
+            is_over = self.assoc.dul.state_machine.current_state == _OVER
+            patience = _LAST_WORDS_S if is_over else self._pace.pdu_s
+            self._deadline = time.monotonic() + patience
         try:
             content = self._taken(nr_bytes)
             if self._is_header_next and len(content) == HEADER:
@@ -277,8 +282,11 @@ class GuardedDimse(DIMSEServiceProvider):
 
     def discard(self) -> None:
         """Delete the files of messages that nobody has taken over."""
-        unfinished = getattr(self.message, "_data_set_path", None)
-        for file in [*self._files, *([Path(unfinished)] if unfinished else [])]:
+        stream = getattr(self.message, "_data_set_file", None)
+        if stream is not None:
+            stream.close()
+            self._files.add(Path(stream.name))
+        for file in self._files:
             file.unlink(missing_ok=True)
 
     def _check(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Peers that speak DICOM's upper layer byte by byte, well or badly (PS3.8 section 9.3)."""
+"""Peers that speak DICOM's upper layer byte by byte, well or badly (PS3.8 9.3)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def command(*elements: bytes) -> bytes:
 
 
 def data(content: bytes, *, context: int = 1, control: int = 3) -> bytes:
-    """A P-DATA-TF with one value; control 3 is a whole command, 2 a last piece of data."""
+    """A P-DATA-TF; control 3 is a whole command, 2 the last piece of a data set."""
     value = bytes([context, control]) + content
     return pdu(0x04, struct.pack(">L", len(value)) + value)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dicom_node.listening import Guarding, Listening, Peer
@@ -207,17 +208,11 @@ def signed_by_a_peer(site: Site) -> Credential:
 
 def damaged(site: Site) -> Credential:
     found = site.authority.certify("damaged", names=dns(MR))
-    encoded = bytearray(found.certificate.public_bytes(x509_der()))
+    encoded = bytearray(found.certificate.public_bytes(Encoding.DER))
     encoded[-1] ^= 1  # the signature's last bit
     text = ssl.DER_cert_to_PEM_cert(bytes(encoded))
     found.file.write_text(text, "ascii")
     return found
-
-
-def x509_der() -> object:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return Encoding.DER
 
 
 CERTIFICATES = {
