@@ -52,6 +52,8 @@ class Event(StrEnum):
     """One record's key was destroyed."""
     RENAMED = "renamed"
     """An original was restored from an object under another UID."""
+    DAMAGED = "damaged codestream"
+    """Security: a kept copy of an original did not open; it was restored without."""
     RECOVERED = "recovered"
     """The recovery key was used."""
     PASSED = "passed unmarked"

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dicom_node.errors import ConfigError
 from dicom_node.marking import Marking, Profile, WeakMarks
+from dicom_node.syntaxes import DEFAULT, Syntax
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 T = TypeVar("T")
 
@@ -92,6 +93,8 @@ class Destination:
     """Certificates that its own must be signed by, PEM; without it, no TLS."""
     tls_hostname: str = ""
     """The name in its certificate, if it is not ``host``."""
+    transfer_syntaxes: tuple[Syntax, ...] = DEFAULT
+    """What objects may be sent in, best first; the first that it accepts is taken."""
     timeout_s: float = 30.0
     """For the association and for each message, in seconds."""
 
@@ -99,6 +102,11 @@ class Destination:
         """Refuse what cannot work."""
         _check_ae_title(f"destination {self.name!r}", self.ae_title)
         _check_port(f"destination {self.name!r}", self.port)
+        if not self.transfer_syntaxes:
+            raise ConfigError(
+                f"destination {self.name!r}: transfer_syntaxes is empty",
+                hint=f"Some of: {', '.join(Syntax)}.",
+            )
 
     @property
     def address(self) -> str:
@@ -134,6 +142,9 @@ class Route:
     sop_classes: tuple[str, ...] = ()
     direct: tuple[str, ...] = ()
     """AE titles that open what this route marks without asking, by direct grants."""
+    keep_codestream: bool = False
+    """Whether a marking route keeps what compressed originals came in, sealed, so that
+    they come back here as they were, byte for byte."""
     purpose: str = "treatment"
     """What originals are released for; a grant names those it is good for."""
     insecure: bool = False
@@ -157,6 +168,11 @@ class Route:
             raise ConfigError(
                 f"route {self.name!r}: listing is for routes that mark",
                 hint="It lists what was sent marked.",
+            )
+        if self.keep_codestream and self.action is not Action.MARK:
+            raise ConfigError(
+                f"route {self.name!r}: keep_codestream is for routes that mark",
+                hint="Where marks are taken off, what was kept is found without it.",
             )
         if self.direct and self.action is not Action.MARK:
             raise ConfigError(
@@ -336,6 +352,8 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
             values[key] = folder / str(value)
         elif key in _ENUMS:
             values[key] = _member(key, value)
+        elif key == "transfer_syntaxes":
+            values[key] = _syntaxes(_checked(key, value, known[key]))
         else:
             values[key] = _checked(key, value, known[key])
     if kind is Listener and "state" not in values:
@@ -346,7 +364,7 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
         raise ConfigError(f"{kind.__name__.lower()}: {error}") from error
 
 
-def _checked(key: str, value: object, kind: str) -> object:
+def _checked(key: str, value: object, kind: str) -> Any:
     """Return ``value`` if it is of the kind that the field has."""
     if kind.startswith("tuple"):
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
@@ -373,6 +391,17 @@ def _member(key: str, value: object) -> StrEnum:
     except ValueError as error:
         raise ConfigError(
             f"{key} = {value!r}", hint=f"One of: {', '.join(kind)}."
+        ) from error
+
+
+def _syntaxes(names: Iterable[str]) -> tuple[Syntax, ...]:
+    try:
+        return tuple(dict.fromkeys(Syntax(name) for name in names))
+    except ValueError as error:
+        raise ConfigError(
+            f"transfer_syntaxes: {error}",
+            hint=f"Lossless ones only: {', '.join(Syntax)}. What came lossy leaves as it "
+            "came, by as-is; nothing is made lossy.",
         ) from error
 
 

@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -16,12 +17,21 @@ def write_durably(file: Path, content: bytes, mode: int = 0o600) -> None:
     Raises:
         OSError: It cannot be written; what it held is still there.
     """
+    stream_durably(file, [content], mode)
+
+
+def stream_durably(file: Path, content: Iterable[bytes], mode: int = 0o600) -> None:
+    """Write ``file`` piece by piece, as :func:`write_durably` does at once.
+
+    Raises:
+        OSError: It cannot be written; what it held is still there.
+    """
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+            stream.writelines(content)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(file)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node.audit import Event
+from dicom_node.codestreams import Copy, Given
 from dicom_node.config import Unmarked
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits, scan
@@ -183,6 +184,7 @@ def protect(
     mark_all: MarkAll,
     refer: Refer,
     keep: Callable[[MarkedInstance | ReferringInstance], None],
+    keep_codestream: Callable[[OpenInstance, MarkedInstance], None] | None = None,
     others: Others,
     note: Callable[[Event, OpenInstance, str], None],
     sent: Callable[[OpenInstance], None] = lambda _: None,
@@ -196,6 +198,7 @@ def protect(
         mark_all: Marks several instances together.
         refer: Makes those without a picture refer to them.
         keep: Puts each record into the ledger, before its file is written.
+        keep_codestream: Keeps the bytes that a compressed original came in, if wanted.
         others: What becomes of what is not marked.
         note: Writes down what is about to be passed or dropped, and why; raises if it
             cannot.
@@ -233,6 +236,8 @@ def protect(
                     )
                     leaks = shown(made).findings
                     keep(result)
+                    if keep_codestream and isinstance(instance, OpenInstance):
+                        keep_codestream(instance, result)
                     write(task.target, file.chunks())
                     sent(made)
                 except (NodeError, OSError) as error:
@@ -255,7 +260,8 @@ def restore(
     todo: Iterable[Task],
     *,
     opening: Callable[[str], Opening],
-    note: Callable[[Restored, Identity], None] = lambda *_: None,
+    note: Callable[[Restored, Identity, Copy], None] = lambda *_: None,
+    as_it_came: Callable[[Restored, Opening], Given] | None = None,
     decode: Decode = decode_frames,
 ) -> Iterator[Outcome]:
     """Take the mark off each file; yield what became of it, in order.
@@ -267,6 +273,7 @@ def restore(
         todo: What to do.
         opening: Returns what opens objects of the study with that UID.
         note: Writes down what is about to be handed out; raises if it cannot.
+        as_it_came: Gives a compressed original in its own bytes, if they were kept.
         decode: Calls the codecs.
     """
     for task in todo:
@@ -275,15 +282,23 @@ def restore(
             instance = OpenInstance.read(task.source, Limits())
             try:
                 identity = instance.identity()
-                restored = strip(instance, opening(identity.study_instance_uid), decode)
+                how = opening(identity.study_instance_uid)
+                restored = strip(instance, how, decode)
             except (NotMarkedError, NotAnImageError) as error:
                 write(task.target, chunks(read(task.source)))
                 status, reason = "passed", str(error)
             else:
-                note(restored, identity)
-                write(task.target, restored.file.chunks())
+                given = Given(restored.file, Copy.NONE)
+                if as_it_came is not None:
+                    given = as_it_came(restored, how)
+                note(restored, identity, given.copy)
+                write(task.target, given.file.chunks())
                 status = "restored"
-                reason = "record found in the ledger" if restored.is_from_ledger else ""
+                said = ["record found in the ledger"] * restored.is_from_ledger
+                said += [f"compressed copy {given.copy}"] * (
+                    given.copy is not Copy.NONE
+                )
+                reason = ", ".join(said)
         except (NodeError, MiadMarkError, OSError) as error:
             yield _failed(task, error, time.monotonic() - started)
         else:

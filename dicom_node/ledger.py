@@ -167,6 +167,14 @@ class Ledger:
             ).fetchone()
         return None if row is None else SealedRecord(*row)
 
+    def header_of(self, record_id: bytes) -> bytes | None:
+        """Return the header of a record of this site, if the ledger knows it."""
+        with _translated():
+            row = self._database.execute(
+                "SELECT header FROM record WHERE record_id = ?", (record_id,)
+            ).fetchone()
+        return None if row is None else bytes(row[0])
+
     def require_standing(self, header: Header, encoded: bytes) -> None:
         """Return if this very record was made here, and its key not destroyed.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.decoding import decode_frames
 from dicom_node.extras import extra
+from dicom_node.keys.sealer import opening_of
 from dicom_node.marking import WeakMarks
 from dicom_node.naming import Naming, nothing
 from dicom_node.rewrapping import keep
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from dicom_node.codestreams import Codestreams
     from dicom_node.decoding import Decode
     from dicom_node.files import MarkAll, Refer
     from dicom_node.filters.mark import MarkedInstance
@@ -167,3 +169,14 @@ def keeper(
         renamings.add(sent.source_instance_uid, sent.sop_instance_uid)
 
     return keep_record
+
+
+def codestream_keeper(
+    keyring: Keyring, codestreams: Codestreams
+) -> Callable[[OpenInstance, MarkedInstance], None]:
+    """Return what keeps the bytes a compressed original came in, sealed."""
+
+    def keep_codestream(original: OpenInstance, marked: MarkedInstance) -> None:
+        codestreams.keep(original, marked.record, opening_of(keyring).openers)
+
+    return keep_codestream

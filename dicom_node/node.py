@@ -30,7 +30,7 @@ from dicom_node.extras import extra
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import chunks, read
-from dicom_node.markers import batch_marker, keeper, marker, referrer
+from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
 from dicom_node.queue.job import Arrival
 from dicom_node.route import choose
 from dicom_node.scp import Received, StorageScp
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from dicom_node.codestreams import Given
     from dicom_node.config import Config
+    from dicom_node.filters.strip import Restored
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.opening import Opening
@@ -225,11 +227,19 @@ def work(config: Config, parent: int) -> None:
             desks = [client.opener(study) for client in asked]
             return replace(site, openers=[*site.openers, *desks])
 
+        codestreams = state.codestreams()
+
+        def as_it_came(restored: Restored, opening: Opening) -> Given:
+            header = ledger.header_of(restored.record_id)
+            return codestreams.as_it_came(restored.file, header, opening.openers)
+
         worker = Worker(
             config,
             queue=queue,
             spool=state.spool(),
             keep=keeper(keyring, ledger, renamings, now),
+            keep_codestream=codestream_keeper(keyring, codestreams),
+            as_it_came=as_it_came,
             grants=stack.enter_context(state.grants(keyring)),
             audit=state.audit(keyring),
             opening=opening,

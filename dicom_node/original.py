@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
 from dicom_node.part10 import Encoding
+from dicom_node.reencoding import reencoded
 from miadmark_core.errors import DamagedSealError, UnknownFormatError
 
 if TYPE_CHECKING:
@@ -116,18 +117,28 @@ class Original:
             palette=palette,
         )
 
-    def changes(self, encoding: Encoding) -> dict[int, bytes | Streamed | None]:
+    def changes(
+        self, encoding: Encoding, *, is_signed: bool = False
+    ) -> dict[int, bytes | Streamed | None]:
         """Return what :func:`~dicom_node.elements.splice` needs to undo the marking.
 
         Args:
             encoding: Of the marked object, which an archive may have re-encoded.
+            is_signed: Whether its pixels are: some VRs rest on it.
         """
-        elements = self.elements
-        if encoding != self.encoding:
+        elements: Buffer = self.elements
+        if encoding == self.encoding:
+            pass
+        elif encoding.is_little_endian:
+            elements = reencoded(elements, self.encoding, encoding, is_signed=is_signed)
+        else:
             elements = encoding.encode(self.encoding.decode(elements))
         before = scan(elements, encoding, Limits())
         changes: dict[int, bytes | Streamed | None] = dict.fromkeys(self.added)
-        changes |= {tag: before.bytes_of(tag) for tag in before.tags()}
+        # A group length is retired, and wrong once somebody has re-encoded the group.
+        is_same = encoding == self.encoding
+        tags = [tag for tag in before.tags() if is_same or tag & 0xFFFF]
+        changes |= {tag: before.bytes_of(tag) for tag in tags}
         return changes
 
 

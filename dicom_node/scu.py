@@ -1,8 +1,10 @@
 """Storage SCU: send instances over one association, and say truthfully what became of it.
 
-A file is sent as it lies in the spool, byte for byte, if the receiver takes its transfer
-syntax; an uncompressed little-endian one is otherwise put into the other syntax of that
-kind. Nothing is ever compressed or decompressed here.
+A file is sent as it lies in the spool, byte for byte, if its destination takes that
+transfer syntax. Otherwise it is put into the first lossless one, in the destination's
+order, that the receiver has accepted on this very association and that gives the pixels
+back as they were. Nothing is ever made lossy here: a receiver that takes nothing else
+gets nothing.
 
 Success and warning statuses mean that the receiver has it (PS3.4 B.2.3); every other end
 is an error, permanent or passing.
@@ -10,7 +12,9 @@ is an error, permanent or passing.
 
 from __future__ import annotations
 
+import os
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -22,19 +26,33 @@ from pynetdicom import AE, _config
 from pynetdicom.presentation import build_context
 from pynetdicom.status import code_to_category
 
-from dicom_node.errors import SendInterruptedError, SendRefusedError
+from dicom_node.compression import COMPRESSED, TAGS, can, put_into
+from dicom_node.decoding import decode_frames
+from dicom_node.elements import Limits
+from dicom_node.errors import FilterError, SendInterruptedError, SendRefusedError
 from dicom_node.grants import fingerprint
+from dicom_node.instance import OpenInstance
+from dicom_node.pixel_layout import NATIVE
+from dicom_node.syntaxes import UIDS, Syntax
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
+    from pydicom.dataset import Dataset
     from pydicom.uid import UID
     from pynetdicom.association import Association
 
     from dicom_node.config import Destination
+    from dicom_node.decoding import Decode
 
 _NATIVE: Final = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
+
+MOST_CONTEXTS: Final = 128
+"""Of one association (PS3.8 9.3.2.2)."""
+
+_PATIENCE_S: Final = 10.0
+"""How long a receiver is left without a word before it is called again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +70,24 @@ class Receiver:
 class Sending:
     """An association with one destination, for instances of one kind."""
 
-    def __init__(self, destination: Destination, calling_ae_title: str) -> None:
-        """Prepare; the association is opened by the first instance."""
+    def __init__(
+        self,
+        destination: Destination,
+        calling_ae_title: str,
+        decode: Decode = decode_frames,
+    ) -> None:
+        """Prepare; the association is opened by the first instance.
+
+        Args:
+            destination: Where to send.
+            calling_ae_title: How this node calls itself.
+            decode: Calls the codecs, for what came compressed.
+        """
+        self._decode = decode
         self.destination, self._calling = destination, calling_ae_title
         self._association: Association | None = None
-        self._kinds: set[tuple[str, str]] = set()
+        self._proposed: set[tuple[str, UID]] = set()
+        """SOP class and transfer syntax of each context."""
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -86,22 +117,30 @@ class Sending:
             SendInterruptedError: Something came between; the same may work later.
         """
         sop_class, syntax = _kind(file)
-        association = self._associated(sop_class, syntax)
-        allow(self._receiver(association))
-        accepted = _accepted(association, sop_class, syntax)
-        path = file if accepted == syntax else _reencoded(file, accepted)
+        offered = self._offered(syntax, _abilities(file, syntax))
+        _, accepted = self._associated(sop_class, syntax, offered)
+        started = time.monotonic()
+        path = self._ready(file, syntax, accepted)
+        try:
+            if time.monotonic() - started > _PATIENCE_S:
+                self.close()  # the receiver may have given up waiting by now
+            association, accepted = self._associated(sop_class, syntax, offered)
+            allow(self._receiver(association))
+            answer = self._sent(association, path)
+        finally:
+            if path != file:
+                path.unlink(missing_ok=True)
+        self._judge(answer.get("Status"))
+
+    def _sent(self, association: Association, path: Path) -> Dataset:
         _config.STORE_SEND_CHUNKED_DATASET = True
         try:
-            answer = association.send_c_store(path)
+            return association.send_c_store(path)
         except (RuntimeError, ValueError, OSError, AttributeError) as error:
             self.close()
             raise SendInterruptedError(
                 f"{self._named()}: the association broke: {type(error).__name__}"
             ) from error
-        finally:
-            if path != file:
-                path.unlink(missing_ok=True)
-        self._judge(answer.get("Status"))
 
     def receiver(self, sop_class: str, syntax: str) -> Receiver:
         """Return who would be sent an instance of that class and transfer syntax.
@@ -110,7 +149,9 @@ class Sending:
             SendRefusedError: It takes no such instance.
             SendInterruptedError: It cannot be reached.
         """
-        return self._receiver(self._associated(sop_class, syntax))
+        offered = self._offered(syntax, COMPRESSED)
+        association, _ = self._associated(sop_class, syntax, offered)
+        return self._receiver(association)
 
     def _receiver(self, association: Association) -> Receiver:
         return Receiver(
@@ -156,35 +197,96 @@ class Sending:
             said, hint="The log of the receiver says why; PS3.4 B.2.3 what it means."
         )
 
-    def _associated(self, sop_class: str, syntax: str) -> Association:
-        current = self._association
-        if current is not None and current.is_established:
-            if (sop_class, syntax) in self._kinds:
-                return current
+    def _offered(self, syntax: str, able: Collection[UID]) -> list[UID]:
+        """Return what an object may be sent in, best first.
+
+        Args:
+            syntax: What it is in.
+            able: The compressed ones that it may be put into.
+        """
+        offered = [
+            uid.UID(syntax) if choice is Syntax.AS_IS else UIDS[choice]
+            for choice in self.destination.transfer_syntaxes
+        ]
+        possible = {uid.UID(syntax), *_NATIVE, *able}
+        return [to for to in dict.fromkeys(offered) if to in possible]
+
+    def _associated(
+        self, sop_class: str, syntax: str, offered: Sequence[UID]
+    ) -> tuple[Association, list[UID]]:
+        """Return the association, and what of ``offered`` was accepted on it, in order.
+
+        Raises:
+            SendRefusedError: Nothing was.
+            SendInterruptedError: There is no association.
+        """
+        association = self._association
+        if not offered:
+            raise self._refusal(sop_class, syntax)
+        wanted = {(sop_class, to) for to in offered}
+        is_good = association is not None and association.is_established
+        if association is None or not is_good or not wanted <= self._proposed:
             self.close()
-        self._kinds.add((sop_class, syntax))
-        self._association = self._open()
+            both = wanted | self._proposed
+            self._proposed = both if len(both) <= MOST_CONTEXTS else wanted
+            self._association = association = self._open()
+        taken = {
+            context.transfer_syntax[0]
+            for context in association.accepted_contexts
+            if context.abstract_syntax == sop_class
+        }
+        accepted = [to for to in offered if to in taken]
+        if not accepted:
+            raise self._refusal(sop_class, syntax)
+        return association, accepted
+
+    def _refusal(self, sop_class: str, syntax: str) -> SendRefusedError:
+        return SendRefusedError(
+            f"{self._named()} takes no {uid.UID(sop_class).name} in "
+            f"{uid.UID(syntax).name}, nor in a lossless syntax that it may be put into",
+            hint="Add the SOP class and a lossless syntax at the receiver or to "
+            "transfer_syntaxes, or another destination. Nothing is made lossy.",
+        )
+
+    def _ready(self, file: Path, syntax: str, accepted: Sequence[UID]) -> Path:
+        """Return the file to be sent: ``file``, or a copy in another syntax beside it.
+
+        Raises:
+            SendRefusedError: It cannot be put into any that the receiver takes.
+        """
+        if accepted[0] == syntax:
+            return file
         try:
-            _accepted(self._association, sop_class, syntax)
-        except SendRefusedError:
-            self._kinds.discard((sop_class, syntax))
-            raise
-        return self._association
+            instance = OpenInstance.read(file, Limits())
+        except FilterError as error:
+            raise SendRefusedError(str(error), hint=error.hint) from error
+        except OSError as error:
+            raise SendInterruptedError(
+                f"{file} cannot be read: {error.strerror}"
+            ) from error
+        last: FilterError | None = None
+        for to in accepted:
+            if to == syntax:
+                return file
+            try:
+                ready = put_into(instance, to, self._decode)
+            except FilterError as error:
+                last = error
+                continue
+            return _written(Path(f"{file}.{to.rpartition('.')[2]}.part"), ready)
+        raise SendRefusedError(
+            f"{self._named()} takes no transfer syntax that the instance can be put "
+            f"into: {last}",
+            hint=last.hint if last else "",
+        ) from last
 
     def _open(self) -> Association:
         destination = self.destination
         ae = AE(self._calling)
         ae.acse_timeout = ae.dimse_timeout = destination.timeout_s
         ae.network_timeout = ae.connection_timeout = destination.timeout_s
-        proposed = sorted(
-            {
-                (sop_class, offered)
-                for sop_class, syntax in self._kinds
-                for offered in ({syntax, *_NATIVE} if _is_native(syntax) else {syntax})
-            }
-        )
         # A context is answered with one syntax, so each has a context of its own.
-        contexts = [build_context(*kind) for kind in proposed[:128]]
+        contexts = [build_context(*each) for each in sorted(self._proposed)]
         tls = None
         if destination.tls_ca is not None:
             tls = (
@@ -209,6 +311,9 @@ class Sending:
                 f"{self._named()} rejected the association",
                 hint="Does it know this node's AE title and address?",
             )
+        if association.rejected_contexts and not association.accepted_contexts:
+            # It was reached and heard us; what it takes none of is said by the caller.
+            return association
         if not association.is_established:
             raise SendInterruptedError(
                 f"{self._named()} cannot be reached, or its certificate is not valid",
@@ -235,39 +340,33 @@ def _kind(file: Path) -> tuple[str, str]:
     return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
 
 
-def _is_native(syntax: str) -> bool:
-    return syntax in _NATIVE
+def _abilities(file: Path, syntax: str) -> tuple[UID, ...]:
+    """Return the compressed syntaxes that an object may be put into.
 
-
-def _accepted(association: Association, sop_class: str, syntax: str) -> UID:
-    """Return the syntax that an instance is to be sent in.
-
-    Raises:
-        SendRefusedError: The receiver takes none that would do.
+    Of one that is compressed in another way, this is known once it is decompressed.
     """
-    taken = {
-        context.transfer_syntax[0]
-        for context in association.accepted_contexts
-        if context.abstract_syntax == sop_class
-    }
-    for wanted in (syntax, *(_NATIVE if _is_native(syntax) else ())):
-        if wanted in taken:
-            return uid.UID(wanted)
-    raise SendRefusedError(
-        f"the receiver takes no {uid.UID(sop_class).name} in {uid.UID(syntax).name}",
-        hint="Add the SOP class and syntax at the receiver, or another destination.",
-    )
+    try:
+        attributes = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
+    except Exception:  # noqa: BLE001 it is read with more care once it has to be
+        return ()
+    if "Rows" not in attributes:
+        return ()
+    if syntax not in NATIVE:
+        return COMPRESSED
+    return tuple(to for to in COMPRESSED if can(attributes, to))
 
 
-def _reencoded(file: Path, syntax: UID) -> Path:
-    """Return a copy of an uncompressed file in another uncompressed syntax."""
-    dataset = dcmread(file)
-    dataset.file_meta.TransferSyntaxUID = syntax
-    copy = Path(f"{file}.{syntax.rpartition('.')[2]}.part")
-    dataset.save_as(
-        copy,
-        implicit_vr=syntax.is_implicit_VR,
-        little_endian=syntax.is_little_endian,
-        enforce_file_format=False,
-    )
+def _written(copy: Path, instance: OpenInstance) -> Path:
+    """Write a copy for its owner only; half of it is not left behind."""
+    copy.unlink(missing_ok=True)
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.writelines(instance.file.chunks())
+    except OSError as error:
+        copy.unlink(missing_ok=True)
+        raise SendInterruptedError(
+            f"{copy.parent} cannot be written: {error.strerror}",
+            hint="Check its disk: full, read-only, or gone?",
+        ) from error
     return copy

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dicom_node.audit import Audit
+from dicom_node.codestreams import Codestreams
 from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import opening_of
@@ -82,6 +83,11 @@ class State:
         """Return the spool."""
         self._make()
         return Spool(self.folder / "spool")
+
+    def codestreams(self) -> Codestreams:
+        """Return the sealed copies of what compressed originals came in."""
+        self._make()
+        return Codestreams(self.folder / "codestreams")
 
     def _make(self) -> None:
         """Make the folder, for its owner only: originals pass through it."""

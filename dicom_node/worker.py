@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
+from dicom_node.codestreams import Copy
 from dicom_node.config import Action, Unmarked
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
@@ -49,10 +50,12 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from dicom_node.audit import Audit
+    from dicom_node.codestreams import Given
     from dicom_node.config import Config, Destination, Route
     from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
+    from dicom_node.filters.strip import Restored
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
     from dicom_node.listings import Listings, Quiet
@@ -111,6 +114,8 @@ class Worker:
         queue: Queue,
         spool: Spool,
         keep: Callable[[MarkedInstance | ReferringInstance], None],
+        keep_codestream: Callable[[OpenInstance, MarkedInstance], None],
+        as_it_came: Callable[[Restored, Opening], Given],
         grants: Grants,
         audit: Audit,
         opening: Callable[[str], Opening],
@@ -128,6 +133,8 @@ class Worker:
             queue: What is owed.
             spool: Where its files are.
             keep: Puts the record of a marked object into the ledger.
+            keep_codestream: Keeps the bytes that a compressed original came in.
+            as_it_came: Gives a restored original back in them, if they were kept.
             grants: Who may have originals.
             audit: Where releases are written down before they happen.
             opening: Returns what opens objects of the study with that UID.
@@ -142,6 +149,7 @@ class Worker:
         self._keep, self._audit = keep, audit
         self._releasing = Releasing(grants, audit, own_tenant, clock)
         self._opening, self._own_tenant = opening, own_tenant
+        self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
         self._mark, self._refer, self._clock = mark, refer, clock
         self._decode, self._listings = decode, listings
         self._sending: Sending | None = None
@@ -280,11 +288,12 @@ class Worker:
         self, instance: OpenInstance, route: Route, sending: Sending
     ) -> Iterable[Buffer] | None:
         """Return the marked file, its record in the ledger; None to pass it as it is."""
+        marked: MarkedInstance | None = None
         sent: MarkedInstance | ReferringInstance | None
         direct = self._releasing.direct(instance.identity(), route)
         recipients = [one.recipient for one in direct]
         try:
-            sent = self._mark(
+            sent = marked = self._mark(
                 instance, recipients, marks_quantities=route.mark_quantities
             )
         except (NotAnImageError, UnmarkablePixelsError) as error:
@@ -293,6 +302,8 @@ class Worker:
             return None
         self._releasing.note_direct(direct)
         self._keep(sent)
+        if marked is not None and route.keep_codestream:
+            self._keep_codestream(instance, marked)
         return sent.file.chunks()
 
     def _unmarked(
@@ -369,12 +380,19 @@ class Worker:
             return None
         if restored.is_renamed:
             self._audit.add(Event.RENAMED, how="sent", record=restored.record_id.hex())
-        return restored.file.chunks()
+        given = self._as_it_came(restored, opening)
+        if given.copy is Copy.DAMAGED:
+            record = restored.record_id.hex()
+            self._audit.add(Event.DAMAGED, how="sent", record=record)
+            logger.warning("codestream damaged, sent uncompressed record=%s", record)
+        return given.file.chunks()
 
     def _sending_to(self, destination: Destination) -> Sending:
         if self._sending is None or self._sending.destination != destination:
             self.rest()
-            self._sending = Sending(destination, self._config.node.ae_title)
+            self._sending = Sending(
+                destination, self._config.node.ae_title, self._decode
+            )
         return self._sending
 
     def _settle_unsent(self, job: Job, reason: str) -> None:

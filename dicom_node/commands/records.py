@@ -227,6 +227,8 @@ def _shred(options: argparse.Namespace) -> int:
         state.audit(keys).add(
             Event.SHREDDED, record=record_id.hex(), by=terminal.user()
         )
+        # First, since a record that is shredded cannot be shredded again.
+        state.codestreams().delete(record_id)
         epoch = shred(record_id, keys, ledger, by=terminal.user(), now=terminal.now())
     print(f"record {record_id.hex()} is shredded; epoch {epoch} has begun")
     print("Still able to open it: the recovery key's holders, direct recipients, and a")

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from dicom_node import files
 from dicom_node.audit import Event
+from dicom_node.codestreams import Copy
 from dicom_node.commands import terminal
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.config import Unmarked
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+    from dicom_node.codestreams import Given
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity
     from dicom_node.keys.desk import DeskClient
@@ -71,6 +73,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "(%(default)s)",
     )
     protect.add_argument("--weights", type=Path, help="surrogates of this site")
+    protect.add_argument(
+        "--keep-codestream",
+        action="store_true",
+        help="keep what compressed originals came in, sealed in the state folder, so "
+        "that they come back here as they were, byte for byte",
+    )
     _add_others(protect)
     protect.add_argument(
         "--listing",
@@ -152,7 +160,7 @@ def _protect(options: argparse.Namespace) -> int:
     from dicom_node.filters.foresight import foreseen
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
-    from dicom_node.markers import batch_marker, keeper, referrer
+    from dicom_node.markers import batch_marker, codestream_keeper, keeper, referrer
     from dicom_node.naming import Naming
 
     todo = files.tasks(options.paths, options.out)
@@ -202,6 +210,9 @@ def _protect(options: argparse.Namespace) -> int:
             ),
             refer=referrer(sealer, terminal.now, marking, remembered),
             keep=keeper(keyring, ledger, renamings, terminal.now),
+            keep_codestream=codestream_keeper(keyring, state.codestreams())
+            if options.keep_codestream
+            else None,
             others=files.Others(
                 not_images=Unmarked(options.others),
                 other_pixels=Unmarked(options.other_pixels),
@@ -253,7 +264,14 @@ def _restore(options: argparse.Namespace) -> int:
     audit = state.audit(keys)
     asked = _desk(options, keys)
 
-    def note(restored: Restored, identity: Identity) -> None:
+    def note(restored: Restored, identity: Identity, copy: Copy) -> None:
+        if copy is Copy.DAMAGED:
+            audit.add(
+                Event.DAMAGED,
+                how="restored",
+                record=restored.record_id.hex(),
+                by=terminal.user(),
+            )
         audit.add(
             Event.RENAMED if restored.is_renamed else Event.RELEASED,
             how="restored",
@@ -274,7 +292,15 @@ def _restore(options: argparse.Namespace) -> int:
                 accepts_renamed=options.accept_renamed,
             )
 
-        outcomes = files.restore(todo, opening=opening, note=note, decode=decode)
+        codestreams = state.codestreams()
+
+        def as_it_came(restored: Restored, opening: Opening) -> Given:
+            header = ledger.header_of(restored.record_id)
+            return codestreams.as_it_came(restored.file, header, opening.openers)
+
+        outcomes = files.restore(
+            todo, opening=opening, note=note, as_it_came=as_it_came, decode=decode
+        )
         return tell(outcomes, len(todo), "restoring", as_json=options.json)
 
 

@@ -259,7 +259,9 @@ def _require_rest(original: Original, pixels: _Pixels) -> None:
 
 def _put_back(original: Original, host: HostImage, pixels: _Pixels) -> Part10:
     marked = pixels.marked
-    changes = original.changes(marked.elements.encoding)
+    changes = original.changes(
+        marked.elements.encoding, is_signed=pixels.layout.is_signed
+    )
     changes |= dict.fromkeys(private_block.tags(marked.elements))
     before = scan(original.elements, original.encoding, Limits())
     changes[PIXEL_DATA] = (

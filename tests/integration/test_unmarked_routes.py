@@ -18,6 +18,7 @@ from pydicom import Dataset, dcmread, uid
 from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit
+from dicom_node.codestreams import Copy, Given
 from dicom_node.config import Action, Config, Destination, Listener, Route, Unmarked
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
@@ -220,6 +221,8 @@ def bench(
             queue=queue,
             spool=spool,
             keep=lambda _: None,
+            keep_codestream=lambda *_: None,
+            as_it_came=lambda restored, _: Given(restored.file, Copy.NONE),
             grants=cast("Any", None),  # nothing is released here
             audit=written,
             opening=lambda _: keys.opening(),
