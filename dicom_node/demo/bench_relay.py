@@ -216,9 +216,9 @@ def settings(size: Size) -> list[str]:
         NodeError: A peer is not installed.
     """
     return [
-        f"objects: CT of 512 x 512 x 16 bits; {size.objects} passed, {size.marked} marked "
-        f"and stripped; {size.rounds} rounds in turns, medians; one object before the "
-        "clock starts",
+        "objects: CT of 512 x 512 x 16 bits",
+        f"passed: {size.objects}; marked and stripped: {size.marked}",
+        f"{size.rounds} rounds in turns, medians; one object before the clock starts",
         f"sender: {peers.version('storescu')}, PDU of 131072 bytes",
         f"sink: {peers.version('storescp')}, --fork, --bit-preserving, to memory",
         f"Orthanc: {peers.version('Orthanc')}; {peers.orthanc_settings()}",

@@ -16,7 +16,6 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.authorising import GrantMode, Terms
@@ -25,7 +24,8 @@ from dicom_node.errors import NodeError
 from dicom_node.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 SINK: Final = "SINK"
 LARGEST_PDU: Final = 131_072
@@ -73,7 +73,7 @@ insecure = true
 called_ae_titles = ["STRIP"]
 """
 
-_ORTHANC_SETTINGS: Final[Mapping[str, object]] = {
+_ORTHANC_SETTINGS: Final[dict[str, object]] = {
     "ConcurrentJobs": 4,
     "MaximumPduLength": LARGEST_PDU,
     "SaveJobs": False,
