@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dicom_node.errors import ConfigError
 from dicom_node.marking import Marking, Profile, WeakMarks
+from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import DEFAULT, Syntax
 from miadmark_core.mode import Mode
 
@@ -230,6 +231,11 @@ class Retry:
     first_wait_s: float = 10.0
     longest_wait_s: float = 3600.0
     max_attempts: int = 48
+    """Of an instance on a route; then a person has to look."""
+    max_faults: int = 5
+    """Failures that nobody foresaw, after which an instance is quarantined."""
+    max_crashes: int = 3
+    """Workers that died at an instance, after which it is quarantined untried."""
 
     @property
     def first_wait(self) -> timedelta:
@@ -250,6 +256,7 @@ class Config:
     destinations: tuple[Destination, ...]
     routes: tuple[Route, ...]
     retry: Retry = field(default_factory=Retry)
+    storage: Storage = field(default_factory=Storage)
     release: ReleaseDesk | None = None
     desks: tuple[RemoteDesk, ...] = ()
 
@@ -305,6 +312,7 @@ def load(path: Path) -> Config:
             ),
             routes=tuple(_made(Route, t, path.parent) for t in routes),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
+            storage=_made(Storage, tables.get("storage", {}), path.parent),
             release=None
             if release is None
             else _made(ReleaseDesk, release, path.parent),
@@ -323,7 +331,9 @@ def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
     return found
 
 
-_TABLES: Final = frozenset({"node", "destination", "route", "retry", "release", "desk"})
+_TABLES: Final = frozenset(
+    {"node", "destination", "route", "retry", "storage", "release", "desk"}
+)
 _PATHS: Final = frozenset(
     {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
 )
@@ -334,6 +344,7 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "profile": Profile,
     "mode": Mode,
     "weak_marks": WeakMarks,
+    "other_bytes": OtherBytes,
 }
 
 

@@ -5,6 +5,7 @@
     NodeError                     about the world around the image
       ConfigError                 says file, field, value and what would be accepted
       SpoolError                  disk full or not writable: refuse new instances
+      ClashError                  other bytes under a known UID: kept, not acknowledged
       KeyFolderError              keys are missing, unreadable or already there
       KeyServiceError             passing: whatever keeps the root key does not answer
       AuditError                  passing: what happens cannot be written down
@@ -18,6 +19,7 @@
         NotAnImageError           an object without a picture to protect
           QuantityError           its pixels are labels or quantities
         AlreadyMarkedError        it carries a mark of ours
+        AnotherMarkError          its original went out with another mark
         NotMarkedError            it carries none, and the ledger knows of none
         LostRecordError           it says it was marked, and its record is gone
         RenamedError              it was marked under another SOP Instance UID
@@ -50,6 +52,10 @@ class ConfigError(NodeError):
 
 class SpoolError(NodeError):
     """An instance cannot be made durable."""
+
+
+class ClashError(NodeError):
+    """Other bytes came in under the UID of an instance that is known."""
 
 
 class KeyFolderError(NodeError):
@@ -106,6 +112,10 @@ class WeakMarkError(FilterError):
 
 class AlreadyMarkedError(FilterError):
     """It carries a mark already."""
+
+
+class AnotherMarkError(FilterError):
+    """Its original went out with another mark before."""
 
 
 class NotMarkedError(FilterError):

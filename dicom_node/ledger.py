@@ -55,6 +55,13 @@ CREATE TABLE IF NOT EXISTS shredded (
     by                TEXT    NOT NULL,
     at                TEXT    NOT NULL
 );
+-- What originals were marked with; see dicom_node.found_marks.
+CREATE TABLE IF NOT EXISTS marked (
+    source            BLOB    PRIMARY KEY,  -- keyed hash of the original
+    marked_digest     BLOB    NOT NULL,
+    sealed            BLOB                  -- null once it was shredded
+);
+CREATE INDEX IF NOT EXISTS marked_by_digest ON marked (marked_digest);
 CREATE TABLE IF NOT EXISTS numbered (last INTEGER NOT NULL);
 INSERT INTO numbered SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM numbered);
 """
@@ -264,6 +271,11 @@ class Ledger:
                 self._database.execute(
                     "INSERT INTO shredded VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                     (record_id, by, now.isoformat()),
+                )
+                self._database.execute(
+                    "UPDATE marked SET sealed = NULL WHERE marked_digest IN"
+                    " (SELECT marked_digest FROM record WHERE record_id = ?)",
+                    (record_id,),
                 )
                 for table in ("rewrapped", "record"):
                     self._database.execute(

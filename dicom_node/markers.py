@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from dicom_node.codestreams import Codestreams
     from dicom_node.decoding import Decode
     from dicom_node.files import MarkAll, Refer
-    from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.mark import Before, MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
+    from dicom_node.found_marks import FoundMarks
     from dicom_node.instance import OpenInstance
     from dicom_node.keys.keyring import Keyring
     from dicom_node.keys.sealer import Sealer
@@ -36,11 +37,16 @@ if TYPE_CHECKING:
     from dicom_node.renamings import Renamings
     from dicom_node.worker import Mark
     from miadmark_core.sealing.recipients import Recipient
-    from miadmark_core.search.finder import Finder
+    from miadmark_core.search.finder import Finder, FoundMark
 
 SHIPPED_WEIGHTS: Final = Path(__file__).parent.parent / "miadmark_core" / "weights"
 SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
 """Classifiers that the search has never seen, for the demonstration."""
+
+
+def _never(_: bytes) -> Sequence[FoundMark] | None:
+    """Say that nothing was marked before."""
+    return None
 
 
 def batch_marker(
@@ -50,6 +56,7 @@ def batch_marker(
     marking: Marking,
     remembered: Remembered = nothing,
     decode: Decode = decode_frames,
+    before: Before = _never,
 ) -> MarkAll:
     """Return what marks several instances together; torch is loaded by the first.
 
@@ -60,6 +67,7 @@ def batch_marker(
         marking: How.
         remembered: Knows the new names of what objects refer to, if no rule does.
         decode: Calls the codecs.
+        before: Knows what originals went out with.
     """
     finder: list[Finder] = []
 
@@ -85,6 +93,7 @@ def batch_marker(
             *mark(
                 instances,
                 find=finder[0].find,
+                before=before,
                 keys=sealer.with_recipients(recipients),
                 now=clock(),
                 holds_weak=marking.weak_marks is WeakMarks.HOLD,
@@ -153,11 +162,19 @@ def keeper(
     keyring: Keyring,
     ledger: Ledger,
     renamings: Renamings,
+    found_marks: FoundMarks,
     clock: Callable[[], datetime],
 ) -> Callable[[MarkedInstance | ReferringInstance], None]:
-    """Return what puts the record of an object into the ledger, and its new name."""
+    """Return what puts the record of an object into the ledger, and its new name.
+
+    First of all it makes sure that no original goes out with two different marks.
+    """
 
     def keep_record(sent: MarkedInstance | ReferringInstance) -> None:
+        from dicom_node.filters.mark import MarkedInstance
+
+        if isinstance(sent, MarkedInstance):
+            found_marks.keep(sent.source, sent.found, sent.marked_digest)
         keep(
             sent.marked_digest,
             sent.record,

@@ -9,7 +9,6 @@ lock on a file, which the kernel drops with its holder.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import signal
@@ -23,17 +22,14 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Final
 
+from dicom_node.accepting import accept
 from dicom_node.codec_process import CodecProcess
-from dicom_node.elements import Limits
-from dicom_node.errors import ConfigError, NotGrantedError, SpoolError
+from dicom_node.errors import ConfigError, SpoolError
 from dicom_node.extras import extra
-from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.mapped import chunks, read
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
-from dicom_node.queue.job import Arrival
-from dicom_node.route import choose
-from dicom_node.scp import Received, StorageScp
+from dicom_node.room import Room
+from dicom_node.scp import StorageScp
 from dicom_node.state import State, now, opening_with
 from dicom_node.worker import Worker
 
@@ -54,51 +50,9 @@ logger = logging.getLogger(__name__)
 
 _IDLE_S: Final = 0.1
 _REST_AFTER_S: Final = 2.0
-
-
-def accept(
-    received: Received,
-    *,
-    config: Config,
-    spool: Spool,
-    queue: SqliteQueue,
-    lock: threading.Lock,
-) -> None:
-    """Make an instance durable, and owe it to its routes.
-
-    Raises:
-        MalformedObjectError: It is no DICOM object, is cut short, or exceeds a limit.
-        NotGrantedError: No route is for it.
-        SpoolError: It could not be made durable.
-    """
-    encoded = read(received.part)
-    identity = OpenInstance.of(encoded, Limits()).identity()
-    routes = choose(
-        config.routes,
-        identity,
-        calling=received.calling_ae_title,
-        called=received.called_ae_title,
-    )
-    if not routes:
-        raise NotGrantedError(
-            f"no route is for {identity.modality or 'this'} from "
-            f"{received.calling_ae_title} to {received.called_ae_title}"
-        )
-    digest = hashlib.sha256()
-    for chunk in chunks(encoded):
-        digest.update(chunk)
-    name = spool.take(received.part)
-    is_new = False
-    try:
-        with lock:
-            is_new = queue.add(
-                Arrival(identity.sop_instance_uid, digest.digest(), name),
-                [route.name for route in routes],
-                now(),
-            )
-    finally:
-        if not is_new:
-            spool.delete([name])
+_TEND_AFTER_S: Final = 1.0
+_LEFT_AFTER_S: Final = 600.0
+"""How long what is coming in may lie in the spool and not be owed yet."""
 
 
 def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> None:
@@ -127,7 +81,10 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
             )
         stack.enter_context(held)
         _sweep(state, spool, queue, stopping)
-        scp = StorageScp(config.node, spool.incoming)
+        room = Room(state.folder, config.storage)
+        room.tend()
+        clash = config.storage.other_bytes.status
+        scp = StorageScp(config.node, spool.incoming, clash)
         try:
             port = scp.start(
                 partial(
@@ -136,6 +93,8 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
                     spool=spool,
                     queue=queue,
                     lock=threading.Lock(),
+                    room=room,
+                    clock=now,
                 )
             )
         except OSError as error:
@@ -212,9 +171,13 @@ def work(config: Config, parent: int) -> None:
         released = queue.release_claims(now() + config.retry.first_wait)
         if released:
             logger.info("released jobs=%d", released)
+        spool = state.spool()
+        spool.delete(queue.forget_sent())
+        spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=True)
         keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
+        found_marks = stack.enter_context(state.found_marks(keyring))
         sealer = Sealer(keyring, ledger.number)
         decode = stack.enter_context(CodecProcess())
         asked = _desk_clients(config, keyring)
@@ -236,8 +199,8 @@ def work(config: Config, parent: int) -> None:
         worker = Worker(
             config,
             queue=queue,
-            spool=state.spool(),
-            keep=keeper(keyring, ledger, renamings, now),
+            spool=spool,
+            keep=keeper(keyring, ledger, renamings, found_marks, now),
             keep_codestream=codestream_keeper(keyring, codestreams),
             as_it_came=as_it_came,
             grants=stack.enter_context(state.grants(keyring)),
@@ -252,6 +215,7 @@ def work(config: Config, parent: int) -> None:
                     config.node.marking,
                     renamings.find,
                     decode,
+                    found_marks.find,
                 )
             ),
             refer=referrer(sealer, now, config.node.marking, renamings.find),
@@ -260,17 +224,36 @@ def work(config: Config, parent: int) -> None:
             listings=listings,
         )
         stack.callback(worker.rest)
-        _run(worker, stopping, parent)
+
+        def recover() -> None:
+            """Take up again what could not be settled, as nobody else works."""
+            room.tend()
+            queue.release_claims(now() + config.retry.first_wait, died=False)
+
+        room = Room(state.folder, config.storage)
+        _run(worker, room, recover, stopping, parent)
 
 
-def _run(worker: Worker, stopping: threading.Event, parent: int) -> None:
-    idle_since = time.monotonic()
+def _run(
+    worker: Worker,
+    room: Room,
+    recover: Callable[[], None],
+    stopping: threading.Event,
+    parent: int,
+) -> None:
+    idle_since = tended = time.monotonic()
+    failed = False
     while not stopping.is_set() and os.getppid() == parent:
+        if time.monotonic() - tended > _TEND_AFTER_S:
+            tended = time.monotonic()
+            room.tend()
         try:
-            is_busy = worker.turn()
+            if failed:
+                recover()
+            is_busy, failed = worker.turn(), False
         except SpoolError:
             logger.exception("the queue cannot be used; trying again")
-            is_busy = False
+            is_busy, failed = False, True
         if is_busy:
             idle_since = time.monotonic()
             continue

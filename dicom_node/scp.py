@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node.errors import MalformedObjectError, NotGrantedError, SpoolError
+from dicom_node.errors import (
+    ClashError,
+    MalformedObjectError,
+    NotGrantedError,
+    SpoolError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +39,7 @@ OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 NOT_AUTHORISED = 0x0124
 PROCESSING_FAILURE = 0x0110
+DUPLICATE = 0x0111
 
 MAX_PDU = 131_072
 """Bytes; the largest that DCMTK takes."""
@@ -69,15 +76,16 @@ class Received(NamedTuple):
 class StorageScp:
     """Listens, and hands each instance on."""
 
-    def __init__(self, listener: Listener, incoming: Path) -> None:
+    def __init__(self, listener: Listener, incoming: Path, clash: int) -> None:
         """Prepare; nothing is open yet.
 
         Args:
             listener: Where and how.
             incoming: Folder for what is coming in. Set for the whole process, since
                 pynetdicom writes to the process's folder for temporary files.
+            clash: Status of the answer where another instance has the same UID.
         """
-        self._listener = listener
+        self._listener, self._clash = listener, clash
         self._server: ThreadedAssociationServer | None = None
         tempfile.tempdir = str(incoming)
         _config.STORE_RECV_CHUNKED_DATASET = True
@@ -105,7 +113,7 @@ class StorageScp:
         self._server = server = ae.start_server(
             (listener.bind, listener.port),
             block=False,
-            evt_handlers=[(evt.EVT_C_STORE, handle_store, [accept])],
+            evt_handlers=[(evt.EVT_C_STORE, handle_store, [accept, self._clash])],
         )
         assert server is not None  # as it does not block
         assert server.socket is not None
@@ -118,7 +126,9 @@ class StorageScp:
             self._server = None
 
 
-def handle_store(event: Event, accept: Callable[[Received], None]) -> int:
+def handle_store(
+    event: Event, accept: Callable[[Received], None], clash: int = DUPLICATE
+) -> int:
     """Answer one C-STORE request.
 
     Success is a promise that the instance survives a power cut, so it is the last thing
@@ -138,6 +148,9 @@ def handle_store(event: Event, accept: Callable[[Received], None]) -> int:
     except MalformedObjectError as error:
         logger.warning("refused instance=%s reason=%s", uid, error)
         return CANNOT_UNDERSTAND
+    except ClashError as error:
+        logger.warning("quarantined instance=%s reason=%s", uid, error)
+        return clash
     except NotGrantedError as error:
         logger.warning("refused instance=%s reason=%s", uid, error)
         return NOT_AUTHORISED
@@ -149,6 +162,7 @@ def handle_store(event: Event, accept: Callable[[Received], None]) -> int:
         logger.exception("refused instance=%s", uid)
         return PROCESSING_FAILURE
     finally:
-        received.part.unlink(missing_ok=True)
+        with suppress(OSError):  # it changes nothing of what became of it
+            received.part.unlink(missing_ok=True)
     logger.info("accepted instance=%s from=%s", uid, received.calling_ae_title)
     return SUCCESS

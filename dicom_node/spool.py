@@ -6,9 +6,10 @@ a name back may promise that the file survives a power cut.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import sync_folder
 from dicom_node.errors import SpoolError
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.mapped import Buffer
+
+
+logger = logging.getLogger(__name__)
+
+_OUTGOING: Final = ".out.dcm"
+"""Ends the names of what the worker has made to be sent."""
 
 
 class Spool:
@@ -50,16 +57,27 @@ class Spool:
         Raises:
             SpoolError: The disk is full or broken; the file is no promise to anyone.
         """
-        name = f"{self._random(16).hex()}.dcm"
-        with _translated(self._folder):
-            with part.open("rb") as stream:
-                os.fsync(stream.fileno())
-            part.replace(self._folder / name)
-            sync_folder(self._folder)
+        with _translated(self._folder), part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        return self._named(part, f"{self._random(16).hex()}.dcm")
+
+    def _named(self, part: Path, name: str) -> str:
+        """Give a file whose content is durable its name, durably.
+
+        Where that fails there is no file: a second try might say that all is well of
+        what the first has lost.
+        """
+        try:
+            with _translated(self._folder):
+                part.replace(self._folder / name)
+                sync_folder(self._folder)
+        except SpoolError:
+            self.delete([name])
+            raise
         return name
 
     def write(self, content: Iterable[Buffer]) -> str:
-        """Write a new file; it is durable when this returns.
+        """Write a new file to be sent; it is durable when this returns.
 
         Args:
             content: Piece by piece.
@@ -70,18 +88,31 @@ class Spool:
         Raises:
             SpoolError: The disk is full or broken.
         """
-        part = self.incoming / f"{self._random(16).hex()}.part"
-        with (
-            _translated(self._folder),
-            open(part, "xb", opener=_for_the_owner) as stream,
-        ):
-            stream.writelines(content)
-        return self.take(part)
+        name = f"{self._random(16).hex()}{_OUTGOING}"
+        part = self.incoming / f"{name}.part"
+        try:
+            with (
+                _translated(self._folder),
+                open(part, "xb", opener=_for_the_owner) as stream,
+            ):
+                stream.writelines(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            return self._named(part, name)
+        except SpoolError:
+            part.unlink(missing_ok=True)
+            raise
 
     def delete(self, names: Collection[str]) -> None:
-        """Delete files that nobody is owed; one that is gone already is no error."""
+        """Delete files that nobody is owed; one that is gone already is no error.
+
+        One that cannot be deleted now is left to a sweep.
+        """
         for name in names:
-            self.path(name).unlink(missing_ok=True)
+            try:
+                self.path(name).unlink(missing_ok=True)
+            except OSError:
+                logger.exception("left over file=%s", name)
 
     def sweep(self, needed: Collection[str]) -> int:
         """Delete what a crash has left: files that no job needs. Only before receiving.
@@ -90,11 +121,50 @@ class Spool:
             How many there were. None of them was ever acknowledged, or all have been
             sent.
         """
+        return _swept(file for file in self._files() if file.name not in needed)
+
+    def sweep_left(
+        self, needed: Callable[[], Collection[str]], before: float, *, alone: bool
+    ) -> int:
+        """Delete what is left by others that have died, while instances come in.
+
+        What has just come in and is not owed yet is younger than ``before``.
+
+        Args:
+            needed: Asked for what is needed once the files have been seen.
+            before: When they were written last; seconds since 1970.
+            alone: Whether nobody else makes files to be sent: theirs go whatever their
+                age.
+
+        Returns:
+            How many there were.
+        """
+        old = [
+            file
+            for file in self._files()
+            if (alone and _OUTGOING in file.name) or _written(file) < before
+        ]
+        kept = needed() if old else ()
+        return _swept(file for file in old if file.name not in kept)
+
+    def _files(self) -> list[Path]:
         files = [*self._folder.iterdir(), *self.incoming.iterdir()]
-        orphans = [f for f in files if f.is_file() and f.name not in needed]
-        for file in orphans:
-            file.unlink(missing_ok=True)
-        return len(orphans)
+        return [file for file in files if file.is_file()]
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")  # somebody was faster
+
+
+def _swept(files: Iterable[Path]) -> int:
+    count = 0
+    for file in files:
+        file.unlink(missing_ok=True)
+        count += 1
+    return count
 
 
 def _for_the_owner(path: str, flags: int) -> int:

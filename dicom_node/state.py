@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.audit import Audit
 from dicom_node.codestreams import Codestreams
+from dicom_node.found_marks import FoundMarks
 from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import opening_of
@@ -58,6 +59,11 @@ class State:
         """Open what was renamed, which lies in the ledger's file."""
         self._make()
         return Renamings(self.folder / "ledger.sqlite", keyring.derive)
+
+    def found_marks(self, keyring: Keyring) -> FoundMarks:
+        """Open what originals went out with, which lies in the ledger's file."""
+        self._make()
+        return FoundMarks(self.folder / "ledger.sqlite", keyring.derive)
 
     def grants(self, keyring: Keyring) -> Grants:
         """Open the grants, which the site's keys sign."""

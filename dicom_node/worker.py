@@ -22,27 +22,18 @@ from dicom_node.config import Action, Unmarked
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
-    AuditError,
-    CodecProcessError,
     FilterError,
-    KeyFolderError,
-    KeyServiceError,
-    LedgerError,
     NodeError,
     NotAnImageError,
     NotMarkedError,
-    SendError,
-    SendRefusedError,
-    SpoolError,
     UnmarkablePixelsError,
 )
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.queue.job import Arrival
-from dicom_node.queue.retry import next_attempt
 from dicom_node.releasing import Releasing
 from dicom_node.scu import Sending
-from miadmark_core.errors import MiadMarkError, WeightsError
+from dicom_node.settling import Settling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -87,21 +78,13 @@ logger = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(minutes=15)
 
-PASSING: Final = (
-    SendError,
-    SpoolError,
-    LedgerError,
-    KeyFolderError,
-    KeyServiceError,
-    AuditError,
-    CodecProcessError,
-    WeightsError,
-)
-"""Trouble around the instance, which another time may not be there."""
-
 
 class _Dropped(Exception):  # noqa: N818 nothing went wrong
     """An instance is not to be sent at all: its route says so."""
+
+
+class _Lost(Exception):  # noqa: N818 nothing went wrong here
+    """The lease ran out, and another worker has the job now: its file is sent."""
 
 
 class Worker:
@@ -147,6 +130,7 @@ class Worker:
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._audit = keep, audit
+        self._settling = Settling(queue, spool, config.retry, clock)
         self._releasing = Releasing(grants, audit, own_tenant, clock)
         self._opening, self._own_tenant = opening, own_tenant
         self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
@@ -165,25 +149,17 @@ class Worker:
         job = self._queue.claim(self._clock(), LEASE)
         if job is None:
             return False
-        if job.attempts > self._config.retry.max_attempts:
-            # It never got as far as being put back: it kills its workers.
-            self._hold(job, NodeError(f"given up after {job.attempts - 1} attempts"))
+        if self._settling.gave_up(job):
             return True
         try:
             self._do(job)
         except _Dropped as said:
-            self._settle_unsent(job, str(said))
-        except SendRefusedError as error:
-            self._hold(job, error)
-        except PASSING as error:
-            self._put_back(job, error)
-        except (NodeError, MiadMarkError) as error:
-            self._hold(job, error)
-        except Exception as error:
-            # An image, a library or we are at fault; the others go on. What failed is
-            # never sent as it is.
-            logger.exception("failed instance=%s", job.sop_instance_uid)
-            self._put_back(job, NodeError(f"unexpected {type(error).__name__}"))
+            self._settling.dropped(job, str(said))
+        except _Lost:
+            logger.warning("overtaken instance=%s", job.sop_instance_uid)
+        except Exception as error:  # noqa: BLE001 one must not stop the others
+            if not self._settling.failed(job, error):
+                self._studies.pop(job.id, None)
         return True
 
     def rest(self) -> None:
@@ -223,14 +199,13 @@ class Worker:
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
-        if self._queue.sent(job):
+        if self._settling.sent(job):
             logger.info(
                 "sent instance=%s to=%s action=%s",
                 job.sop_instance_uid,
                 destination.name,
                 route.action.value,
             )
-        self._spool.delete(self._queue.forget_sent())
 
     def _filtered(self, job: Job, route: Route, purpose: str, sending: Sending) -> str:
         """Return the name of the file to be sent, made now and remembered."""
@@ -246,7 +221,9 @@ class Worker:
         if content is None:
             return job.file
         name = self._spool.write(content)
-        self._queue.keep_filtered(job, name, purpose)
+        if not self._queue.keep_filtered(job, name, purpose):
+            self._spool.delete([name])
+            raise _Lost
         if job.filtered is not None:
             self._spool.delete([job.filtered])
         return name
@@ -276,7 +253,8 @@ class Worker:
             uid = OpenInstance.of(content, Limits()).identity().sop_instance_uid
             name = self._spool.write([content])
             arrival = Arrival(uid, hashlib.sha256(content).digest(), name)
-            if not self._queue.add(arrival, [study.route], self._clock()):
+            taken = self._queue.add(arrival, [study.route], self._clock())
+            if not taken.needs_file:
                 self._spool.delete([name])
             logger.info("listed objects=%d route=%s", len(study.ids), study.route)
         listings.forget(study)
@@ -394,29 +372,6 @@ class Worker:
                 destination, self._config.node.ae_title, self._decode
             )
         return self._sending
-
-    def _settle_unsent(self, job: Job, reason: str) -> None:
-        if self._queue.dropped(job, reason):
-            logger.info("dropped instance=%s reason=%s", job.sop_instance_uid, reason)
-        self._spool.delete(self._queue.forget_sent())
-
-    def _hold(self, job: Job, error: NodeError | MiadMarkError) -> None:
-        logger.warning("held instance=%s reason=%s", job.sop_instance_uid, error)
-        self._studies.pop(job.id, None)
-        self._queue.hold(job, f"{error}. {error.hint}".strip())
-
-    def _put_back(self, job: Job, error: NodeError | MiadMarkError) -> None:
-        again = next_attempt(self._config.retry, job.attempts, self._clock())
-        if again is None:
-            self._hold(job, error)
-            return
-        logger.warning(
-            "again instance=%s at=%s reason=%s",
-            job.sop_instance_uid,
-            again.isoformat(timespec="seconds"),
-            error,
-        )
-        self._queue.retry(job, again, str(error))
 
 
 def _facts(instance: OpenInstance, route: Route, error: FilterError) -> dict[str, str]:

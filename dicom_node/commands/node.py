@@ -20,7 +20,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("worker", _work, "what serve starts to filter and send"),
         ("desk", _desk, "what serve starts to release object keys"),
         ("status", _status, "what the queue of a node holds"),
-        ("release", _release, "try held jobs again"),
+        ("release", _release, "try held and quarantined jobs again"),
+        ("discard", _discard, "give up held and quarantined jobs, unsent"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
@@ -31,6 +32,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             command.add_argument(
                 "job", type=int, nargs="*", help="else all that are held"
             )
+        if run is _discard:
+            command.add_argument("job", type=int, nargs="+")
     selftest = commands.add_parser(
         "selftest", help="receive, mark, send, strip, verify; on loopback"
     )
@@ -76,12 +79,15 @@ def _desk(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from dicom_node.config import load
+    from dicom_node.queue.job import JobState
 
     queue = state_in(load(options.config).node.state).queue()
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    for job in queue.held():
-        print(f"{job.id}: held {job.sop_instance_uid} on {job.route}: {job.reason}")
+    for state in (JobState.HELD, JobState.QUARANTINED):
+        for job in queue.held(state):
+            what = f"{job.id}: {state} {job.sop_instance_uid} on {job.route}"
+            print(f"{what}: {job.reason}")
     queue.close()
     return 0
 
@@ -95,6 +101,38 @@ def _release(options: argparse.Namespace) -> int:
     queue.close()
     print(f"released {len(released)} of {len(wanted)}")
     return 0 if len(released) == len(wanted) else 1
+
+
+def _discard(options: argparse.Namespace) -> int:
+    from dicom_node.audit import Event
+    from dicom_node.config import load
+    from dicom_node.queue.job import JobState
+
+    state = state_in(load(options.config).node.state)
+    queue, audit = state.queue(), state.audit(state.keys())
+    waiting = {
+        job.id: job
+        for each in (JobState.HELD, JobState.QUARANTINED)
+        for job in queue.held(each)
+    }
+    discarded = 0
+    for number in options.job:
+        if number not in waiting:
+            continue
+        job, by = waiting[number], terminal.user()
+        audit.add(
+            Event.DROPPED,
+            how="discarded",
+            route=job.route,
+            instance=job.sop_instance_uid,
+            reason=job.reason[:500],
+            by=by,
+        )
+        discarded += queue.discard(number, f"discarded by {by}: {job.reason}")
+    state.spool().delete(queue.forget_sent())
+    queue.close()
+    print(f"discarded {discarded} of {len(options.job)}")
+    return 0 if discarded == len(options.job) else 1
 
 
 def _selftest(_: argparse.Namespace) -> int:

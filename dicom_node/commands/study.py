@@ -194,6 +194,7 @@ def _protect(options: argparse.Namespace) -> int:
     with (
         state.ledger() as ledger,
         state.renamings(keyring) as renamings,
+        state.found_marks(keyring) as found_marks,
         CodecProcess() as decode,
     ):
         sealer = Sealer(keyring, ledger.number, recipients)
@@ -206,10 +207,16 @@ def _protect(options: argparse.Namespace) -> int:
         outcomes = files.protect(
             todo,
             mark_all=batch_marker(
-                options.weights, sealer, terminal.now, marking, remembered, decode
+                options.weights,
+                sealer,
+                terminal.now,
+                marking,
+                remembered,
+                decode,
+                found_marks.find,
             ),
             refer=referrer(sealer, terminal.now, marking, remembered),
-            keep=keeper(keyring, ledger, renamings, terminal.now),
+            keep=keeper(keyring, ledger, renamings, found_marks, terminal.now),
             keep_codestream=codestream_keeper(keyring, state.codestreams())
             if options.keep_codestream
             else None,

@@ -11,6 +11,7 @@ How marks are found is an argument, so this module imports no torch.
 from __future__ import annotations
 
 import copy
+import hashlib
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from miadmark_core.search.finder import FoundMark, Wanted
 
     Find = Callable[[Sequence[Wanted]], list[FoundMark]]
+    Before = Callable[[bytes], Sequence[FoundMark] | None]
+    """Returns what an original went out with; None if it never did."""
 
 EFFECTIVE_SHARE: Final = 0.9
 """Of the marks of one object, that have to mislead: of a single one, all."""
@@ -90,13 +93,23 @@ class MarkedInstance(NamedTuple):
     study_instance_uid: str
     source_instance_uid: str
     """What it was called before."""
+    source: bytes
+    """What its original is known by to whoever keeps marks; 32 bytes."""
+    found: tuple[FoundMark, ...]
+    """What the search found for it, now or before."""
     report: Report
+
+
+def never(_: bytes) -> Sequence[FoundMark] | None:
+    """Say that nothing was marked before."""
+    return None
 
 
 def mark(
     originals: Sequence[OpenInstance],
     *,
     find: Find,
+    before: Before = never,
     keys: Sealer,
     now: datetime,
     holds_weak: bool,
@@ -113,6 +126,7 @@ def mark(
     Args:
         originals: What to mark. Not modified.
         find: Finds the marks: :meth:`miadmark_core.search.finder.Finder.find`.
+        before: Knows what originals went out with: they go out so again.
         keys: What to derive and seal with.
         now: Aware.
         holds_weak: Whether a faint mark that does not mislead whom it was tried on is
@@ -127,29 +141,57 @@ def mark(
     drawn, naming = regions or {}, Naming(keys.derive, style, remembered)
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
     prepared: dict[int, Prepared] = {}
+    sources: dict[int, bytes] = {}
+    found: dict[int, Sequence[FoundMark]] = {}
     for index, original in enumerate(originals):
         try:
             if not marks_quantities:
                 require_no_quantity(original)
-            prepared[index] = prepare(original, keys, decode)
+            one = prepare(original, keys, decode)
+            sources[index] = _source(one, drawn, style, keys)
+            if (known := before(sources[index])) is not None:
+                found[index] = known
+            prepared[index] = one
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
-    found: dict[int, list[FoundMark]] = {index: [] for index in prepared}
-    frames = ((index, w) for index, p in prepared.items() for w in p.wanted(drawn))
-    while searched := list(islice(frames, SEARCHED_TOGETHER)):
-        marks_found = find([frame for _, frame in searched])
-        for (index, _), one in zip(searched, marks_found, strict=True):
-            found[index].append(one)
+    new = {index: p for index, p in prepared.items() if index not in found}
+    found |= _searched(new, find, drawn)
     for index, p in prepared.items():
         marks = found[index]
         try:
             if holds_weak:
                 _require_effect(marks)
             least = LEAST_SHARE if holds_weak else 0.0
-            outcomes[index] = _finish(p, marks, keys, now, least, naming)
+            outcomes[index] = _finish(
+                p, marks, keys, now, least, naming, sources[index]
+            )
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
     return [outcomes[index] for index in range(len(originals))]
+
+
+def _source(prepared: Prepared, drawn: Regions, style: str, keys: Sealer) -> bytes:
+    """Return what an original is known by: what must not get two different marks."""
+    uid = str(prepared.attributes.get("SOPInstanceUID") or "")
+    region = drawn.get(uid)
+    where = b"" if region is None else hashlib.sha256(region.tobytes()).digest()
+    digest = prepared.picture.image.digest()
+    return keys.derive(
+        b"\0".join((b"source", uid.encode(), style.encode(), digest + where))
+    )
+
+
+def _searched(
+    prepared: dict[int, Prepared], find: Find, drawn: Regions
+) -> dict[int, list[FoundMark]]:
+    """Return what is found for each, searched together."""
+    found: dict[int, list[FoundMark]] = {index: [] for index in prepared}
+    frames = ((index, w) for index, p in prepared.items() for w in p.wanted(drawn))
+    while searched := list(islice(frames, SEARCHED_TOGETHER)):
+        marks_found = find([frame for _, frame in searched])
+        for (index, _), one in zip(searched, marks_found, strict=True):
+            found[index].append(one)
+    return found
 
 
 def _require_effect(found: Sequence[FoundMark]) -> None:
@@ -192,6 +234,7 @@ def _finish(
     now: datetime,
     least_share: float,
     naming: Naming,
+    source: bytes,
 ) -> MarkedInstance:
     marked, psnr, similarity, share = prepared.picture.marked(found)
     if share < least_share:
@@ -257,6 +300,8 @@ def _finish(
         derived.sop_instance_uid,
         str(attributes.get("StudyInstanceUID") or ""),
         str(attributes.SOPInstanceUID),
+        source,
+        (*found,),
         Report(
             psnr,
             similarity,

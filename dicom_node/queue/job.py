@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,33 @@ class JobState(StrEnum):
     """Settled unsent, as its route says of what it does not mark."""
     HELD = "held"
     """Nothing more happens until a person decides."""
+    QUARANTINED = "quarantined"
+    """Likewise, and the object itself is suspect: it kills its workers, fails again and
+    again, or came in under the name of another."""
+
+
+class Taken(StrEnum):
+    """What became of an instance that came in."""
+
+    OWED = "owed"
+    """Its file is needed now."""
+    KNOWN = "known"
+    """The same bytes were there, or were sent a while ago: its file is not needed."""
+    CLASHING = "clashing"
+    """Other bytes came in under the same UID: these are quarantined, and needed."""
+    CLASHING_AGAIN = "clashing again"
+    """Likewise, and these very bytes are quarantined already: not needed."""
+
+    @property
+    def needs_file(self) -> bool:
+        """Return whether the file that came in is needed."""
+        return self in {Taken.OWED, Taken.CLASHING}
+
+
+CLASHES: Final = (
+    "other bytes under this SOP Instance UID are on their way, or were sent lately"
+)
+"""Why an instance is quarantined as it comes in."""
 
 
 class Arrival(NamedTuple):
@@ -52,7 +79,13 @@ class Job:
     """What :attr:`filtered` was made for: action and destination."""
     route: str
     attempts: int
-    """How often it was claimed, this time included. Also the token of this claim."""
+    """How often it was claimed since a person let it go, this time included."""
+    claim: int
+    """How often it was claimed at all: the token of this claim."""
+    crashes: int
+    """How many workers died at it before it was ready to be sent."""
+    faults: int
+    """How often it failed in a way that nobody foresaw."""
 
 
 class Held(NamedTuple):
@@ -67,14 +100,25 @@ class Held(NamedTuple):
 class Queue(Protocol):
     """Jobs that survive whoever works on them. Every method is one transaction."""
 
-    def add(self, arrival: Arrival, routes: Sequence[str], now: datetime) -> bool:
+    def add(
+        self,
+        arrival: Arrival,
+        routes: Sequence[str],
+        now: datetime,
+        sent_after: datetime | None = None,
+    ) -> Taken:
         """Owe ``arrival`` to each of ``routes``; it is durable when this returns.
 
         The same bytes are kept once: routes that are not owed them yet are owed them
-        now, and jobs of them that are held are woken.
+        now, and jobs of them that are held are woken. Other bytes under the UID of an
+        instance that is on its way to one of the routes, or was sent on it lately, are
+        quarantined, for a person to decide; nothing is overwritten.
 
-        Returns:
-            False if the same bytes were there, so that the new file is not needed.
+        Args:
+            arrival: What came in.
+            routes: Who is owed it.
+            now: Aware.
+            sent_after: From when on what was sent is remembered; None for not at all.
         """
         ...
 
@@ -82,11 +126,15 @@ class Queue(Protocol):
         """Return the job that has been due longest, leased until ``now + lease``."""
         ...
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> None:
-        """Remember what ``job`` is to send, so that a retry sends the same bytes."""
+    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+        """Remember what ``job`` is to send, so that a retry sends the same bytes.
+
+        Returns:
+            False if the claim has been lost to another: then nothing may be sent.
+        """
         ...
 
-    def sent(self, job: Job) -> bool:
+    def sent(self, job: Job, now: datetime) -> bool:
         """Settle ``job``; False if the claim has been lost to another."""
         ...
 
@@ -94,24 +142,45 @@ class Queue(Protocol):
         """Settle ``job`` unsent; False if the claim has been lost to another."""
         ...
 
-    def retry(self, job: Job, not_before: datetime, reason: str) -> bool:
-        """Put ``job`` back; False if the claim has been lost to another."""
+    def retry(
+        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+    ) -> bool:
+        """Put ``job`` back; False if the claim has been lost to another.
+
+        Args:
+            job: A claimed one.
+            not_before: When it is due again.
+            reason: For people.
+            is_fault: Whether to count it among the job's faults.
+        """
         ...
 
     def hold(self, job: Job, reason: str) -> bool:
         """Hold ``job``; False if the claim has been lost to another."""
         ...
 
-    def release_claims(self, not_before: datetime) -> int:
+    def quarantine(self, job: Job, reason: str) -> bool:
+        """Quarantine ``job``; False if the claim has been lost to another."""
+        ...
+
+    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
         """Put back every claimed job; only for whoever is the only worker.
+
+        Args:
+            not_before: When they are due again.
+            died: Whether their worker died at them: that is counted.
 
         Returns:
             How many there were.
         """
         ...
 
-    def forget_sent(self) -> list[str]:
-        """Forget files that are owed to nobody any more, and return their names."""
+    def forget_sent(self, job: Job | None = None) -> list[str]:
+        """Forget files that are owed to nobody any more, and return their names.
+
+        Args:
+            job: Whose instance to look at; else all are.
+        """
         ...
 
     def files(self) -> set[str]:
@@ -122,10 +191,14 @@ class Queue(Protocol):
         """Return how many jobs stand where; every state is there."""
         ...
 
-    def held(self) -> list[Held]:
-        """Return every held job."""
+    def held(self, state: JobState = JobState.HELD) -> list[Held]:
+        """Return every job that is held, or quarantined."""
         ...
 
     def release(self, job_id: int, now: datetime) -> bool:
-        """Wake a held job; False if none of that number is held."""
+        """Wake a job; False if none of that number is held or quarantined."""
+        ...
+
+    def discard(self, job_id: int, reason: str) -> bool:
+        """Drop a job; False if none of that number is held or quarantined."""
         ...

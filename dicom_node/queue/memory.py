@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.queue.job import Arrival, Held, Job, JobState
+from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 _SETTLED: Final = frozenset({JobState.SENT, JobState.DROPPED})
+_FOR_PEOPLE: Final = frozenset({JobState.HELD, JobState.QUARANTINED})
 
 
 @dataclass(slots=True)
@@ -27,6 +28,16 @@ class _Owed:
     filtered: str | None = None
     purpose: str | None = None
     reason: str = ""
+    claim: int = 0
+    crashes: int = 0
+    faults: int = 0
+    settled: datetime | None = None
+
+    def is_over(self, sent_after: datetime) -> bool:
+        """Say whether the same bytes are owed anew."""
+        if self.state is JobState.SENT:
+            return self.settled is None or self.settled <= sent_after
+        return self.state is JobState.DROPPED
 
     def is_due(self, now: datetime) -> bool:
         if self.state is JobState.WORKING:
@@ -42,31 +53,58 @@ class MemoryQueue:
     _forgotten: set[int] = field(default_factory=set)
     _jobs: list[_Owed] = field(default_factory=list)
 
-    def add(self, arrival: Arrival, routes: Sequence[str], now: datetime) -> bool:
+    def add(
+        self,
+        arrival: Arrival,
+        routes: Sequence[str],
+        now: datetime,
+        sent_after: datetime | None = None,
+    ) -> Taken:
         """Owe ``arrival`` to each of ``routes``; see the protocol."""
-        number = next(
-            (
-                n
-                for n, known in self._instances.items()
-                if n not in self._forgotten and known[:2] == arrival[:2]
-            ),
-            0,
-        )
-        is_new = number == 0
-        if is_new:
-            number = len(self._instances) + 1
-            self._instances[number] = arrival
-        for route in routes:
-            still = [
-                o
-                for o in self._jobs
-                if (o.instance, o.route) == (number, route) and o.state not in _SETTLED
-            ]
-            if not still:
-                self._jobs.append(_Owed(len(self._jobs) + 1, number, route, now))
-            for owed in still:
+        after = now if sent_after is None else sent_after
+        same = [n for n, known in self._instances.items() if known[:2] == arrival[:2]]
+        number = same[-1] if same else len(self._instances) + 1
+        last = {
+            owed.route: owed
+            for owed in self._jobs
+            if owed.instance == number and not owed.is_over(after)
+        }
+        wanted = [route for route in routes if route not in last]
+        for owed in last.values():
+            if owed.route in routes and owed.state is JobState.HELD:
                 self.release(owed.id, now)
-        return is_new
+        clashes = any(self._clashes(arrival, route, after) for route in wanted)
+        needs_file = bool(wanted) and (not same or number in self._forgotten)
+        if needs_file:
+            self._instances[number] = arrival
+            self._forgotten.discard(number)
+        for route in wanted:
+            owed = _Owed(len(self._jobs) + 1, number, route, now)
+            if clashes:
+                owed.state, owed.reason = JobState.QUARANTINED, CLASHES
+            self._jobs.append(owed)
+        clashed = any(
+            (o.instance, o.state, o.reason) == (number, JobState.QUARANTINED, CLASHES)
+            for o in self._jobs
+        )
+        if clashes or (clashed and not wanted):
+            return Taken.CLASHING if needs_file else Taken.CLASHING_AGAIN
+        return Taken.OWED if needs_file else Taken.KNOWN
+
+    def _clashes(self, arrival: Arrival, route: str, sent_after: datetime) -> bool:
+        others = {
+            number
+            for number, known in self._instances.items()
+            if known.sop_instance_uid == arrival.sop_instance_uid
+            and known.digest != arrival.digest
+        }
+        return any(
+            owed.instance in others
+            and owed.route == route
+            and owed.state is not JobState.QUARANTINED
+            and not owed.is_over(sent_after)
+            for owed in self._jobs
+        )
 
     def claim(self, now: datetime, lease: timedelta) -> Job | None:
         """Return the job that has been due longest; see the protocol."""
@@ -74,8 +112,10 @@ class MemoryQueue:
         if not due:
             return None
         owed = min(due, key=lambda o: (o.not_before, o.id))
+        owed.crashes += owed.state is JobState.WORKING and owed.filtered is None
         owed.state, owed.lease_until = JobState.WORKING, now + lease
         owed.attempts += 1
+        owed.claim += 1
         arrival = self._instances[owed.instance]
         return Job(
             id=owed.id,
@@ -86,49 +126,69 @@ class MemoryQueue:
             purpose=owed.purpose,
             route=owed.route,
             attempts=owed.attempts,
+            claim=owed.claim,
+            crashes=owed.crashes,
+            faults=owed.faults,
         )
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> None:
+    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         owed = self._jobs[job.id - 1]
-        if owed.attempts == job.attempts:
-            owed.filtered, owed.purpose = file, purpose
+        if owed.state is not JobState.WORKING or owed.claim != job.claim:
+            return False
+        owed.filtered, owed.purpose = file, purpose
+        return True
 
-    def sent(self, job: Job) -> bool:
+    def sent(self, job: Job, now: datetime) -> bool:
         """Settle ``job``; see the protocol."""
-        return self._settle(job, JobState.SENT, "")
+        if not self._settle(job, JobState.SENT, ""):
+            return False
+        self._jobs[job.id - 1].settled = now
+        return True
 
     def dropped(self, job: Job, reason: str) -> bool:
         """Settle ``job`` unsent; see the protocol."""
         return self._settle(job, JobState.DROPPED, reason)
 
-    def retry(self, job: Job, not_before: datetime, reason: str) -> bool:
+    def retry(
+        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+    ) -> bool:
         """Put ``job`` back; see the protocol."""
         if not self._settle(job, JobState.WAITING, reason):
             return False
         self._jobs[job.id - 1].not_before = not_before
+        self._jobs[job.id - 1].faults += is_fault
         return True
 
     def hold(self, job: Job, reason: str) -> bool:
         """Hold ``job``; see the protocol."""
         return self._settle(job, JobState.HELD, reason)
 
-    def release_claims(self, not_before: datetime) -> int:
+    def quarantine(self, job: Job, reason: str) -> bool:
+        """Quarantine ``job``; see the protocol."""
+        return self._settle(job, JobState.QUARANTINED, reason)
+
+    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
         """Put back every claimed job; see the protocol."""
         claimed = [o for o in self._jobs if o.state is JobState.WORKING]
         for owed in claimed:
             owed.state, owed.lease_until = JobState.WAITING, None
+            owed.crashes += died and owed.filtered is None
             owed.not_before = not_before
         return len(claimed)
 
-    def forget_sent(self) -> list[str]:
+    def forget_sent(self, job: Job | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
+        only = {job.instance_id} if job is not None else self._instances.keys()
         for owed in self._jobs:
+            if owed.instance not in only:
+                continue
             if owed.state in _SETTLED and owed.filtered is not None:
                 names.append(owed.filtered)
                 owed.filtered = None
-        for number, arrival in self._instances.items():
+        for number in only:
+            arrival = self._instances[number]
             open_jobs = [
                 o
                 for o in self._jobs
@@ -149,26 +209,35 @@ class MemoryQueue:
         states = [owed.state for owed in self._jobs]
         return {state: states.count(state) for state in JobState}
 
-    def held(self) -> list[Held]:
-        """Return every held job."""
+    def held(self, state: JobState = JobState.HELD) -> list[Held]:
+        """Return every job that is held, or quarantined."""
         return [
             Held(o.id, self._instances[o.instance].sop_instance_uid, o.route, o.reason)
             for o in self._jobs
-            if o.state is JobState.HELD
+            if o.state is state
         ]
 
     def release(self, job_id: int, now: datetime) -> bool:
-        """Wake a held job; see the protocol."""
+        """Wake a job; see the protocol."""
         for owed in self._jobs:
-            if owed.id == job_id and owed.state is JobState.HELD:
+            if owed.id == job_id and owed.state in _FOR_PEOPLE:
                 owed.state, owed.attempts, owed.reason = JobState.WAITING, 0, ""
+                owed.crashes = owed.faults = 0
                 owed.not_before = now
+                return True
+        return False
+
+    def discard(self, job_id: int, reason: str) -> bool:
+        """Drop a job; see the protocol."""
+        for owed in self._jobs:
+            if owed.id == job_id and owed.state in _FOR_PEOPLE:
+                owed.state, owed.reason = JobState.DROPPED, reason
                 return True
         return False
 
     def _settle(self, job: Job, state: JobState, reason: str) -> bool:
         owed = self._jobs[job.id - 1]
-        if owed.state is not JobState.WORKING or owed.attempts != job.attempts:
+        if owed.state is not JobState.WORKING or owed.claim != job.claim:
             return False
         owed.state, owed.lease_until, owed.reason = state, None, reason
         return True

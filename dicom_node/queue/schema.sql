@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS instance (
     received          TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS instance_by_uid ON instance (sop_instance_uid);
+CREATE INDEX IF NOT EXISTS instance_with_file ON instance (id) WHERE file IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS job (
     id           INTEGER PRIMARY KEY,
@@ -22,3 +23,4 @@ CREATE TABLE IF NOT EXISTS job (
 );
 CREATE INDEX IF NOT EXISTS job_by_due ON job (state, not_before, id);
 CREATE INDEX IF NOT EXISTS job_by_instance ON job (instance_id);
+CREATE INDEX IF NOT EXISTS job_with_filtered ON job (id) WHERE filtered IS NOT NULL;

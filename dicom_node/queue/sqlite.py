@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.durable import database
 from dicom_node.errors import SpoolError
-from dicom_node.queue.job import Arrival, Held, Job, JobState
+from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +39,14 @@ def _statements() -> dict[str, str]:
 
 _SQL: Final = _statements()
 
+_LATER_COLUMNS: Final = {
+    "claim": "INTEGER NOT NULL DEFAULT 0",
+    "crashes": "INTEGER NOT NULL DEFAULT 0",
+    "faults": "INTEGER NOT NULL DEFAULT 0",
+    "settled": "TEXT NOT NULL DEFAULT ''",
+}
+"""Of jobs, which queues of earlier versions do not have."""
+
 
 class SqliteQueue:
     """See :class:`dicom_node.queue.job.Queue`.
@@ -57,26 +65,76 @@ class SqliteQueue:
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
             )
+        if self._missing():
+            with self._transaction():
+                for name in self._missing():
+                    self._database.execute(
+                        f"ALTER TABLE job ADD COLUMN {name} {_LATER_COLUMNS[name]}"
+                    )
+
+    def _missing(self) -> list[str]:
+        """Return the columns that the file's version of the queue did not have."""
+        with _translated():
+            columns = self._database.execute("PRAGMA table_info (job)").fetchall()
+        return sorted(_LATER_COLUMNS.keys() - {column[1] for column in columns})
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def add(self, arrival: Arrival, routes: Sequence[str], now: datetime) -> bool:
+    def add(
+        self,
+        arrival: Arrival,
+        routes: Sequence[str],
+        now: datetime,
+        sent_after: datetime | None = None,
+    ) -> Taken:
         """Owe ``arrival`` to each of ``routes``; see the protocol."""
+        after = _text(now if sent_after is None else sent_after)
         with self._transaction():
             same = self._all("find_same", **arrival._asdict())
-            ((instance_id,),) = same or self._all(
-                "add_instance", **arrival._asdict(), now=_text(now)
+            ((number, file),) = same or [(None, None)]
+            stands = {route: self._standing(number, route, after) for route in routes}
+            wanted = [route for route in routes if stands[route] is None]
+            for last in filter(None, stands.values()):
+                self._all("wake", id=last, now=_text(now))
+            clashes = any(
+                self._all(
+                    "find_clashing", **arrival._asdict(), route=route, sent_after=after
+                )
+                for route in wanted
             )
-            for route in routes:
-                owed = {"instance_id": instance_id, "route": route}
-                open_jobs = self._all("open_job", **owed)
-                if not open_jobs:
-                    self._all("add_job", **owed, now=_text(now))
-                for job_id, _ in open_jobs:
-                    self._all("release", id=job_id, now=_text(now))
-        return not same
+            if number is None:
+                ((number,),) = self._all(
+                    "add_instance", **arrival._asdict(), now=_text(now)
+                )
+            elif wanted and file is None:
+                self._all("refile", id=number, file=arrival.file)
+            for route in wanted:
+                self._all(
+                    "add_job",
+                    instance_id=number,
+                    route=route,
+                    state=JobState.QUARANTINED if clashes else JobState.WAITING,
+                    now=_text(now),
+                    reason=CLASHES if clashes else "",
+                )
+            clashed = bool(self._all("clashed", id=number, reason=CLASHES))
+        needs_file = file is None and bool(wanted)
+        if clashes or (clashed and not wanted):
+            return Taken.CLASHING if needs_file else Taken.CLASHING_AGAIN
+        return Taken.OWED if needs_file else Taken.KNOWN
+
+    def _standing(self, number: int | None, route: str, sent_after: str) -> int | None:
+        """Return the job by which a route has an instance or is to have it, if any."""
+        for job_id, state, settled in self._all(
+            "last_job", instance_id=number, route=route
+        ):
+            is_over = state == JobState.DROPPED or (
+                state == JobState.SENT and settled <= sent_after
+            )
+            return None if is_over else int(job_id)
+        return None
 
     def claim(self, now: datetime, lease: timedelta) -> Job | None:
         """Return the job that has been due longest; see the protocol."""
@@ -84,7 +142,7 @@ class SqliteQueue:
             rows = self._all("claim", now=_text(now), lease_until=_text(now + lease))
             if not rows:
                 return None
-            job_id, instance_id, route, attempts, filtered, purpose = rows[0]
+            job_id, instance_id, route, *counts, filtered, purpose = rows[0]
             ((sop_instance_uid, file),) = self._all("instance", id=instance_id)
         return Job(
             id=job_id,
@@ -94,49 +152,55 @@ class SqliteQueue:
             filtered=filtered,
             purpose=purpose,
             route=route,
-            attempts=attempts,
+            **dict(
+                zip(("attempts", "claim", "crashes", "faults"), counts, strict=True)
+            ),
         )
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> None:
+    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
-        with self._transaction():
-            self._all(
-                "keep_filtered",
-                id=job.id,
-                attempts=job.attempts,
-                file=file,
-                purpose=purpose,
-            )
+        kept = {"id": job.id, "claim": job.claim, "file": file, "purpose": purpose}
+        return self._changed("keep_filtered", **kept) == 1
 
-    def sent(self, job: Job) -> bool:
+    def sent(self, job: Job, now: datetime) -> bool:
         """Settle ``job``; see the protocol."""
-        return self._settle(job, JobState.SENT)
+        return self._settle(job, JobState.SENT, settled=_text(now))
 
     def dropped(self, job: Job, reason: str) -> bool:
         """Settle ``job`` unsent; see the protocol."""
         return self._settle(job, JobState.DROPPED, reason=reason)
 
-    def retry(self, job: Job, not_before: datetime, reason: str) -> bool:
+    def retry(
+        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+    ) -> bool:
         """Put ``job`` back; see the protocol."""
-        return self._settle(job, JobState.WAITING, not_before, reason)
+        return self._settle(
+            job, JobState.WAITING, not_before, reason, faults=int(is_fault)
+        )
 
     def hold(self, job: Job, reason: str) -> bool:
         """Hold ``job``; see the protocol."""
         return self._settle(job, JobState.HELD, reason=reason)
 
-    def release_claims(self, not_before: datetime) -> int:
-        """Put back every claimed job; see the protocol."""
-        with self._transaction():
-            return self._database.execute(
-                _SQL["release_claims"], {"not_before": _text(not_before)}
-            ).rowcount
+    def quarantine(self, job: Job, reason: str) -> bool:
+        """Quarantine ``job``; see the protocol."""
+        return self._settle(job, JobState.QUARANTINED, reason=reason)
 
-    def forget_sent(self) -> list[str]:
+    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
+        """Put back every claimed job; see the protocol."""
+        return self._changed("release_claims", not_before=_text(not_before), died=died)
+
+    def forget_sent(self, job: Job | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
+        names: list[str] = []
         with self._transaction():
-            names = [name for (name,) in self._all("done_files")]
-            self._all("forget_filtered")
-            self._all("forget_instances")
+            rows = self._all("with_files") if job is None else [(job.instance_id,)]
+            for (number,) in rows:
+                done = self._all("done_files", id=number)
+                names += [name for (name,) in done]
+                if done:
+                    self._all("forget_filtered", id=number)
+                    self._all("forget_instance", id=number)
         return names
 
     def files(self) -> set[str]:
@@ -150,18 +214,18 @@ class SqliteQueue:
             found = dict(self._all("counts"))
         return {state: found.get(state.value, 0) for state in JobState}
 
-    def held(self) -> list[Held]:
-        """Return every held job."""
+    def held(self, state: JobState = JobState.HELD) -> list[Held]:
+        """Return every job that is held, or quarantined."""
         with _translated():
-            return [Held(*row) for row in self._all("held")]
+            return [Held(*row) for row in self._all("held", state=state.value)]
 
     def release(self, job_id: int, now: datetime) -> bool:
-        """Wake a held job; see the protocol."""
-        with self._transaction():
-            woken = self._database.execute(
-                _SQL["release"], {"id": job_id, "now": _text(now)}
-            )
-            return woken.rowcount == 1
+        """Wake a job; see the protocol."""
+        return self._changed("release", id=job_id, now=_text(now)) == 1
+
+    def discard(self, job_id: int, reason: str) -> bool:
+        """Drop a job; see the protocol."""
+        return self._changed("discard", id=job_id, reason=reason) == 1
 
     def _settle(
         self,
@@ -169,19 +233,25 @@ class SqliteQueue:
         state: JobState,
         not_before: datetime | None = None,
         reason: str = "",
+        settled: str = "",
+        faults: int = 0,
     ) -> bool:
+        changed = self._changed(
+            "settle",
+            id=job.id,
+            claim=job.claim,
+            state=state.value,
+            not_before=None if not_before is None else _text(not_before),
+            reason=reason,
+            settled=settled,
+            faults=faults,
+        )
+        return changed == 1
+
+    def _changed(self, name: str, **values: object) -> int:
+        """Carry out a statement in a transaction; return how many rows it changed."""
         with self._transaction():
-            settled = self._database.execute(
-                _SQL["settle"],
-                {
-                    "id": job.id,
-                    "attempts": job.attempts,
-                    "state": state.value,
-                    "not_before": None if not_before is None else _text(not_before),
-                    "reason": reason,
-                },
-            )
-            return settled.rowcount == 1
+            return self._database.execute(_SQL[name], values).rowcount
 
     def _all(self, name: str, **values: object) -> list[Any]:
         return self._database.execute(_SQL[name], values).fetchall()

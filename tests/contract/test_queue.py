@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from dicom_node.config import Retry
-from dicom_node.queue.job import Arrival, Job, JobState, Queue
+from dicom_node.queue.job import CLASHES, Arrival, Job, JobState, Queue, Taken
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.retry import next_attempt
 from dicom_node.queue.sqlite import SqliteQueue
@@ -33,7 +36,7 @@ def arrival(uid: str = "1.2.3", file: str = "a.dcm", digest: bytes = b"d") -> Ar
 
 
 def test_what_is_added_is_claimed_once_per_route(queue: Queue) -> None:
-    assert queue.add(arrival(), ["one", "two"], NOON)
+    assert queue.add(arrival(), ["one", "two"], NOON) is Taken.OWED
     claimed = [queue.claim(NOON, MINUTE) for _ in range(3)]
     assert [job and job.route for job in claimed] == ["one", "two", None]
 
@@ -55,10 +58,10 @@ def test_who_lost_a_claim_settles_nothing(queue: Queue) -> None:
     now = queue.claim(NOON + 2 * MINUTE, MINUTE)
     assert late is not None
     assert now is not None
-    assert not queue.sent(late)
+    assert not queue.sent(late, NOON)
     assert not queue.hold(late, "too late")
     assert not queue.retry(late, NOON, "too late")
-    assert queue.sent(now)
+    assert queue.sent(now, NOON)
     assert queue.counts()[JobState.SENT] == 1
 
 
@@ -68,23 +71,24 @@ def test_what_is_dropped_is_settled_and_counted(queue: Queue) -> None:
     assert job is not None
     queue.keep_filtered(job, "marked.dcm", "mark research")
     assert queue.dropped(job, "no picture")
-    assert not queue.sent(job)
+    assert not queue.sent(job, NOON)
     assert queue.claim(NOON + timedelta(days=9), MINUTE) is None
     assert queue.held() == []
     assert not queue.release(job.id, NOON)
     assert set(queue.forget_sent()) == {"a.dcm", "marked.dcm"}
     assert queue.files() == set()
     # The same bytes again are owed again, as those of what was sent are.
-    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON)
+    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.OWED
     assert queue.counts()[JobState.DROPPED] == 1
 
 
 def test_everything_that_came_in_is_counted_once(queue: Queue) -> None:
-    """Received = sent + dropped + held + waiting, wherever each job stands."""
+    """Received = sent + dropped + held + quarantined + waiting, wherever each is."""
     ends: list[Callable[[Job], bool]] = [
-        queue.sent,
+        lambda job: queue.sent(job, NOON),
         lambda job: queue.dropped(job, "no picture"),
         lambda job: queue.hold(job, "too flat"),
+        lambda job: queue.quarantine(job, "odd"),
         lambda job: queue.retry(job, NOON + 9 * MINUTE, "unreachable"),
     ]
     for number, end in enumerate(ends, 1):
@@ -100,24 +104,148 @@ def test_everything_that_came_in_is_counted_once(queue: Queue) -> None:
 
 
 def test_the_same_bytes_are_owed_once(queue: Queue) -> None:
-    assert queue.add(arrival(), ["archive"], NOON)
-    assert not queue.add(arrival(file="b.dcm"), ["archive"], NOON)
+    assert queue.add(arrival(), ["archive"], NOON) is Taken.OWED
+    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.KNOWN
     assert queue.files() == {"a.dcm"}
 
 
-def test_the_same_uid_with_other_bytes_is_another_instance(queue: Queue) -> None:
-    assert queue.add(arrival(), ["archive"], NOON)
-    assert queue.add(arrival(file="b.dcm", digest=b"other"), ["archive"], NOON)
-    assert queue.counts()[JobState.WAITING] == 2
+OTHER = arrival(file="b.dcm", digest=b"other")
+
+
+def test_other_bytes_under_the_same_uid_wait_for_a_person(queue: Queue) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    assert queue.add(OTHER, ["archive"], NOON) is Taken.CLASHING
+    again = arrival(file="c.dcm", digest=b"other")
+    assert queue.add(again, ["archive"], NOON) is Taken.CLASHING_AGAIN
+    assert queue.files() == {"a.dcm", "b.dcm"}
+    (clash,) = queue.held(JobState.QUARANTINED)
+    assert clash[1:] == ("1.2.3", "archive", CLASHES)
+    first = queue.claim(NOON, MINUTE)
+    assert first is not None
+    assert first.file == "a.dcm"
+    assert queue.claim(NOON, MINUTE) is None
+    assert queue.release(clash.id, NOON)
+    second = queue.claim(NOON, MINUTE)
+    assert second is not None
+    assert second.file == "b.dcm"
+
+
+def test_other_bytes_clash_with_what_was_sent_lately_and_on_the_same_route(
+    queue: Queue,
+) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    queue.sent(job, NOON)
+    queue.forget_sent(job)
+    late, lately = NOON + 9 * MINUTE, NOON - MINUTE
+    assert queue.add(OTHER, ["research"], late, lately) is Taken.OWED
+    other = arrival(file="c.dcm", digest=b"third")
+    assert queue.add(other, ["archive"], late, lately) is Taken.CLASHING
+    assert queue.add(arrival(file="d.dcm"), ["archive"], late, lately) is Taken.KNOWN
+    fourth = arrival(file="e.dcm", digest=b"fourth")
+    assert queue.add(fourth, ["archive"], late, NOON + MINUTE) is Taken.OWED
+
+
+def test_what_was_sent_lately_is_not_sent_again(queue: Queue) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    queue.sent(job, NOON)
+    assert queue.forget_sent(job) == ["a.dcm"]
+    again, late = arrival(file="b.dcm"), NOON + 9 * MINUTE
+    assert queue.add(again, ["archive"], late, NOON - MINUTE) is Taken.KNOWN
+    assert queue.files() == set()
+    assert queue.add(again, ["archive", "two"], late, NOON - MINUTE) is Taken.OWED
+    owed = queue.claim(late, MINUTE)
+    assert owed is not None
+    assert (owed.route, owed.file) == ("two", "b.dcm")
+    assert queue.claim(late, MINUTE) is None
+    assert queue.files() == {"b.dcm"}
+
+
+def test_who_dies_at_a_job_is_counted_until_it_is_ready(queue: Queue) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    queue.claim(NOON, MINUTE)
+    second = queue.claim(NOON + 2 * MINUTE, MINUTE)  # the lease ran out
+    assert second is not None
+    assert second.crashes == 1
+    queue.release_claims(NOON)  # the next worker took over
+    third = queue.claim(NOON + 2 * MINUTE, MINUTE)
+    assert third is not None
+    assert third.crashes == 2
+    assert queue.keep_filtered(third, "marked.dcm", "mark research")
+    queue.release_claims(NOON)
+    fourth = queue.claim(NOON + 2 * MINUTE, MINUTE)
+    assert fourth is not None
+    assert fourth.crashes == 2
+
+
+def test_who_lost_a_claim_keeps_nothing_to_be_sent(queue: Queue) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    late = queue.claim(NOON, MINUTE)
+    now = queue.claim(NOON + 2 * MINUTE, MINUTE)
+    assert late is not None
+    assert now is not None
+    assert not queue.keep_filtered(late, "late.dcm", "mark research")
+    assert queue.keep_filtered(now, "now.dcm", "mark research")
+    # Nor after somebody let it go, and it counts its attempts anew.
+    queue.hold(now, "refused")
+    queue.release(now.id, NOON)
+    again = queue.claim(NOON, MINUTE)
+    assert again is not None
+    assert again.attempts == late.attempts
+    assert not queue.sent(late, NOON)
+    assert again.filtered == "now.dcm"
+
+
+def test_the_quarantined_wait_for_a_person_and_can_be_discarded(queue: Queue) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    assert queue.retry(job, NOON, "odd", is_fault=True)
+    again = queue.claim(NOON, MINUTE)
+    assert again is not None
+    assert again.faults == 1
+    assert queue.quarantine(again, "odd again")
+    assert queue.claim(NOON + timedelta(days=9), MINUTE) is None
+    assert queue.held() == []
+    (bad,) = queue.held(JobState.QUARANTINED)
+    assert bad.reason == "odd again"
+    assert queue.release(bad.id, NOON)
+    fresh = queue.claim(NOON, MINUTE)
+    assert fresh is not None
+    assert (fresh.attempts, fresh.faults, fresh.crashes) == (1, 0, 0)
+    queue.quarantine(fresh, "odd for ever")
+    assert queue.discard(bad.id, "discarded by a person")
+    assert not queue.discard(bad.id, "twice")
+    assert queue.counts()[JobState.DROPPED] == 1
+    assert queue.forget_sent() == ["a.dcm"]
+
+
+def test_a_queue_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+    schema = resources.files("dicom_node.queue").joinpath("schema.sql")
+    with closing(sqlite3.connect(tmp_path / "queue.sqlite")) as old, old:
+        old.executescript(schema.read_text("utf-8"))
+        old.execute("INSERT INTO instance VALUES (1, '1.2.3', x'64', 'a.dcm', 'then')")
+        old.execute(
+            "INSERT INTO job (instance_id, route, state, attempts, not_before, reason)"
+            " VALUES (1, 'archive', 'waiting', 3, '2020', '')"
+        )
+    queue = SqliteQueue(tmp_path / "queue.sqlite")
+    job = queue.claim(NOON, MINUTE)
+    queue.close()
+    assert job is not None
+    assert (job.attempts, job.claim, job.crashes) == (4, 1, 0)
 
 
 def test_what_was_sent_may_be_sent_again(queue: Queue) -> None:
     queue.add(arrival(), ["archive"], NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
-    queue.sent(job)
+    queue.sent(job, NOON)
     queue.forget_sent()
-    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON)
+    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.OWED
 
 
 def test_a_retry_waits_and_sends_the_same_bytes(queue: Queue) -> None:
@@ -154,13 +282,13 @@ def test_the_same_instance_again_wakes_a_held_job(queue: Queue) -> None:
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     queue.hold(job, "not granted")
-    assert not queue.add(arrival(file="b.dcm"), ["archive"], NOON)
+    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.KNOWN
     assert queue.claim(NOON, MINUTE) is not None
 
 
 def test_the_same_bytes_for_another_route_are_owed_to_it_too(queue: Queue) -> None:
     queue.add(arrival(), ["one"], NOON)
-    assert not queue.add(arrival(file="b.dcm"), ["two"], NOON)
+    assert queue.add(arrival(file="b.dcm"), ["two"], NOON) is Taken.KNOWN
     claimed = [queue.claim(NOON, MINUTE) for _ in range(3)]
     assert [job and (job.route, job.file) for job in claimed] == [
         ("one", "a.dcm"),
@@ -176,9 +304,9 @@ def test_files_are_forgotten_once_nobody_is_owed_them(queue: Queue) -> None:
     assert first is not None
     assert second is not None
     queue.keep_filtered(first, "marked.dcm", "mark research")
-    queue.sent(first)
+    queue.sent(first, NOON)
     assert queue.forget_sent() == ["marked.dcm"]
-    queue.sent(second)
+    queue.sent(second, NOON)
     assert queue.forget_sent() == ["a.dcm"]
     assert queue.forget_sent() == []
     assert queue.files() == set()

@@ -36,6 +36,7 @@ from dicom_node.filters.foresight import foreseen
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.refer import ReferringInstance, refer
 from dicom_node.filters.strip import strip
+from dicom_node.found_marks import FoundMarks
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.ledger import Ledger
@@ -75,13 +76,17 @@ class Site:
         self.ledger = Ledger(folder / "ledger.sqlite")
         self.renamings = Renamings(folder / "ledger.sqlite", keys.derive)
         self.naming = Naming(keys.derive, STYLE, self.renamings.find)
-        self.keep = keeper(keys.keyring, self.ledger, self.renamings, lambda: NOW)
+        self.found_marks = FoundMarks(folder / "ledger.sqlite", keys.derive)
+        self.keep = keeper(
+            keys.keyring, self.ledger, self.renamings, self.found_marks, lambda: NOW
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.renamings.__exit__(None, None, None)
+        self.found_marks.__exit__(None, None, None)
         self.ledger.__exit__(None, None, None)
 
     def refer(self, instance: OpenInstance) -> ReferringInstance:

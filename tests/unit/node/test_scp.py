@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from dicom_node.accepting import accept
 from dicom_node.config import Action, Config, Destination, Listener, Route
-from dicom_node.errors import MalformedObjectError, NotGrantedError, SpoolError
-from dicom_node.node import accept
-from dicom_node.queue.job import JobState
+from dicom_node.errors import (
+    ClashError,
+    MalformedObjectError,
+    NotGrantedError,
+    SpoolError,
+)
+from dicom_node.queue.job import JobState, Taken
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.room import Room
 from dicom_node.scp import Received, handle_store
 from dicom_node.spool import Spool
+from tests.conftest import NOW
 
 
 def event(part: Path) -> SimpleNamespace:
@@ -36,6 +48,7 @@ def event(part: Path) -> SimpleNamespace:
         pytest.param(OSError("gone"), 0xA700, id="disk gone"),
         pytest.param(MalformedObjectError("cut short"), 0xC000, id="malformed"),
         pytest.param(NotGrantedError("no route"), 0x0124, id="no route"),
+        pytest.param(ClashError("other bytes"), 0x0111, id="other bytes"),
         pytest.param(RuntimeError("a mistake of ours"), 0x0110, id="our mistake"),
     ],
 )
@@ -54,7 +67,7 @@ def test_the_status_says_what_became_of_it(
 
 
 class FullDisk(SqliteQueue):
-    def add(self, *_: object) -> bool:
+    def add(self, *_: object) -> Taken:
         raise SpoolError("the queue cannot be used: disk full")
 
 
@@ -67,28 +80,123 @@ def config() -> Config:
     )
 
 
-def test_what_is_accepted_is_on_disk_and_owed(
-    tmp_path: Path, images: Path, config: Config
-) -> None:
-    spool, queue = Spool(tmp_path / "spool"), SqliteQueue(tmp_path / "q.sqlite")
-    part = spool.incoming / "part"
-    part.write_bytes((images / "ct.dcm").read_bytes())
-    received = Received(part, "PACS", "MIADMARK")
-    accept(received, config=config, spool=spool, queue=queue, lock=threading.Lock())
-    (name,) = queue.files()
-    assert spool.path(name).read_bytes() == (images / "ct.dcm").read_bytes()
-    assert queue.counts()[JobState.WAITING] == 1
+@dataclass
+class Node:
+    """What takes instances over."""
+
+    folder: Path
+    config: Config
+    queue: SqliteQueue
+    spool: Spool
+    now: datetime = NOW
+    free: int = 1 << 40
+
+    def take(self, content: bytes, called: str = "MIADMARK") -> None:
+        part = self.spool.incoming / "part"
+        part.write_bytes(content)
+
+        def look(_: Path) -> os.statvfs_result:
+            return os.statvfs_result((512, 1, 0, 0, self.free, 0, 0, 0, 0, 255))
+
+        try:
+            accept(
+                Received(part, "PACS", called),
+                config=self.config,
+                spool=self.spool,
+                queue=self.queue,
+                lock=threading.Lock(),
+                room=Room(self.folder, self.config.storage, look=look),
+                clock=lambda: self.now,
+            )
+        finally:
+            part.unlink(missing_ok=True)
+
+    def send_all(self) -> int:
+        """Do what a worker does, as far as the queue sees it."""
+        sent = 0
+        while job := self.queue.claim(self.now, timedelta(minutes=1)):
+            assert self.spool.path(job.file).exists()
+            self.queue.sent(job, self.now)
+            self.spool.delete(self.queue.forget_sent(job))
+            sent += 1
+        return sent
+
+    def files(self) -> set[str]:
+        return {f.name for f in self.spool.path("").rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def node(tmp_path: Path, config: Config) -> Iterator[Node]:
+    queue = SqliteQueue(tmp_path / "q.sqlite")
+    yield Node(tmp_path, config, queue, Spool(tmp_path / "spool"))
     queue.close()
+
+
+@pytest.fixture
+def ct(images: Path) -> bytes:
+    return (images / "ct.dcm").read_bytes()
+
+
+def changed(content: bytes) -> bytes:
+    """The same instance with another value in its last pixel."""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def test_what_is_accepted_is_on_disk_and_owed(node: Node, ct: bytes) -> None:
+    node.take(ct)
+    (name,) = node.queue.files()
+    assert node.spool.path(name).read_bytes() == ct
+    assert node.queue.counts()[JobState.WAITING] == 1
 
 
 def test_what_cannot_be_owed_leaves_nothing_behind(
-    tmp_path: Path, images: Path, config: Config
+    tmp_path: Path, config: Config, ct: bytes
 ) -> None:
-    spool, queue = Spool(tmp_path / "spool"), FullDisk(tmp_path / "q.sqlite")
-    part = spool.incoming / "part"
-    part.write_bytes((images / "ct.dcm").read_bytes())
-    received = Received(part, "PACS", "MIADMARK")
-    with pytest.raises(SpoolError):
-        accept(received, config=config, spool=spool, queue=queue, lock=threading.Lock())
-    assert not [f for f in (tmp_path / "spool").rglob("*") if f.is_file()]
-    queue.close()
+    with closing(FullDisk(tmp_path / "q.sqlite")) as queue:
+        node = Node(tmp_path, config, queue, Spool(tmp_path / "spool"))
+        with pytest.raises(SpoolError):
+            node.take(ct)
+        assert not node.files()
+
+
+def test_the_same_bytes_again_are_no_work_on_the_way_and_once_sent(
+    node: Node, ct: bytes
+) -> None:
+    node.take(ct)
+    node.take(ct)
+    assert len(node.files()) == 1
+    assert node.send_all() == 1
+    node.now += timedelta(hours=23)
+    node.take(ct)
+    assert node.send_all() == 0
+    assert not node.files()
+    node.now += timedelta(hours=2)  # it is not remembered any more
+    node.take(ct)
+    assert node.send_all() == 1
+    assert sum(node.queue.counts().values()) == 2
+
+
+def test_other_bytes_under_a_known_uid_overwrite_nothing(node: Node, ct: bytes) -> None:
+    node.take(ct)
+    for _ in range(2):  # senders try again
+        with pytest.raises(ClashError, match="under this SOP Instance UID"):
+            node.take(changed(ct))
+    assert len(node.files()) == 2
+    assert node.send_all() == 1
+    assert node.queue.counts()[JobState.QUARANTINED] == 1
+    node.take(ct)  # the first is what was sent, still
+    assert node.send_all() == 0
+    (clash,) = node.queue.held(JobState.QUARANTINED)
+    assert node.queue.release(clash.id, node.now)
+    assert node.send_all() == 1
+    assert not node.files()
+
+
+def test_nothing_is_taken_in_where_room_is_short(node: Node, ct: bytes) -> None:
+    node.free = node.config.storage.least_free - 1
+    with pytest.raises(SpoolError, match="1023 MB are free, 1024 are wanted"):
+        node.take(ct)
+    assert not node.files()
+    node.free += 1
+    node.take(ct)
+    assert len(node.files()) == 1

@@ -1,0 +1,83 @@
+"""Take an instance over: from here on it is this node's to lose, and it does not.
+
+The same bytes are taken over once. Other bytes under the UID of an instance that is on
+its way, or was sent a while ago, are kept apart for a person, and overwrite nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from dicom_node.elements import Limits
+from dicom_node.errors import ClashError, NotGrantedError
+from dicom_node.instance import OpenInstance
+from dicom_node.mapped import chunks, read
+from dicom_node.queue.job import CLASHES, Arrival, Taken
+from dicom_node.route import choose
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from dicom_node.config import Config
+    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.room import Room
+    from dicom_node.scp import Received
+    from dicom_node.spool import Spool
+
+
+def accept(
+    received: Received,
+    *,
+    config: Config,
+    spool: Spool,
+    queue: SqliteQueue,
+    lock: threading.Lock,
+    room: Room,
+    clock: Callable[[], datetime],
+) -> None:
+    """Make an instance durable, and owe it to its routes.
+
+    The order is the promise: the file, its name, the queue's commit, and only then does
+    the caller answer.
+
+    Raises:
+        MalformedObjectError: It is no DICOM object, is cut short, or exceeds a limit.
+        NotGrantedError: No route is for it.
+        ClashError: Another instance has its UID: it is quarantined.
+        SpoolError: It could not be made durable, or the disk is all but full.
+    """
+    room.require()
+    encoded = read(received.part)
+    identity = OpenInstance.of(encoded, Limits()).identity()
+    routes = choose(
+        config.routes,
+        identity,
+        calling=received.calling_ae_title,
+        called=received.called_ae_title,
+    )
+    if not routes:
+        raise NotGrantedError(
+            f"no route is for {identity.modality or 'this'} from "
+            f"{received.calling_ae_title} to {received.called_ae_title}"
+        )
+    digest = hashlib.sha256()
+    for chunk in chunks(encoded):
+        digest.update(chunk)
+    name = spool.take(received.part)
+    taken, moment = Taken.KNOWN, clock()
+    try:
+        with lock:
+            taken = queue.add(
+                Arrival(identity.sop_instance_uid, digest.digest(), name),
+                [route.name for route in routes],
+                moment,
+                moment - config.storage.remember_sent,
+            )
+    finally:
+        if not taken.needs_file:
+            spool.delete([name])
+    if taken in {Taken.CLASHING, Taken.CLASHING_AGAIN}:
+        raise ClashError(CLASHES)

@@ -1,0 +1,139 @@
+"""What becomes of a job once something has been done for it: settled, put back, held.
+
+Three kinds of trouble are told apart. Trouble around an object (the destination, the
+disk, a key service) passes: the job is put back, for as long as the retry policy says. A
+refusal is for a person: the job is held. And trouble that nobody foresaw, or that kills
+the worker, is the object's own until proven otherwise: a few tries, then it is
+quarantined. Whatever it is, no other job waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.errors import (
+    AuditError,
+    CodecProcessError,
+    KeyFolderError,
+    KeyServiceError,
+    LedgerError,
+    NodeError,
+    SendError,
+    SendRefusedError,
+    SpoolError,
+)
+from dicom_node.queue.retry import next_attempt
+from miadmark_core.errors import MiadMarkError, WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from dicom_node.config import Retry
+    from dicom_node.queue.job import Job, Queue
+    from dicom_node.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+PASSING: Final = (
+    SendError,
+    SpoolError,
+    LedgerError,
+    KeyFolderError,
+    KeyServiceError,
+    AuditError,
+    CodecProcessError,
+    WeightsError,
+)
+"""Trouble around the instance, which another time may not be there."""
+
+
+class Settling:
+    """Settles the jobs of a queue."""
+
+    def __init__(
+        self, queue: Queue, spool: Spool, retry: Retry, clock: Callable[[], datetime]
+    ) -> None:
+        """Keep what it needs.
+
+        Args:
+            queue: Whose jobs.
+            spool: Where files are deleted once nobody is owed them.
+            retry: When what failed is tried again, and how often.
+            clock: Returns the time, aware.
+        """
+        self._queue, self._spool = queue, spool
+        self._retry, self._clock = retry, clock
+
+    def gave_up(self, job: Job) -> bool:
+        """Say whether a claimed job is not even tried: it never got far enough before."""
+        if job.crashes >= self._retry.max_crashes:
+            self._quarantine(job, f"{job.crashes} workers died while they were at it")
+            return True
+        if job.attempts > self._retry.max_attempts:
+            self.hold(job, NodeError(f"given up after {job.attempts - 1} attempts"))
+            return True
+        return False
+
+    def sent(self, job: Job) -> bool:
+        """Settle a job that the destination has; False if its claim was lost."""
+        is_settled = self._queue.sent(job, self._clock())
+        self._spool.delete(self._queue.forget_sent(job))
+        return is_settled
+
+    def dropped(self, job: Job, reason: str) -> None:
+        """Settle a job unsent."""
+        if self._queue.dropped(job, reason):
+            logger.info("dropped instance=%s reason=%s", job.sop_instance_uid, reason)
+        self._spool.delete(self._queue.forget_sent(job))
+
+    def failed(self, job: Job, error: Exception) -> bool:
+        """Hold, put back or quarantine a job, whatever went wrong.
+
+        Returns:
+            Whether it is put back: nobody but the worker has to do anything.
+        """
+        is_known = isinstance(error, (NodeError, MiadMarkError))
+        if isinstance(error, PASSING) and not isinstance(error, SendRefusedError):
+            return self._put_back(job, str(error), error.hint)
+        if is_known:
+            self.hold(job, error)
+            return False
+        # An image, a library or we are at fault; the others go on. What failed is never
+        # sent as it is.
+        logger.error("failed instance=%s", job.sop_instance_uid, exc_info=error)
+        reason = f"unexpected {type(error).__name__}"
+        if job.faults + 1 >= self._retry.max_faults:
+            self._quarantine(job, f"{reason}, {job.faults + 1} times now")
+            return False
+        return self._put_back(job, reason, is_fault=True)
+
+    def hold(self, job: Job, error: Exception) -> None:
+        """Let a job wait for a person."""
+        logger.warning("held instance=%s reason=%s", job.sop_instance_uid, error)
+        self._queue.hold(job, f"{error}. {getattr(error, 'hint', '')}".strip())
+
+    def _quarantine(self, job: Job, reason: str) -> None:
+        logger.error("quarantined instance=%s reason=%s", job.sop_instance_uid, reason)
+        self._queue.quarantine(
+            job,
+            f"{reason}. Look at the log of that time and at the object; then: miadmark "
+            "release or discard.",
+        )
+
+    def _put_back(
+        self, job: Job, reason: str, hint: str = "", *, is_fault: bool = False
+    ) -> bool:
+        again = next_attempt(self._retry, job.attempts, self._clock())
+        if again is None:
+            self.hold(job, NodeError(reason, hint=hint))
+            return False
+        logger.warning(
+            "again instance=%s at=%s reason=%s",
+            job.sop_instance_uid,
+            again.isoformat(timespec="seconds"),
+            reason,
+        )
+        self._queue.retry(job, again, reason, is_fault=is_fault)
+        return True

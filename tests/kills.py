@@ -1,0 +1,267 @@
+"""Kill a node at named system calls and at any time, let its disk fail: what is lost.
+
+The short form is part of the test-suite. The long one takes hours::
+
+    python -m tests.kills FOLDER --each 25 --random 1000 --errors
+
+Whatever happens: what was acknowledged arrives, on both routes; nothing arrives unmarked;
+all that ever arrives of one original has the same pixels; and no file is left over once
+the node has been started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.faulty import FaultyNode
+
+QUEUE: Final = "queue.sqlite-wal"
+LEDGER: Final = "ledger.sqlite-wal"
+
+
+class Point(NamedTuple):
+    """The how many-eth call of a kind, for one object on two routes."""
+
+    role: str
+    call: str
+    kind: str
+    when: int
+
+
+def _points(role: str, call: str, kind: str, *whens: int) -> list[Point]:
+    return [Point(role, call, kind, when) for when in whens]
+
+
+POINTS: Final = [
+    # Coming in: the file, its name, the queue's commit, the answer.
+    *_points("serve", "create", "incoming", 1),
+    *_points("serve", "write", "incoming", 1, 2),
+    *_points("serve", "fsync", "incoming", 1),
+    *_points("serve", "rename", "instance", 1),
+    *_points("serve", "fsync", "spool", 1),
+    *_points("serve", "write", QUEUE, 1, 6, 12),
+    *_points("serve", "fsync", QUEUE, 1),
+    *_points("serve", "send", "socket", 1, 2),
+    *_points("serve", "unlink", "incoming", 1),
+    # Claim, number, mark, record, name; file, its name, claimed file; settle, forget.
+    *_points("worker", "fsync", QUEUE, 1, 2, 3, 4, 5, 6, 7, 8),
+    *_points("worker", "write", QUEUE, 5, 20),
+    *_points("worker", "fsync", LEDGER, 1, 2, 3, 4, 5, 6),
+    *_points("worker", "write", LEDGER, 3, 20),
+    *_points("worker", "create", "incoming", 1),
+    *_points("worker", "write", "incoming", 1),
+    *_points("worker", "fsync", "incoming", 1, 2),
+    *_points("worker", "rename", "outgoing", 1, 2),
+    *_points("worker", "fsync", "spool", 1),
+    *_points("worker", "send", "socket", 1, 2, 3, 5, 7),
+    *_points("worker", "unlink", "outgoing", 1, 2),
+    *_points("worker", "unlink", "instance", 1),
+]
+"""Each before and after: twice as many named points."""
+
+FIRST: Final = [
+    (Point("worker", "fsync", LEDGER, 3), "kill-after"),
+    (Point("serve", "fsync", QUEUE, 1), "kill-after"),
+    (Point("worker", "rename", "outgoing", 1), "kill-after"),
+    (Point("worker", "send", "socket", 3), "kill-after"),
+    (Point("serve", "rename", "instance", 1), "kill-after"),
+    (Point("worker", "fsync", QUEUE, 2), "kill-before"),
+]
+"""Where most could go wrong."""
+
+NO_SPACE: Final = str(errno.ENOSPC)
+IO_ERROR: Final = str(errno.EIO)
+
+OUT_OF_RESOURCES: Final = 0xA700
+
+ERRORS: Final[list[tuple[str, str, str, str]]] = [
+    (role, call, kind, action)
+    for role, call, kind in (
+        ("serve", "write", "incoming"),
+        ("serve", "fsync", "incoming"),
+        ("serve", "rename", "instance"),
+        ("serve", "fsync", "spool"),
+        ("serve", "write", QUEUE),
+        ("serve", "fsync", QUEUE),
+        ("worker", "create", "incoming"),
+        ("worker", "write", "incoming"),
+        ("worker", "fsync", "incoming"),
+        ("worker", "rename", "outgoing"),
+        ("worker", "fsync", "spool"),
+        ("worker", "write", QUEUE),
+        ("worker", "fsync", QUEUE),
+        ("worker", "write", LEDGER),
+        ("worker", "fsync", LEDGER),
+        ("worker", "unlink", "instance"),
+        ("worker", "unlink", "outgoing"),
+    )
+    for action in (NO_SPACE, IO_ERROR, *(["short"] if call == "write" else []))
+]
+
+
+@dataclass
+class Figures:
+    """What was done, and what the node answered."""
+
+    rounds: int = 0
+    happened: int = 0
+    """Rounds in which the fault was reached."""
+    points: set[tuple[Point, str]] = field(default_factory=set)
+    answers: Counter[int | None] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        answers = {
+            "none" if status is None else f"0x{status:04X}": count
+            for status, count in self.answers.items()
+        }
+        return (
+            f"rounds={self.rounds} happened={self.happened} "
+            f"named points={len(self.points)} answers={answers}"
+        )
+
+
+Tell = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def say(line: str) -> None:
+    """Say it at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def at_points(
+    node: FaultyNode, todo: list[tuple[Point, str]], until: float, tell: Tell = _silent
+) -> Figures:
+    """Kill at each of ``todo``, for as long as there is time."""
+    figures = Figures()
+    for point, action in todo:
+        if time.monotonic() > until:
+            break
+        node.fault(*point, action)
+        figures.answers.update(node.send_until_taken(node.original()))
+        node.await_settled()
+        figures.rounds += 1
+        if node.no_fault():
+            figures.happened += 1
+            figures.points.add((point, action))
+        node.check()
+        tell(f"{figures}")
+    return figures
+
+
+def at_random(
+    node: FaultyNode,
+    kills: int,
+    chance: random.Random,
+    until: float,
+    tell: Tell = _silent,
+) -> Figures:
+    """Kill one of the processes at any time while a few objects are on their way."""
+    figures = Figures()
+    while figures.rounds < kills and time.monotonic() < until:
+        ones = [node.original() for _ in range(chance.randint(1, 3))]
+        role = chance.choice(["serve", "worker", "worker"])
+        for one in ones[:-1]:
+            figures.answers.update(node.send_until_taken(one))
+        node.fault(role, "any", "any", chance.randint(1, 150), "kill-before")
+        figures.answers.update(node.send_until_taken(ones[-1]))
+        node.await_settled()
+        figures.rounds += 1
+        figures.happened += node.no_fault()
+        node.check()
+        tell(f"{figures}")
+    return figures
+
+
+def with_errors(
+    node: FaultyNode,
+    todo: list[tuple[str, str, str, str]],
+    most: int,
+    until: float,
+    tell: Tell = _silent,
+) -> Figures:
+    """Let the n-th call fail, n from 1 on until a run is clean, or for ``most``."""
+    figures = Figures()
+    for role, call, kind, action in todo:
+        for when in range(1, most + 1):
+            if time.monotonic() > until:
+                return figures
+            node.fault(role, call, kind, when, action)
+            answers = node.send_until_taken(node.original())
+            figures.answers.update(answers)
+            # Whoever is told no may try again; a lost connexion says nothing.
+            assert set(answers) <= {0, None, OUT_OF_RESOURCES}, (call, kind, answers)
+            node.await_settled()
+            figures.rounds += 1
+            is_clean = not node.no_fault()
+            figures.happened += not is_clean
+            node.check()
+            tell(f"{role} {call} {kind} {action} {when}: {figures}")
+            if is_clean:
+                break
+            figures.points.add((Point(role, call, kind, when), action))
+    return figures
+
+
+def finish(node: FaultyNode) -> None:
+    """Start the node once more, and hold that it is as if nothing had happened."""
+    node.await_settled()
+    node.restart()
+    node.await_settled()
+    node.await_tidy()
+    node.check()
+
+
+def main() -> int:
+    """Run the long form."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--each", type=int, default=0, help="kills at each named point")
+    parser.add_argument("--random", type=int, default=0, help="kills at any time")
+    parser.add_argument("--errors", type=int, default=0, help="n-th calls, at most")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=1e6, help="for each part")
+    options = parser.parse_args()
+    chance = random.Random(options.seed)  # noqa: S311
+    template = Path("dicom_node/demo/images/ct.dcm")
+    todo = [(p, a) for p in POINTS for a in ("kill-before", "kill-after")]
+    parts: dict[str, Callable[[FaultyNode, float], Figures]] = {}
+    if options.each:
+        every = todo * options.each
+        parts["points"] = lambda node, end: at_points(node, every, end, tell=say)
+    if options.random:
+        kills = options.random
+        parts["random"] = lambda node, end: at_random(
+            node, kills, chance, end, tell=say
+        )
+    if options.errors:
+        most = options.errors
+        parts["errors"] = lambda node, end: with_errors(
+            node, ERRORS, most, end, tell=say
+        )
+    for name, run in parts.items():
+        with FaultyNode(options.folder / name, template) as node:
+            node.await_up()
+            figures = run(node, time.monotonic() + 60 * options.minutes)
+            finish(node)
+            acknowledged = len(node.acknowledged)
+            say(f"{name}: {figures} acknowledged={acknowledged} starts={node.starts}")
+            say(f"{name}: lost 0, unmarked 0, two marks 0, left over 0")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
