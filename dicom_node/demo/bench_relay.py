@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import statistics
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -76,8 +77,16 @@ class Size:
 
     objects: int = 300
     marked: int = 100
-    """Of the rounds that mark and strip, which take longer."""
+    """Of the rounds that mark and strip, which take longer; 0 for neither."""
     rounds: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse what measures nothing."""
+        if self.objects < 4 or self.rounds < 1 or self.marked < 0:
+            raise NodeError(
+                "there is nothing to measure",
+                hint="At least 4 objects, for four senders, and one round.",
+            )
 
 
 @dataclass(slots=True)
@@ -254,8 +263,6 @@ def _copied(source: Path, to: Path) -> None:
 
 def _memory(folder: Path, stack: ExitStack) -> Path:
     """Return a folder in memory, or on the disk where there is none."""
-    import tempfile
-
     if not _MEMORY.is_dir():
         return folder
     return Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_MEMORY)))
