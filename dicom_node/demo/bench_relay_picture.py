@@ -17,6 +17,15 @@ _TOP: Final = 56
 _ROOM: Final = 130
 """Right of the longest bar, for its figures."""
 
+_HEAD: Final = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"
+ width="{width}" height="{height}" font-family="sans-serif" font-size="13">
+<rect width="{width}" height="{height}" fill="#fff"/>
+<text x="12" y="24" font-size="16">Objects a second, in and out, each on the disk before
+it is acknowledged</text>
+<text x="12" y="42" fill="#2a6f97">this node</text>
+<text x="90" y="42" fill="#777">Orthanc, unmarked</text>"""
+
 
 def picture(compared: Sequence[Compared], settings: Sequence[str]) -> str:
     """Return an SVG: objects a second, ours above Orthanc's, and the ratio.
@@ -29,15 +38,7 @@ def picture(compared: Sequence[Compared], settings: Sequence[str]) -> str:
     scale = (_WIDTH - _LEFT - _ROOM) / most
     notes = _TOP + _ROW * len(compared) + 24
     height = notes + 16 * len(settings) + 8
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'width="{_WIDTH}" height="{height}" font-family="sans-serif" font-size="13">',
-        f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
-        '<text x="12" y="24" font-size="16">Objects a second, in and out, every one on '
-        "the disk before it was acknowledged</text>",
-        '<text x="12" y="42" fill="#2a6f97">this node</text>'
-        '<text x="90" y="42" fill="#777">Orthanc, unmarked</text>',
-    ]
+    parts = [_HEAD.format(width=_WIDTH, height=height)]
     for row, one in enumerate(compared):
         y = _TOP + _ROW * row
         parts.append(f'<text x="12" y="{y + 26}">{escape(one.what)}</text>')

@@ -19,7 +19,9 @@ def test_every_object_arrives_at_the_sink_from_both(tmp_path: Path) -> None:
     sizes = ("--objects", "8", "--marked", "2", "--rounds", "1")
     done = miadmark("bench", "relay", *sizes, "--picture", drawn, "--folder", tmp_path)
     assert done.returncode == 0, done.stderr
-    counts = dict(re.findall(r"^(.+): (\d+) objects in [\d.]+ s$", done.stdout, re.M))
+    counts = dict(
+        re.findall(r"^(.+): (\d+) objects in [\d.]+ s$", done.stdout, re.MULTILINE)
+    )
     assert counts == {
         "Orthanc": "8",
         "Orthanc, four senders": "8",
