@@ -13,7 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from dicom_node.addressing import check_ae_title, check_port
 from dicom_node.errors import ConfigError
+from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import DEFAULT, Syntax
@@ -49,13 +51,17 @@ class Unmarked(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """Where instances come in."""
+    """Who the node is, and where it listens if there is no ``[[listener]]``."""
 
     ae_title: str = "MIADMARK"
     """How the node calls itself when it sends: 1 to 16 characters."""
+    called_ae_titles: tuple[str, ...] = ()
+    """Further titles that it answers to, beside those that routes name."""
     bind: str = "127.0.0.1"
     """The address to listen on. Loopback, until someone says otherwise."""
     port: int = 11112
+    receivers: int = 1
+    """Processes that receive; a third of a gigabit a second or so each."""
     state: Path = Path("miadmark-state")
     """Keys, ledger, queue and spool; relative to the configuration file."""
     weights: Path | None = None
@@ -65,14 +71,20 @@ class Listener:
     weak_marks: WeakMarks = WeakMarks.HOLD
     fingerprint: str = ""
     """Of this site's keys (miadmark keys list): the node starts with no others."""
-    max_associations: int = 20
+    max_associations: int = 60
+    """At once, in each receiving process."""
     timeout_s: float = 30.0
     """For the next message of a peer, in seconds."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _check_ae_title("node", self.ae_title)
-        _check_port("node", self.port)
+        for title in (self.ae_title, *self.called_ae_titles):
+            check_ae_title("node", title)
+        check_port("node", self.port)
+        if not 1 <= self.receivers <= 64:
+            raise ConfigError(f"node: receivers {self.receivers}", hint="1 to 64.")
+        if self.max_associations < 1:
+            raise ConfigError(f"node: max_associations {self.max_associations}")
 
     @property
     def marking(self) -> Marking:
@@ -101,8 +113,8 @@ class Destination:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _check_ae_title(f"destination {self.name!r}", self.ae_title)
-        _check_port(f"destination {self.name!r}", self.port)
+        check_ae_title(f"destination {self.name!r}", self.ae_title)
+        check_port(f"destination {self.name!r}", self.port)
         if not self.transfer_syntaxes:
             raise ConfigError(
                 f"destination {self.name!r}: transfer_syntaxes is empty",
@@ -202,7 +214,7 @@ class ReleaseDesk:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _check_port("release", self.port)
+        check_port("release", self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +271,10 @@ class Config:
     storage: Storage = field(default_factory=Storage)
     release: ReleaseDesk | None = None
     desks: tuple[RemoteDesk, ...] = ()
+    guard: Guarding = field(default_factory=Guarding)
+    listeners: tuple[Listening, ...] = ()
+    """Where instances come in; on ``bind`` and ``port`` of the node if none is given."""
+    peers: tuple[Peer, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""
@@ -266,6 +282,8 @@ class Config:
         for kind, used in (
             ("destination", names),
             ("route", [r.name for r in self.routes]),
+            ("peer", [p.ae_title for p in self.peers]),
+            ("listener", [f"{d.bind}:{d.port}" for d in self.listeners if d.port]),
         ):
             twice = {name for name in used if used.count(name) > 1}
             if twice:
@@ -276,6 +294,26 @@ class Config:
                     f"route {route.name!r}: no destination {route.destination!r}",
                     hint=f"There are: {', '.join(names) or 'none'}.",
                 )
+
+        if not self.listeners:
+            # The only assignment there is: what was left out, made of what was not.
+            made = Listening(bind=self.node.bind, port=self.node.port)
+            object.__setattr__(self, "listeners", (made,))
+        if all(door.asks_for_certificates for door in self.listeners):
+            for peer in self.peers:
+                if not peer.needs_certificate:
+                    raise ConfigError(
+                        f"peer {peer.ae_title!r} has neither fingerprints nor names, and "
+                        "every listener asks for certificates",
+                        hint="An AE title alone proves nothing: say which certificate "
+                        "it goes with.",
+                    )
+
+    @property
+    def called_ae_titles(self) -> frozenset[str]:
+        """Return the titles that the node answers to."""
+        of_routes = (title for r in self.routes for title in r.called_ae_titles)
+        return frozenset({self.node.ae_title, *self.node.called_ae_titles, *of_routes})
 
     def destination_of(self, route: Route) -> Destination:
         """Return where ``route`` leads."""
@@ -301,6 +339,11 @@ def load(path: Path) -> Config:
     unknown = tables.keys() - _TABLES
     if unknown:
         raise ConfigError(f"{path}: [{unknown.pop()}] is not known")
+    if "listener" in tables and not {"bind", "port"}.isdisjoint(tables.get("node", {})):
+        raise ConfigError(
+            f"{path}: bind and port are in [node], and there are listeners too",
+            hint="Each [[listener]] has its own; take them out of [node].",
+        )
     try:
         node = _made(Listener, tables.get("node", {}), path.parent.absolute())
         destinations, routes = _tables(tables, "destination"), _tables(tables, "route")
@@ -319,6 +362,11 @@ def load(path: Path) -> Config:
             desks=tuple(
                 _made(RemoteDesk, t, path.parent) for t in _tables(tables, "desk")
             ),
+            guard=_made(Guarding, tables.get("guard", {}), path.parent),
+            listeners=tuple(
+                _made(Listening, t, path.parent) for t in _tables(tables, "listener")
+            ),
+            peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
@@ -332,7 +380,18 @@ def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
 
 
 _TABLES: Final = frozenset(
-    {"node", "destination", "route", "retry", "storage", "release", "desk"}
+    {
+        "node",
+        "guard",
+        "listener",
+        "peer",
+        "destination",
+        "route",
+        "retry",
+        "storage",
+        "release",
+        "desk",
+    }
 )
 _PATHS: Final = frozenset(
     {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
@@ -345,6 +404,7 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "mode": Mode,
     "weak_marks": WeakMarks,
     "other_bytes": OtherBytes,
+    "unknown_peers": UnknownPeers,
 }
 
 
@@ -414,17 +474,3 @@ def _syntaxes(names: Iterable[str]) -> tuple[Syntax, ...]:
             hint=f"Lossless ones only: {', '.join(Syntax)}. What came lossy leaves as it "
             "came, by as-is; nothing is made lossy.",
         ) from error
-
-
-def _check_ae_title(where: str, title: str) -> None:
-    if not 1 <= len(title) <= 16 or not title.isascii() or "\\" in title:
-        raise ConfigError(
-            f"{where}: ae_title {title!r}",
-            hint="An AE title has 1 to 16 ASCII characters and no backslash "
-            "(PS3.5 6.2).",
-        )
-
-
-def _check_port(where: str, port: object) -> None:
-    if not isinstance(port, int) or not 0 <= port <= 65535:
-        raise ConfigError(f"{where}: port {port!r}", hint="0 to 65535.")

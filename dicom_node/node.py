@@ -1,18 +1,20 @@
 """Everything put together: the processes of a node.
 
-A node is two processes, or three: one that receives, one that filters and sends, and one
-that releases, where the configuration has a desk. The first starts the others, and again
-if they die; these end when the first is gone. Which worker is the one is decided by a
-lock on a file, which the kernel drops with its holder.
+A node is one process that starts the others, and again if they die; these end when the
+first is gone: one or several that receive, one that filters and sends, and one that
+releases, where the configuration has a desk. Those that receive share the sockets, which
+the first has opened, so that nobody who calls finds them closed.
 """
 
 from __future__ import annotations
 
-import fcntl
+import gc
 import logging
 import os
+import resource
+import shutil
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import threading
@@ -20,7 +22,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.accepting import accept
 from dicom_node.codec_process import CodecProcess
@@ -29,8 +31,17 @@ from dicom_node.extras import extra
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
 from dicom_node.room import Room
-from dicom_node.scp import StorageScp
+from dicom_node.scp import StorageScp, listening_socket, tls_of
 from dicom_node.state import State, now, opening_with
+from dicom_node.supervising import (
+    LOOK_S,
+    Role,
+    all_locked,
+    locked,
+    supervise,
+    tell,
+    told,
+)
 from dicom_node.worker import Worker
 
 if TYPE_CHECKING:
@@ -48,32 +59,37 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_IDLE_S: Final = 0.1
 _REST_AFTER_S: Final = 2.0
 _TEND_AFTER_S: Final = 1.0
 _LEFT_AFTER_S: Final = 600.0
 """How long what is coming in may lie in the spool and not be owed yet."""
+_TURN_S: Final = 0.0005
 
 
-def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> None:
+def serve(
+    config: Config, config_path: Path, ready: Callable[[Sequence[str]], None]
+) -> None:
     """Run the node until it is told to stop (SIGTERM, SIGINT).
 
     Args:
         config: What to do.
-        config_path: Where it was read from; the worker reads it again.
-        ready: Called with the port once the node answers.
+        config_path: Where it was read from; the other processes read it again.
+        ready: Called with where it listens, ``host:port``, once it answers.
 
     Raises:
-        ConfigError: Another node runs on the same state folder, or the port is taken.
+        ConfigError: Another node runs on the same state folder, a port is taken, or
+            certificates cannot be used.
     """
     state = State(config.node.state)
     _keys(config, state)
+    for door in config.listeners:
+        tls_of(door)
     spool, queue = state.spool(), state.queue()
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    for told_to_stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told_to_stop, lambda *_: stopping.set())
     with ExitStack() as stack:
-        held = _locked(state.folder / "node.lock")
+        held = locked(state.folder / "node.lock")
         if held is None:
             raise ConfigError(
                 f"another node runs on {state.folder}",
@@ -81,80 +97,111 @@ def serve(config: Config, config_path: Path, ready: Callable[[int], None]) -> No
             )
         stack.enter_context(held)
         _sweep(state, spool, queue, stopping)
-        room = Room(state.folder, config.storage)
-        room.tend()
-        clash = config.storage.other_bytes.status
-        scp = StorageScp(config.node, spool.incoming, clash)
-        try:
-            port = scp.start(
-                partial(
-                    accept,
-                    config=config,
-                    spool=spool,
-                    queue=queue,
-                    lock=threading.Lock(),
-                    room=room,
-                    clock=now,
-                )
+        Room(state.folder, config.storage).tend()
+        queue.close()
+        sockets = [
+            stack.enter_context(listening_socket(door)) for door in config.listeners
+        ]
+        places = [_place(one) for one in sockets]
+        telling = stack.enter_context(told(lambda: ready(places)))
+        descriptors = [one.fileno() for one in sockets]
+        roles = {"worker": Role("worker")}
+        for number in range(config.node.receivers):
+            roles[f"receiver {number}"] = Role(
+                "receiver",
+                *("--number", str(number), "--ready", str(telling)),
+                *("--listening", *map(str, descriptors)),
+                keeps=[*descriptors, telling],
             )
-        except OSError as error:
-            raise ConfigError(
-                f"{config.node.bind}:{config.node.port} cannot be listened on: "
-                f"{error.strerror}"
-            ) from error
-        stack.callback(scp.stop)
-        roles = ["worker"] + ["desk"] * (config.release is not None)
-        _supervise(roles, config_path, stopping, partial(ready, port))
+        if config.release is not None:
+            roles["desk"] = Role("desk")
+        supervise(roles, config_path, stopping)
+
+
+def _place(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _sweep(
     state: State, spool: Spool, queue: SqliteQueue, stopping: threading.Event
 ) -> None:
-    """Delete what a crash has left, once no worker writes any more."""
-    while (held := _locked(state.folder / "worker.lock")) is None:
-        if stopping.wait(_IDLE_S):  # the worker of a node that was killed is finishing
+    """Delete what a crash has left, once nobody receives or writes any more."""
+    # Those of a node that was killed may still be finishing.
+    locks = [state.folder / f"{name}.lock" for name in ("worker", "receivers")]
+    with all_locked(locks, stopping) as are_all_gone:
+        if not are_all_gone:
             return
-    with held:
         swept = spool.sweep(queue.files())
+        for folder in spool.incoming.glob(_receiving_in("*")):
+            shutil.rmtree(folder)
     if swept:
         logger.info("swept files=%d", swept)
 
 
-def _supervise(
-    roles: Sequence[str],
-    config_path: Path,
-    stopping: threading.Event,
-    ready: Callable[[], None],
+def _receiving_in(number: object) -> str:
+    """Return the name of the folder that a receiver has for what is coming in."""
+    return f"receiver-{number}"
+
+
+def receive(
+    config: Config, parent: int, number: int, listening: Sequence[int], ready: int
 ) -> None:
-    """Keep one process of each role running until ``stopping``; let them finish."""
-    rest = ["--config", str(config_path), "--parent", str(os.getpid())]
+    """Receive until told to stop, or until the node, ``parent``, is gone.
 
-    # A thread that waits for the others of a search is not to keep a processor busy that
-    # somebody else has work for: on two shared ones, that took five times as long.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    Args:
+        config: What to do.
+        parent: Process number of the node.
+        number: Which of its receivers this is.
+        listening: Descriptors of sockets, in the order of the listeners.
+        ready: Descriptor to tell once instances are taken in.
 
-    def started(role: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "dicom_node", role, *rest]
-        return subprocess.Popen(command, env=environment)  # noqa: S603
-
-    processes = {role: started(role) for role in roles}
-    ready()
-    while not stopping.wait(0.2):
-        for role, process in processes.items():
-            if process.poll() is not None:
-                logger.error(
-                    "%s ended status=%d; starting another", role, process.returncode
-                )
-                stopping.wait(1)
-                processes[role] = started(role)
-    for process in processes.values():
-        process.terminate()
-    for process in processes.values():
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    Raises:
+        ConfigError: Certificates cannot be used.
+    """
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
+    # Each connection is a descriptor, and so are the two ends that wake its thread.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # A thread that has something to read waits for the others' turns to end: short ones.
+    sys.setswitchinterval(_TURN_S)
+    state = State(config.node.state)
+    with ExitStack() as stack:
+        while (held := locked(state.folder / "receivers.lock", is_shared=True)) is None:
+            if stopping.wait(LOOK_S) or os.getppid() != parent:
+                return
+        stack.enter_context(held)
+        spool, queue = state.spool(), state.queue()
+        stack.callback(queue.close)
+        incoming = spool.incoming / _receiving_in(number)
+        # Whoever had this number before has died, and owes nobody what is in it.
+        shutil.rmtree(incoming, ignore_errors=True)
+        incoming.mkdir(mode=0o700)
+        scp = StorageScp(config, incoming)
+        if os.getppid() != parent:
+            return
+        room = Room(state.folder, config.storage)
+        scp.start(
+            partial(
+                accept,
+                config=config,
+                spool=spool,
+                queue=queue,
+                lock=threading.Lock(),
+                room=room,
+                clock=now,
+            ),
+            room.lack,
+            [socket.socket(fileno=descriptor) for descriptor in listening],
+        )
+        stack.callback(scp.stop)
+        # What is there now stays; pynetdicom collects garbage while everyone waits.
+        gc.freeze()
+        tell(ready)
+        while not stopping.wait(LOOK_S) and os.getppid() == parent:
+            scp.renew()
 
 
 def work(config: Config, parent: int) -> None:
@@ -166,9 +213,9 @@ def work(config: Config, parent: int) -> None:
     # What memory has no room for lies beside what is coming in, not in /tmp.
     tempfile.tempdir = str(state.spool().incoming)
     with ExitStack() as stack:
-        while (held := _locked(state.folder / "worker.lock")) is None:
+        while (held := locked(state.folder / "worker.lock")) is None:
             # The worker of a node that was killed has not noticed yet.
-            if stopping.wait(_IDLE_S) or os.getppid() != parent:
+            if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
         queue = state.queue()
@@ -230,18 +277,28 @@ def work(config: Config, parent: int) -> None:
         )
         stack.callback(worker.rest)
 
+        swept = time.monotonic()
+
+        def tend() -> None:
+            """See to the disk: room, and what others have left."""
+            nonlocal swept
+            room.tend()
+            if time.monotonic() - swept > _LEFT_AFTER_S:
+                swept = time.monotonic()
+                spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
+
         def recover() -> None:
             """Take up again what could not be settled, as nobody else works."""
             room.tend()
             queue.release_claims(now() + config.retry.first_wait, died=False)
 
         room = Room(state.folder, config.storage)
-        _run(worker, room, recover, stopping, parent)
+        _run(worker, tend, recover, stopping, parent)
 
 
 def _run(
     worker: Worker,
-    room: Room,
+    tend: Callable[[], None],
     recover: Callable[[], None],
     stopping: threading.Event,
     parent: int,
@@ -249,10 +306,10 @@ def _run(
     idle_since = tended = time.monotonic()
     failed = False
     while not stopping.is_set() and os.getppid() == parent:
-        if time.monotonic() - tended > _TEND_AFTER_S:
-            tended = time.monotonic()
-            room.tend()
         try:
+            if time.monotonic() - tended > _TEND_AFTER_S:
+                tended = time.monotonic()
+                tend()
             if failed:
                 recover()
             is_busy, failed = worker.turn(), False
@@ -264,19 +321,7 @@ def _run(
             continue
         if time.monotonic() - idle_since > _REST_AFTER_S:
             worker.rest()
-        stopping.wait(_IDLE_S)
-
-
-def _locked(path: Path) -> IO[bytes] | None:
-    """Return an open file that nobody else has locked; None if somebody has."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stream = path.open("ab")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        return None
-    return stream
+        stopping.wait(LOOK_S)
 
 
 def desk(config: Config, parent: int) -> None:

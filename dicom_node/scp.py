@@ -7,29 +7,49 @@ the only module that touches a pynetdicom event.
 from __future__ import annotations
 
 import logging
+import socket
+import sys
 import tempfile
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pydicom.uid import UID
+from pynetdicom import (
+    AE,
+    AllStoragePresentationContexts,
+    _config,
+    build_context,
+    evt,
+)
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from dicom_node.admission import Admission
+from dicom_node.certificates import ServerTls
 from dicom_node.errors import (
     ClashError,
+    ConfigError,
     MalformedObjectError,
     NotGrantedError,
     SpoolError,
 )
+from dicom_node.guard import Guard, GuardedServer
+from dicom_node.incoming import IncomingFile, receive_into
+from dicom_node.occupancy import Associations, WaitingRoom
+from dicom_node.upper_layer import MAX_PDU, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
-    from pynetdicom.transport import ThreadedAssociationServer
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
+    from pynetdicom.presentation import PresentationContext
 
-    from dicom_node.config import Listener
+    from dicom_node.config import Config
+    from dicom_node.listening import Listening
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +60,6 @@ CANNOT_UNDERSTAND = 0xC000
 NOT_AUTHORISED = 0x0124
 PROCESSING_FAILURE = 0x0110
 DUPLICATE = 0x0111
-
-MAX_PDU = 131_072
-"""Bytes; the largest that DCMTK takes."""
 
 TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
@@ -63,6 +80,8 @@ TRANSFER_SYNTAXES = (
 )
 """What is taken in. Deflated is not: it can grow a thousandfold."""
 
+_STORAGE = frozenset(str(c.abstract_syntax) for c in AllStoragePresentationContexts)
+
 
 class Received(NamedTuple):
     """An instance that has come in and is not yet anybody's promise."""
@@ -76,54 +95,179 @@ class Received(NamedTuple):
 class StorageScp:
     """Listens, and hands each instance on."""
 
-    def __init__(self, listener: Listener, incoming: Path, clash: int) -> None:
+    def __init__(self, config: Config, incoming: Path) -> None:
         """Prepare; nothing is open yet.
 
         Args:
-            listener: Where and how.
-            incoming: Folder for what is coming in. Set for the whole process, since
-                pynetdicom writes to the process's folder for temporary files.
-            clash: Status of the answer where another instance has the same UID.
+            config: Where, how, and from whom.
+            incoming: Folder for what is coming in; set for the whole process.
+
+        Raises:
+            ConfigError: Certificates cannot be used.
         """
-        self._listener, self._clash = listener, clash
-        self._server: ThreadedAssociationServer | None = None
-        tempfile.tempdir = str(incoming)
+        self._config = config
+        self._tls = [tls_of(door) for door in config.listeners]
+        self._servers: list[GuardedServer] = []
+        receive_into(incoming)
+        tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
         # They would write query identifiers, that is patients, into the log.
         _config.LOG_REQUEST_IDENTIFIERS = False
         _config.LOG_RESPONSE_IDENTIFIERS = False
+        # They would describe each message, for a log that does not take it.
+        _config.LOG_HANDLER_LEVEL = "none"
 
-    def start(self, accept: Callable[[Received], None]) -> int:
-        """Listen from now on, and return the port; it answers when this returns.
+    def start(
+        self,
+        accept: Callable[[Received], None],
+        lack: Callable[[], str],
+        sockets: Sequence[socket.socket],
+    ) -> None:
+        """Take in what comes; it does when this returns.
 
-        Raises:
-            OSError: The port is taken, or not ours to take.
+        Args:
+            accept: Makes an instance durable.
+            lack: Says what room is lacking; empty if there is enough.
+            sockets: Bound and listening, one for each listener of the configuration.
         """
-        listener = self._listener
-        ae = AE(listener.ae_title)
+        config, guarding = self._config, self._config.guard
+        ae = AE(config.node.ae_title)
         ae.maximum_pdu_size = MAX_PDU
-        ae.maximum_associations = listener.max_associations
-        ae.dimse_timeout = listener.timeout_s
-        ae.acse_timeout = listener.timeout_s
-        ae.network_timeout = listener.timeout_s
+        ae.maximum_associations = sys.maxsize  # the guard counts them
+        ae.dimse_timeout = config.node.timeout_s
+        ae.acse_timeout = guarding.request_s
+        ae.network_timeout = config.node.timeout_s
         ae.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            sop_class = str(context.abstract_syntax)
-            ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
-        self._server = server = ae.start_server(
-            (listener.bind, listener.port),
-            block=False,
-            evt_handlers=[(evt.EVT_C_STORE, handle_store, [accept, self._clash])],
+        waiting = WaitingRoom(guarding.max_waiting)
+        associations = Associations(
+            config.node.max_associations, guarding.max_per_address
         )
-        assert server is not None  # as it does not block
-        assert server.socket is not None
-        return int(server.socket.getsockname()[1])
+        clash = config.storage.other_bytes.status
+        pace = Pace(
+            guarding.pdu_s,
+            config.node.timeout_s,
+            guarding.slowest_bytes_per_s,
+            guarding.max_object_mb << 20,
+        )
+        for door, tls, listening in zip(
+            config.listeners, self._tls, sockets, strict=True
+        ):
+            server = ae.make_server(
+                (door.bind, door.port),
+                evt_handlers=[
+                    (evt.EVT_C_STORE, handle_store, [accept, clash]),
+                    (evt.EVT_SOP_COMMON, _storage_of_unknown),
+                ],
+                server_class=GuardedServer,
+                listening=listening,
+                guard=Guard(
+                    admission=Admission.of(door, config.peers, config.called_ae_titles),
+                    waiting=waiting,
+                    associations=associations,
+                    pace=pace,
+                    tls=tls,
+                    request_s=guarding.request_s,
+                    per_title=guarding.max_per_title,
+                    contexts=offered,
+                    lack=lack,
+                ),
+            )
+            ae._servers.append(server)  # noqa: SLF001 it takes itself out again
+            self._servers.append(cast("GuardedServer", server))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def renew(self) -> None:
+        """Read certificates again that have changed."""
+        for tls in self._tls:
+            if tls is not None:
+                tls.renew()
 
     def stop(self) -> None:
-        """Listen no longer; associations that are open are aborted."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server = None
+        """Take in nothing more; associations that are open are aborted."""
+        while self._servers:
+            self._servers.pop().end()
+
+
+def tls_of(door: Listening) -> ServerTls | None:
+    """Return the TLS of a listener; None if it has none.
+
+    Raises:
+        ConfigError: Its certificates cannot be used.
+    """
+    if door.certificate is None or door.key is None:
+        return None
+    return ServerTls(
+        f"listener {door.bind}:{door.port}",
+        certificate=door.certificate,
+        key=door.key,
+        client_ca=door.client_ca,
+        crl=door.crl,
+    )
+
+
+def listening_socket(door: Listening) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ConfigError: The port is taken, or not ours to take.
+    """
+    try:
+        return socket.create_server(
+            (door.bind, door.port),
+            family=socket.AF_INET6 if ":" in door.bind else socket.AF_INET,
+            backlog=512,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"{door.bind}:{door.port} cannot be listened on: {error.strerror}"
+        ) from error
+
+
+def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
+    """Return the contexts that are offered to whoever has asked for some.
+
+    Objects of a class that nobody knows, or that is private, are as good as others:
+    a route may pass or hold them.
+    """
+    classes = {
+        str(context.abstract_syntax)
+        for context in asked.presentation_context_definition_list
+    }
+    contexts = [
+        build_context(c, list(TRANSFER_SYNTAXES)) for c in classes if _is_kept(c)
+    ]
+    return [*contexts, build_context(Verification)]
+
+
+def _is_kept(sop_class: str) -> bool:
+    """Say whether objects of a class are taken in."""
+    uid = UID(sop_class)
+    if uid in _STORAGE or not uid.is_valid:
+        return uid in _STORAGE
+    # What pydicom has no name for is private, or newer than it is.
+    return uid.name == uid or (
+        uid.type == "SOP Class"
+        and "Storage" in uid.name
+        and "Commitment" not in uid.name
+    )
+
+
+def _storage_of_unknown(event: Event) -> dict[UID, SOPClassCommonExtendedNegotiation]:
+    """Say of classes that pynetdicom does not know what service they are of.
+
+    Source:
+        PS3.7 D.3.3.6, SOP Class Common Extended Negotiation.
+    """
+    asked = event.assoc.requestor.primitive
+    assert asked is not None  # or nothing would be negotiated
+    items = {}
+    for context in asked.presentation_context_definition_list:
+        uid = UID(str(context.abstract_syntax))
+        if uid not in _STORAGE and _is_kept(uid):
+            items[uid] = item = SOPClassCommonExtendedNegotiation()
+            item.sop_class_uid = uid
+            item.service_class_uid = UID("1.2.840.10008.4.2")
+    return items
 
 
 def handle_store(
@@ -143,7 +287,10 @@ def handle_store(
         (association.called_ae_title or "").strip(),
     )
     uid = request.AffectedSOPInstanceUID
+    file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:
+        if isinstance(file, IncomingFile):
+            file.finish()
         accept(received)
     except MalformedObjectError as error:
         logger.warning("refused instance=%s reason=%s", uid, error)

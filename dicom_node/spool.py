@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import sync_folder
@@ -16,7 +17,6 @@ from dicom_node.errors import SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
-    from pathlib import Path
 
     from dicom_node.mapped import Buffer
 
@@ -148,8 +148,9 @@ class Spool:
         return _swept(file for file in old if file.name not in kept)
 
     def _files(self) -> list[Path]:
-        files = [*self._folder.iterdir(), *self.incoming.iterdir()]
-        return [file for file in files if file.is_file()]
+        # Not rglob, which minds a folder that goes meanwhile.
+        walked = os.walk(self._folder)
+        return [Path(folder, name) for folder, _, names in walked for name in names]
 
 
 def _written(file: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -15,6 +16,7 @@ from cryptography.x509.oid import NameOID
 from dicom_node.grants import fingerprint
 
 DAY = timedelta(days=1)
+LOOPBACK_NAMES = (x509.IPAddress(IPv4Address("127.0.0.1")),)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Credential:
     private_key: ec.EllipticCurvePrivateKey
     file: Path
     key_file: Path
+
+    @property
+    def name(self) -> str:
+        (found,) = self.certificate.subject
+        return str(found.value)
 
     @property
     def fingerprint(self) -> str:
@@ -71,21 +78,50 @@ class Authority:
         self.revoked: list[int] = []
         self.own = self._issue(name, ca=True)
 
-    def certify(self, name: str, *, until: timedelta = DAY) -> Credential:
-        return self._issue(name, until=until)
+    def certify(
+        self,
+        name: str,
+        *,
+        until: timedelta = DAY,
+        since: timedelta = -2 * DAY,
+        names: Sequence[x509.GeneralName] = LOOPBACK_NAMES,
+        usages: Sequence[x509.ObjectIdentifier] = (),
+        key: ec.EllipticCurvePrivateKey | None = None,
+        signed_by: Credential | None = None,
+    ) -> Credential:
+        """Make a certificate; ``names`` are Subject Alternative Names, if any."""
+        return self._issue(
+            name,
+            until=until,
+            since=since,
+            names=names,
+            usages=usages,
+            key=key,
+            signed_by=signed_by,
+        )
 
     def _issue(
-        self, name: str, *, ca: bool = False, until: timedelta = DAY
+        self,
+        name: str,
+        *,
+        ca: bool = False,
+        until: timedelta = DAY,
+        since: timedelta = -2 * DAY,
+        names: Sequence[x509.GeneralName] = LOOPBACK_NAMES,
+        usages: Sequence[x509.ObjectIdentifier] = (),
+        key: ec.EllipticCurvePrivateKey | None = None,
+        signed_by: Credential | None = None,
     ) -> Credential:
-        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-        signing = key if ca else self.own.private_key
-        made = (
+        key, now = key or ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        signing = key if ca else (signed_by or self.own).private_key
+        issuer = self.name if signed_by is None else signed_by.name
+        builder = (
             x509.CertificateBuilder()
             .subject_name(_name(name))
-            .issuer_name(_name(self.name))
+            .issuer_name(_name(issuer))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - 2 * DAY)
+            .not_valid_before(now + since)
             .not_valid_after(now + until)
             .add_extension(x509.BasicConstraints(ca, None), critical=True)
             .add_extension(_usage(ca=ca), critical=True)
@@ -99,12 +135,16 @@ class Authority:
                 ),
                 critical=False,
             )
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]),
-                critical=False,
-            )
-            .sign(signing, hashes.SHA256())
         )
+        if names:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName(names), critical=False
+            )
+        if usages:
+            builder = builder.add_extension(
+                x509.ExtendedKeyUsage(usages), critical=False
+            )
+        made = builder.sign(signing, hashes.SHA256())
         return _write(self.folder, name, made, key)
 
     def crl(self) -> Path:

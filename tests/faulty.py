@@ -37,6 +37,7 @@ ae_title = "NODE"
 port = {node}
 profile = "fast"
 timeout_s = 10.0
+receivers = 1
 
 [retry]
 first_wait_s = 0.05

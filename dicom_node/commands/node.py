@@ -11,12 +11,14 @@ from dicom_node.commands.state import state_in
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the parser."""
     for name, run, text in (
         ("serve", _serve, "run the node"),
+        ("receiver", _receive, "what serve starts to receive"),
         ("worker", _work, "what serve starts to filter and send"),
         ("desk", _desk, "what serve starts to release object keys"),
         ("status", _status, "what the queue of a node holds"),
@@ -26,8 +28,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run in {_work, _desk}:
+        if run in {_receive, _work, _desk}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
+        if run is _receive:
+            for option in ("--number", "--ready"):
+                command.add_argument(option, type=int, required=True)
+            command.add_argument("--listening", type=int, nargs="+", metavar="FD")
         if run is _release:
             command.add_argument(
                 "job", type=int, nargs="*", help="else all that are held"
@@ -50,12 +56,26 @@ def _serve(options: argparse.Namespace) -> int:
     log.configure()
     config = load(options.config)
 
-    def ready(port: int) -> None:
-        print(
-            f"{config.node.ae_title} listens on {config.node.bind}:{port}", flush=True
-        )
+    def ready(places: Sequence[str]) -> None:
+        for place in places:
+            print(f"{config.node.ae_title} listens on {place}", flush=True)
 
     serve(config, options.config, ready)
+    return 0
+
+
+def _receive(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+    from dicom_node.node import receive
+
+    log.configure()
+    receive(
+        load(options.config),
+        options.parent,
+        options.number,
+        options.listening,
+        options.ready,
+    )
     return 0
 
 

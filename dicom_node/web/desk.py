@@ -15,7 +15,6 @@ import asyncio
 import json
 import logging
 import socket
-import ssl
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -23,13 +22,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from dicom_node.asking import MAX_BYTES, PATH, NoRequestError
+from dicom_node.certificates import ServerTls
 from dicom_node.desk import DeskRefusedError, DeskUnavailableError
 from dicom_node.errors import ConfigError
 from dicom_node.grants import fingerprint
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
-    from pathlib import Path
 
     from aiohttp.web_protocol import RequestHandler
 
@@ -49,8 +49,6 @@ READ_S: Final = 10.0
 LOOK_S: Final = 0.2
 """How often it is seen whether to stop, and whether a file has changed."""
 
-# For TLS 1.2; version 1.3 has no others (RFC 9325, 4.2).
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _HEADERS: Final = {"Server": "miadmark", "Cache-Control": "no-store"}
 
 
@@ -81,27 +79,25 @@ async def _serve(
     ready: Callable[[int], None],
     stopping: Callable[[], bool],
 ) -> None:
-    http, read = DeskServer(desk), _stamps(settings)
-    tls = _tls(settings)
+    http = DeskServer(desk)
+    tls = ServerTls(
+        "release",
+        certificate=settings.certificate,
+        key=settings.key,
+        client_ca=settings.client_ca,
+        crl=settings.crl,
+    )
     with _listening(settings) as listening:
-        server = await _accepting(http, listening, tls)
+        server = await _accepting(http, listening, tls.context)
         ready(int(listening.getsockname()[1]))
         while not stopping():
             await asyncio.sleep(LOOK_S)
-            stamps = _stamps(settings)
-            if stamps == read:
-                continue
-            read = stamps
-            try:
-                tls = _tls(settings)
-            except ConfigError as error:
-                logger.error("going on with what was read before: %s", error)  # noqa: TRY400
+            if not tls.renew():
                 continue
             server.close()
-            server = await _accepting(http, listening, tls)
+            server = await _accepting(http, listening, tls.context)
             for connection in http.connections:
                 connection.force_close()  # its certificate is checked once more
-            logger.info("certificates were read again")
         server.close()
         await http.shutdown(READ_S)
 
@@ -223,41 +219,3 @@ def _listening(settings: ReleaseDesk) -> socket.socket:
             f"release: {settings.bind}:{settings.port} cannot be listened on: "
             f"{error.strerror}"
         ) from error
-
-
-def _tls(settings: ReleaseDesk) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.set_ciphers(_CIPHERS)
-    # A session taken up again would not be checked against what was revoked since.
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
-    try:
-        # Without a password of ours, OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(settings.certificate, settings.key, lambda: b"")
-        context.load_verify_locations(settings.client_ca)
-        if settings.crl is not None:
-            context.load_verify_locations(settings.crl)
-            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-    except OSError as error:
-        raise ConfigError(
-            f"release: the certificates cannot be used: {error}",
-            hint="certificate, key, client_ca and crl are files in PEM; the key is not "
-            "encrypted.",
-        ) from error
-    return context
-
-
-def _stamps(settings: ReleaseDesk) -> list[tuple[int, int, int] | None]:
-    """Return what changes when a file of certificates does."""
-    files = (settings.certificate, settings.key, settings.client_ca, settings.crl)
-    return [_stamp(file) for file in files if file is not None]
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -50,10 +50,12 @@ def test_kills_lose_nothing_and_mark_nothing_twice(node: FaultyNode) -> None:
 
 def test_a_failing_disk_is_answered_and_loses_nothing(node: FaultyNode) -> None:
     receiving = [
-        ("serve", "fsync", "incoming", IO_ERROR),
-        ("serve", "rename", "instance", NO_SPACE),
-        ("serve", "fsync", "spool", IO_ERROR),
-        ("serve", "fsync", QUEUE, IO_ERROR),
+        ("receiver", "create", "incoming", NO_SPACE),
+        ("receiver", "write", "incoming", NO_SPACE),
+        ("receiver", "fsync", "incoming", IO_ERROR),
+        ("receiver", "rename", "instance", NO_SPACE),
+        ("receiver", "fsync", "spool", IO_ERROR),
+        ("receiver", "fsync", QUEUE, IO_ERROR),
     ]
     figures = with_errors(node, receiving, 1, time.monotonic() + SECONDS)
     assert figures.answers[OUT_OF_RESOURCES] == figures.happened == figures.rounds > 0

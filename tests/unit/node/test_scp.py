@@ -34,7 +34,7 @@ def event(part: Path) -> SimpleNamespace:
         ae_title="PACS", primitive=SimpleNamespace(called_ae_title="MIADMARK")
     )
     return SimpleNamespace(
-        request=SimpleNamespace(AffectedSOPInstanceUID="1.2.3"),
+        request=SimpleNamespace(AffectedSOPInstanceUID="1.2.3", _dataset_file=None),
         dataset_path=part,
         assoc=SimpleNamespace(requestor=requestor),
     )

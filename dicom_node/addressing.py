@@ -1,0 +1,76 @@
+"""AE titles, ports and networks: what may be written for one in a configuration."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+from dicom_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+
+def check_ae_title(where: str, title: str) -> None:
+    """Return if ``title`` is an AE title.
+
+    Raises:
+        ConfigError: It is none (PS3.5 6.2, VR AE).
+    """
+    if not is_ae_title(title):
+        raise ConfigError(
+            f"{where}: ae_title {title!r}",
+            hint="An AE title has 1 to 16 ASCII characters and no backslash "
+            "(PS3.5 6.2).",
+        )
+
+
+def is_ae_title(title: str) -> bool:
+    """Say whether ``title`` is an AE title, spaces at its ends left out."""
+    return (
+        1 <= len(title) <= 16
+        and title.isascii()
+        and title.isprintable()
+        and "\\" not in title
+        and title == title.strip()
+    )
+
+
+def check_port(where: str, port: object) -> None:
+    """Return if ``port`` is a port, or 0 for any.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not isinstance(port, int) or not 0 <= port <= 65535:
+        raise ConfigError(f"{where}: port {port!r}", hint="0 to 65535.")
+
+
+def network(where: str, text: str) -> IPv4Network | IPv6Network:
+    """Return the network, or the one address, that ``text`` names.
+
+    Raises:
+        ConfigError: It names none.
+    """
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{where}: addresses: {error}",
+            hint='An address or a network: "192.0.2.10", "192.0.2.0/24".',
+        ) from error
+
+
+def address_of(host: str) -> IPv4Address | IPv6Address:
+    """Return the address of a peer as a socket names it; IPv4 within IPv6 as IPv4."""
+    address = ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address if mapped is None else mapped
+
+
+def is_loopback(bind: str) -> bool:
+    """Say whether nobody outside this machine reaches what listens on ``bind``."""
+    try:
+        return bind == "localhost" or address_of(bind).is_loopback
+    except ValueError:
+        return False

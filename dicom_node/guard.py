@@ -1,0 +1,349 @@
+"""The sockets: who may speak, how long it may take, and how much of it there may be.
+
+Each connection has a thread of its own from the moment it is accepted, and that thread
+does everything that a peer can draw out: the TLS handshake, and reading the association
+request. Only a peer that has got so far in time, whom the rules let in and for whom
+there is room, meets pynetdicom. Others hear an A-ASSOCIATE-RJ that says why.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import select
+import socket
+import ssl
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.transport import (
+    AddressInformation,
+    RequestHandler,
+    ThreadedAssociationServer,
+)
+
+from dicom_node import association_items
+from dicom_node.admission import Caller, Refusal, Rejection
+from dicom_node.certificates import Shown
+from dicom_node.occupancy import TooManyError
+from dicom_node.upper_layer import (
+    CutOffError,
+    Pace,
+    abort_pdu,
+    association_request,
+    install,
+    reject_pdu,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pynetdicom.ae import ApplicationEntity
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
+    from pynetdicom.presentation import PresentationContext
+
+    from dicom_node.admission import Admission
+    from dicom_node.certificates import ServerTls
+    from dicom_node.occupancy import Associations, Place, WaitingRoom
+
+logger = logging.getLogger(__name__)
+
+_FAREWELL_S: Final = 1.0
+"""How long a peer that was turned away has to read why."""
+_OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What one listener goes by; the rooms may be shared with others."""
+
+    admission: Admission
+    waiting: WaitingRoom
+    associations: Associations
+    pace: Pace
+    tls: ServerTls | None
+    request_s: float
+    per_title: int
+    contexts: Callable[[A_ASSOCIATE], list[PresentationContext]]
+    """What is offered to whoever asks for an association."""
+    lack: Callable[[], str]
+    """Says what the disk lacks to take anything in; empty if nothing."""
+
+
+class TurnedAwayError(Exception):
+    """The peer may not have an association."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        """Keep why not."""
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
+class GuardedServer(ThreadedAssociationServer):
+    """Accepts connections on a socket that others may accept on too."""
+
+    daemon_threads = True
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        *arguments: Any,
+        listening: socket.socket,
+        guard: Guard,
+        **more: Any,
+    ) -> None:
+        """Prepare; nothing is accepted yet.
+
+        Args:
+            ae: See :class:`pynetdicom.transport.AssociationServer`; so the others.
+            *arguments: The same.
+            listening: Bound and listening. Not closed for others that have it.
+            guard: What it goes by.
+            **more: As ``arguments``.
+        """
+        self._listening, self.guard = listening, guard
+        self._open: dict[Association, None] = {}
+        self._lock = threading.Lock()
+        self._is_ending = False
+        more["request_handler"] = GuardedHandler
+        super().__init__(ae, *arguments, **more)
+
+    def server_bind(self) -> None:
+        """Take the socket that is there, instead of the one that was made."""
+        made = self.socket
+        assert made is not None  # socketserver has made it
+        made.close()
+        self.socket = self._listening
+        # Somebody else may have accepted what has just been announced.
+        self._listening.settimeout(0)
+        self.server_address = self._listening.getsockname()
+
+    def server_activate(self) -> None:
+        """Do nothing: it listens."""
+
+    def server_close(self) -> None:
+        """Close this process's hold on the socket; others go on listening."""
+        self._listening.close()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept a connection, and nothing else: the rest is its own thread's."""
+        try:
+            connection, address = self._listening.accept()
+        except OSError as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                logger.error("no more connections: %s", error.strerror)  # noqa: TRY400
+                time.sleep(0.1)  # or it would be tried again at once, for ever
+            raise
+        return connection, address
+
+    def handle_error(self, request: object, client_address: Any) -> None:  # noqa: ARG002
+        """Say what went wrong with a connection; the others go on."""
+        error = sys.exception()
+        logger.error("connection from=%s", client_address[0], exc_info=error)
+
+    def end(self) -> None:
+        """Accept nothing more, and abort what is open."""
+        self.shutdown()
+        with self._lock:
+            self._is_ending = True
+            associations = list(self._open)
+        for association in associations:
+            association.abort()
+
+    @contextmanager
+    def open(self, association: Association) -> Iterator[None]:
+        """Know of an association while the block lasts.
+
+        Raises:
+            TurnedAwayError: Nothing is accepted any more.
+        """
+        with self._lock:
+            if self._is_ending:
+                raise TurnedAwayError(Refusal(Rejection.CONGESTION, "the node stops"))
+            self._open[association] = None
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._open[association]
+
+
+class GuardedHandler(RequestHandler):
+    """One connection, from its first byte to its last, in a thread of its own."""
+
+    server: GuardedServer
+    request: socket.socket
+
+    def handle(self) -> None:
+        """Let the peer in, or say why not."""
+        guard, host = self.server.guard, str(self.client_address[0])
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        place = guard.waiting.enter(host, self._shut)
+        try:
+            self._admit(place)
+        except CutOffError as error:
+            if not place.is_evicted:
+                logger.info("cut off from=%s: %s", host, error)
+            self._farewell(abort_pdu(0))
+        except ssl.SSLError as error:
+            # It is all the peer's side that may be in it; who it was, nobody knows.
+            logger.warning("refused from=%s: TLS: %s", host, error.reason or error)
+        except OSError as error:
+            logger.debug("gone from=%s: %s", host, error)
+        finally:
+            guard.waiting.leave(place)
+            self.request.close()
+
+    def _admit(self, place: Place) -> None:
+        """Do what comes before an association, and then have it."""
+        guard = self.server.guard
+        deadline = time.monotonic() + guard.request_s
+        # Who says nothing costs a thread that sleeps, and no more than that.
+        if not _speaks(self.request, guard.request_s):
+            raise OSError("it has said nothing")
+        shown = self._secured(deadline)
+        first = association_request(self.request, deadline)
+        asked = _asked(first)
+        caller = Caller(
+            place.host,
+            (asked.calling_ae_title or "").strip(),
+            (asked.called_ae_title or "").strip(),
+            shown,
+        )
+        try:
+            with self._seat(caller):
+                guard.waiting.leave(place)
+                self._associate(asked, caller, first)
+        except TurnedAwayError as error:
+            logger.warning(
+                "refused from=%s calling=%a called=%a certificate=%s: %s",
+                caller.host,
+                caller.calling,
+                caller.called,
+                "none" if shown is None else shown.fingerprint,
+                error,
+            )
+            self._farewell(reject_pdu(*error.refusal.rejection.value))
+
+    def _secured(self, deadline: float) -> Shown | None:
+        """Do the TLS handshake, if there is one, and return what the peer has shown."""
+        tls = self.server.guard.tls
+        if tls is None:
+            return None
+        context = tls.context
+        self.request = secured = context.wrap_socket(
+            self.request, server_side=True, do_handshake_on_connect=False
+        )
+        secured.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            secured.do_handshake()
+        except TimeoutError:
+            raise CutOffError("the TLS handshake took too long") from None
+        encoded = secured.getpeercert(binary_form=True)
+        try:
+            return Shown.of(encoded) if encoded else None
+        except ValueError as error:
+            raise CutOffError(str(error)) from None
+
+    @contextmanager
+    def _seat(self, caller: Caller) -> Iterator[None]:
+        """Let a caller in for as long as the block lasts.
+
+        Raises:
+            TurnedAwayError: The rules are against it, or there is no room.
+        """
+        guard = self.server.guard
+        refusal = guard.admission.judge(caller)
+        if refusal is not None:
+            raise TurnedAwayError(refusal)
+        if lack := guard.lack():
+            raise TurnedAwayError(Refusal(Rejection.LIMIT_EXCEEDED, lack))
+        per_title = guard.admission.most_associations(caller.calling, guard.per_title)
+        try:
+            with guard.associations.seat(caller.host, caller.calling, per_title):
+                yield
+        except TooManyError as error:
+            refusal = Refusal(Rejection.LIMIT_EXCEEDED, str(error))
+            raise TurnedAwayError(refusal) from None
+
+    def _associate(self, asked: A_ASSOCIATE, caller: Caller, first: bytes) -> None:
+        """Have an association, and return once it has ended."""
+        assoc = Association(self.ae, MODE_ACCEPTOR)
+        # As pynetdicom's own handler does, but for contexts, which are not copied from
+        # a hundred and fifty that nobody has asked for.
+        assoc._server = self.server  # noqa: SLF001
+        assoc.name = f"AcceptorThread@{caller.host}"
+        assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
+        assoc.acceptor.ae_title = caller.called
+        assoc.acceptor.address_info = self.local
+        assoc.acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        assoc.acceptor.implementation_version_name = self.ae.implementation_version_name
+        assoc.acceptor.supported_contexts = self.server.guard.contexts(asked)
+        assoc.requestor.address_info = AddressInformation.from_tuple(
+            self.client_address
+        )
+        assoc.requestor.ae_title = caller.calling
+        for event in self.server.get_events():
+            for handler, arguments in _handlers(self.server.get_handlers(event)):
+                assoc.bind(event, handler, arguments)
+        ended = install(assoc, self.request, first, self.server.guard.pace)
+        try:
+            with self.server.open(assoc):
+                assoc.start()
+                assoc.join()
+        finally:
+            ended()
+
+    def _farewell(self, pdu: bytes) -> None:
+        """Send a last word, and give the peer a moment to read it."""
+        with suppress(OSError, ValueError):
+            self.request.settimeout(_FAREWELL_S)
+            self.request.sendall(pdu)
+            socket.socket.shutdown(self.request, socket.SHUT_WR)
+            end = time.monotonic() + _FAREWELL_S
+            while self.request.recv(4096) and time.monotonic() < end:
+                pass
+
+    def _shut(self) -> None:
+        """End the connection from another thread, past TLS, which has but one user."""
+        with suppress(OSError):
+            socket.socket.shutdown(self.request, socket.SHUT_RDWR)
+
+
+def _speaks(connection: socket.socket, within_s: float) -> bool:
+    """Say whether there is something to read, waiting for it."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
+
+
+def _asked(first: bytes) -> A_ASSOCIATE:
+    """Return the association request in a PDU.
+
+    Raises:
+        CutOffError: It cannot be read.
+    """
+    pdu = A_ASSOCIATE_RQ()
+    try:
+        association_items.check(first)
+        pdu.decode(first)
+        return pdu.to_primitive()
+    except Exception as error:  # noqa: BLE001 anything may be wrong with it
+        known = isinstance(error, association_items.MisfitError)
+        reason = str(error) if known else type(error).__name__
+        raise CutOffError(f"the association request is malformed: {reason}") from None
+
+
+def _handlers(bound: Any) -> list[tuple[Any, Any]]:
+    """Return handlers of an event with their arguments, as pynetdicom keeps them."""
+    if not bound or bound[0] is None:
+        return []
+    return list(bound) if isinstance(bound, list) else [bound]

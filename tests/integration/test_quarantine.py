@@ -1,0 +1,252 @@
+"""What is odd enough to stop a worker stops nobody else, and waits for a person.
+
+A worker with a real queue, spool and receiver; one object among others makes it stumble.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pydicom import dcmread, uid
+from pynetdicom import AE, evt
+
+from dicom_node.audit import Audit, Event
+from dicom_node.config import Action, Config, Destination, Listener, Route
+from dicom_node.decoding import decode_frames
+from dicom_node.errors import CodecProcessError
+from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.instance import OpenInstance
+from dicom_node.keys.sealer import Sealer
+from dicom_node.queue.job import Arrival, JobState
+from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.spool import Spool
+from dicom_node.state import State
+from dicom_node.worker import LEASE, Worker
+from miadmark_core.sealing.recipients import Recipient
+from miadmark_core.search.finder import Finder
+from tests.conftest import NOW, miadmark
+
+POISON = "1.2.3.666"
+
+
+@pytest.fixture
+def received() -> Iterator[tuple[int, list[str]]]:
+    got: list[str] = []
+
+    def store(event: Any) -> int:
+        got.append(str(event.dataset.SourceImageSequence[-1].ReferencedSOPInstanceUID))
+        return 0
+
+    ae = AE("RESEARCH")
+    ae.add_supported_context(uid.CTImageStorage, uid.ExplicitVRLittleEndian)
+    server = ae.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    assert server is not None
+    yield server.server_address[1], got
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass
+class Bench:
+    """A worker, and what makes it stumble."""
+
+    folder: Path
+    images: Path
+    port: int
+    keys: Sealer
+    finder: Finder
+    now: datetime = NOW
+    trouble: Exception | None = None
+    tried: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.queue = SqliteQueue(self.folder / "queue.sqlite")
+        self.spool = Spool(self.folder / "spool")
+        self.worker = self.a_worker()
+
+    def a_worker(self) -> Worker:
+        config = Config(
+            node=Listener(state=self.folder),
+            destinations=(
+                Destination(
+                    name="research",
+                    ae_title="RESEARCH",
+                    host="127.0.0.1",
+                    port=self.port,
+                ),
+            ),
+            routes=(Route(name="out", destination="research", action=Action.MARK),),
+        )
+        return Worker(
+            config,
+            queue=self.queue,
+            spool=self.spool,
+            keep=lambda _: None,
+            keep_codestream=lambda *_: None,
+            as_it_came=cast("Any", None),  # nothing is stripped here
+            grants=cast("Any", None),
+            audit=Audit(self.folder / "audit.jsonl", bytes(32), lambda: NOW),
+            opening=lambda _: self.keys.opening(),
+            own_tenant=b"",
+            mark=self.mark,
+            refer=cast("Any", None),
+            decode=decode_frames,
+            clock=lambda: self.now,
+        )
+
+    def mark(
+        self,
+        instance: OpenInstance,
+        recipients: Sequence[Recipient],  # noqa: ARG002
+        *,
+        marks_quantities: bool = False,
+    ) -> MarkedInstance:
+        name = instance.identity().sop_instance_uid
+        self.tried.append(name)
+        if name == POISON and self.trouble is not None:
+            raise self.trouble
+        (outcome,) = mark(
+            [instance],
+            find=self.finder.find,
+            keys=self.keys,
+            now=NOW,
+            holds_weak=False,
+            marks_quantities=marks_quantities,
+        )
+        assert isinstance(outcome, MarkedInstance)
+        return outcome
+
+    def take(self, name: str) -> None:
+        one = dcmread(self.images / "ct.dcm")
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = uid.UID(name)
+        part = self.spool.incoming / "part"
+        one.save_as(part)
+        digest = hashlib.sha256(part.read_bytes()).digest()
+        self.queue.add(Arrival(name, digest, self.spool.take(part)), ["out"], self.now)
+
+    def work(self, hours: int) -> None:
+        """Do what is due, for that long."""
+        for _ in range(hours):
+            while self.worker.turn():
+                pass
+            self.now += timedelta(hours=1)
+        self.worker.rest()
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path,
+    images: Path,
+    received: tuple[int, list[str]],
+    keys: Sealer,
+    finder: Finder,
+) -> Iterator[Bench]:
+    bench = Bench(tmp_path, images, received[0], keys, finder)
+    yield bench
+    bench.queue.close()
+
+
+def test_what_fails_in_a_way_nobody_foresaw_is_tried_five_times(
+    bench: Bench, received: tuple[int, list[str]]
+) -> None:
+    bench.trouble = ZeroDivisionError("odd")
+    for name in (POISON, "1.2.3.1", "1.2.3.2"):
+        bench.take(name)
+    bench.work(hours=20)
+    assert bench.tried.count(POISON) == 5
+    assert sorted(received[1]) == ["1.2.3.1", "1.2.3.2"]
+    (bad,) = bench.queue.held(JobState.QUARANTINED)
+    assert bad.reason.startswith("unexpected ZeroDivisionError, 5 times now. Look")
+    # Once a person has had something changed, it goes like any other.
+    bench.trouble = None
+    assert bench.queue.release(bad.id, bench.now)
+    bench.work(hours=1)
+    assert POISON in received[1]
+    assert bench.queue.files() == set()
+
+
+def test_what_kills_three_workers_is_not_tried_again(
+    bench: Bench, received: tuple[int, list[str]]
+) -> None:
+    bench.take(POISON)
+    bench.take("1.2.3.1")
+    for _ in range(3):
+        claimed = bench.queue.claim(bench.now, LEASE)
+        assert claimed is not None
+        assert claimed.sop_instance_uid == POISON
+        # Its worker dies here, and the next one takes over.
+        assert bench.queue.release_claims(bench.now) == 1
+    bench.work(hours=1)
+    assert bench.tried == ["1.2.3.1"]
+    assert received[1] == ["1.2.3.1"]
+    (bad,) = bench.queue.held(JobState.QUARANTINED)
+    assert bad.reason.startswith("3 workers died while they were at it")
+
+
+def test_trouble_around_it_is_not_the_objects_fault(
+    bench: Bench, received: tuple[int, list[str]]
+) -> None:
+    bench.trouble = CodecProcessError("it cannot be started")
+    bench.take(POISON)
+    bench.work(hours=12)
+    assert bench.tried.count(POISON) > 5
+    assert bench.queue.counts()[JobState.QUARANTINED] == 0
+    bench.trouble = None
+    bench.work(hours=2)
+    assert received[1] == [POISON]
+
+
+def test_who_lost_its_lease_sends_nothing(
+    bench: Bench, received: tuple[int, list[str]]
+) -> None:
+    bench.take(POISON)
+    slow = bench.mark
+
+    def overtaken(*arguments: Any, **more: Any) -> MarkedInstance:
+        bench.now += 2 * LEASE  # it takes so long that another has the job by now
+        assert bench.queue.claim(bench.now, LEASE) is not None
+        return slow(*arguments, **more)
+
+    bench.mark = overtaken  # type: ignore[method-assign]
+    bench.worker = bench.a_worker()
+    assert bench.worker.turn()
+    bench.worker.rest()
+    assert received[1] == []
+    assert bench.queue.counts()[JobState.WORKING] == 1
+    assert bench.spool.sweep(bench.queue.files()) == 0
+
+
+def test_a_person_sees_releases_and_discards(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\nstate = "state"\n', "utf-8")
+    state = State(tmp_path / "state")
+    queue, spool = state.queue(), state.spool()
+    for number in (1, 2):
+        name = spool.write([b"something odd"])
+        queue.add(Arrival(f"1.2.{number}", bytes([number]), name), ["out"], NOW)
+        job = queue.claim(NOW, LEASE)
+        assert job is not None
+        queue.quarantine(job, "it is odd")
+    told = miadmark("status", "--config", config).stdout
+    assert "2 quarantined" in told
+    assert "1: quarantined 1.2.1 on out: it is odd" in told
+    assert "released 0 of 0" in miadmark("release", "--config", config).stdout
+    assert miadmark("release", "--config", config, 1).returncode == 0
+    assert miadmark("discard", "--config", config, 1).returncode == 1  # it waits now
+    done = miadmark("discard", "--config", config, 2)
+    assert done.stdout == "discarded 1 of 1\n", done.stderr
+    counts = queue.counts()
+    assert (counts[JobState.WAITING], counts[JobState.DROPPED]) == (1, 1)
+    assert {spool.path(name).exists() for name in queue.files()} == {True}
+    assert spool.sweep(queue.files()) == 0
+    queue.close()
+    *_, entry = state.audit(state.keys()).entries()
+    assert (entry["event"], entry["instance"]) == (Event.DROPPED.value, "1.2.2")

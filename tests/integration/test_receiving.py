@@ -1,0 +1,443 @@
+"""What is taken in from real peers, and what bad ones cannot do to the others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_node.config import Config, Listener
+from dicom_node.demo.loopback import await_that
+from dicom_node.listening import Guarding, Listening, Peer
+from dicom_node.upper_layer import MAX_PDU
+from tests.callers import (
+    ABORTED,
+    ACCEPTED,
+    CALLED,
+    CT_IMAGE_STORAGE,
+    ECHO,
+    IMPLICIT,
+    LOOPBACK,
+    REJECTED,
+    RELEASE,
+    Receiver,
+    a_config,
+    answer,
+    associate,
+    command,
+    connected,
+    data,
+    element,
+    pdu,
+    receiving,
+    secured,
+    store_command,
+    uid,
+    us,
+)
+from tests.certificates import Authority, Credential
+
+LIMIT_EXCEEDED = (2, 3, 2)
+DATASET = struct.pack("<HHL", 8, 0x16, 26) + uid(CT_IMAGE_STORAGE)
+
+
+def an_association(port: int, request: bytes, host: str = LOOPBACK) -> socket.socket:
+    connection = connected(port, host=host)
+    connection.sendall(request)
+    return connection
+
+
+def status(connection: socket.socket) -> int:
+    """The status in the next response."""
+    kind, content = answer(connection)
+    assert kind == 0x04
+    at = content.index(struct.pack("<HHL", 0, 0x0900, 2)) + 8
+    return int.from_bytes(content[at : at + 2], "little")
+
+
+def assert_it_answers(port: int, title: str = "CT1") -> None:
+    with an_association(port, associate(title)) as connection:
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(ECHO)
+        assert status(connection) == 0
+        connection.sendall(RELEASE)
+        assert answer(connection)[0] == 0x06
+
+
+@pytest.mark.peers
+@pytest.mark.usefixtures("peers")
+class TestPeers:
+    """DCMTK as sender."""
+
+    def sent(self, images: Path, port: int, *more: object) -> str:
+        done = subprocess.run(
+            [
+                *("storescu", "-v", "-R", "-aet", "CT1", "-aec", CALLED),
+                *map(str, more),
+                *(LOOPBACK, str(port)),
+                *map(str, sorted(images.glob("*.dcm"))),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"TCP_NODELAY": "1"},
+        )
+        return done.stdout + done.stderr
+
+    @pytest.mark.parametrize("pdu_size", [4096, 131072])
+    def test_dcmtk_sends(self, images: Path, tmp_path: Path, pdu_size: int) -> None:
+        with receiving(a_config(), tmp_path) as receiver:
+            said = self.sent(images, receiver.port, "--max-send-pdu", pdu_size)
+        assert said.count("(Success)") == len(list(images.glob("*.dcm")))
+        assert len(receiver.received) == said.count("(Success)")
+
+    def test_dcmtk_sends_over_tls(self, images: Path, tmp_path: Path) -> None:
+        authority = Authority(tmp_path, "authority")
+        own = authority.certify("ct1")
+        with receiving(guarded(authority, own), tmp_path) as receiver:
+            said = self.sent(
+                images,
+                receiver.port,
+                *("--enable-tls", own.key_file, own.file),
+                *("--add-cert-file", authority.own.file),
+            )
+        assert said.count("(Success)") == len(list(images.glob("*.dcm")))
+        assert len(receiver.received) == said.count("(Success)")
+
+    def test_dcmtk_is_refused_with_the_certificate_of_another(
+        self, images: Path, tmp_path: Path
+    ) -> None:
+        authority = Authority(tmp_path, "authority")
+        other = authority.certify("other")
+        config = guarded(authority, authority.certify("ct1"))
+        with receiving(config, tmp_path) as receiver:
+            said = self.sent(
+                images,
+                receiver.port,
+                *("--enable-tls", other.key_file, other.file),
+                *("--add-cert-file", authority.own.file),
+            )
+        assert "Calling AE Title Not Recognized" in said
+        assert not receiver.received
+
+
+def guarded(authority: Authority, ct1: Credential, crl: Path | None = None) -> Config:
+    gateway = authority.certify("gateway")
+    listening = Listening(
+        port=0,
+        certificate=gateway.file,
+        key=gateway.key_file,
+        client_ca=authority.own.file,
+        crl=crl,
+    )
+    peer = Peer(ae_title="CT1", fingerprints=(ct1.fingerprint,))
+    return a_config(listening=listening, peers=(peer,))
+
+
+PRIVATE, UNHEARD_OF = "1.3.46.670589.5.0.1", "1.2.840.10008.5.1.4.1.1.999"
+
+
+@pytest.mark.parametrize("sop_class", [PRIVATE, UNHEARD_OF, CT_IMAGE_STORAGE])
+def test_objects_of_any_class_are_taken_in(tmp_path: Path, sop_class: str) -> None:
+    with (
+        receiving(a_config(), tmp_path) as receiver,
+        an_association(
+            receiver.port, associate(classes=("1.2.840.10008.1.1", sop_class))
+        ) as connection,
+    ):
+        kind, content = answer(connection)
+        assert kind == ACCEPTED
+        assert bytes([0x21, 0, 0, 25, 3, 0, 0]) in content  # context 3: accepted
+        connection.sendall(
+            store_command(sop_class) + data(DATASET, context=3, control=2)
+        )
+        assert status(connection) == 0
+    assert receiver.received == [("CT1", sop_class)]
+    assert not receiver.files()
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "syntax"),
+    [
+        pytest.param("1.2.840.10008.1.20.1", IMPLICIT, id="commitment"),
+        pytest.param("1.2.840.10008.5.1.4.1.2.2.1", IMPLICIT, id="query"),
+        pytest.param(
+            CT_IMAGE_STORAGE, "1.2.840.10008.1.2.1.99", id="deflated, grows unseen"
+        ),
+        pytest.param(PRIVATE, "1.3.46.670589.33.1.4.1", id="a private syntax"),
+    ],
+)
+def test_what_is_no_storage_or_no_known_syntax_is_not_offered(
+    tmp_path: Path, sop_class: str, syntax: str
+) -> None:
+    request = associate(classes=("1.2.840.10008.1.1", sop_class), syntaxes=(syntax,))
+    with (
+        receiving(a_config(), tmp_path) as receiver,
+        an_association(receiver.port, request) as connection,
+    ):
+        kind, content = answer(connection)
+        assert kind == ACCEPTED
+        result = content[content.index(b"\x21\x00", 70) :]
+        second = result[4 + int.from_bytes(result[2:4], "big") :]
+        assert (second[4], second[6]) in {(3, 3), (3, 4)}
+
+
+@pytest.mark.parametrize("length", [MAX_PDU + 1, 400 << 20, 0xFFFFFFFF])
+def test_a_pdu_that_announces_too_much_is_not_read(tmp_path: Path, length: int) -> None:
+    with receiving(a_config(), tmp_path) as receiver:
+        with an_association(receiver.port, associate()) as connection:
+            assert answer(connection)[0] == ACCEPTED
+            connection.sendall(pdu(0x04, b"", length=length))
+            assert answer(connection)[0] == ABORTED
+            assert answer(connection)[0] == 0
+        assert_it_answers(receiver.port)
+
+
+MALFORMED: dict[str, bytes] = {
+    "a PDU of no type": pdu(0x99, bytes(10)),
+    "a PDU that is empty": pdu(0x04, b""),
+    "a value longer than its PDU": pdu(0x04, struct.pack(">L", 1000) + b"\x01\x03abc"),
+    "a value of no length": pdu(0x04, struct.pack(">L", 0)),
+    "a value with no control header": pdu(0x04, struct.pack(">L", 1) + b"\x01"),
+    "half of a command": data(ECHO[12:30]),
+    "a command of noise": data(bytes(range(256))),
+    "a command without a field": data(command(element(0x0002, uid("1.2.3")))),
+    "a command of no kind": data(command(element(0x0100, us(0x7777)))),
+    "an echo in a context that was never asked for": ECHO.replace(
+        b"\x01\x03", b"\x63\x03", 1
+    ),
+    "a store without names": data(
+        command(element(0x0100, us(1)), element(0x0800, us(0))), context=3
+    )
+    + data(DATASET, context=3, control=2),
+    "a name with a line's end": store_command(instance="1.2\n3")
+    + data(DATASET, context=3, control=2),
+    "a name that is a path": store_command(instance="../../x")
+    + data(DATASET, context=3, control=2),
+    "data that nothing announces": data(DATASET, context=3, control=2) * 50,
+    "a response to nothing": data(
+        command(element(0x0100, us(0x8030)), element(0x0120, us(1)))
+        + element(0x0900, us(0))
+    ),
+    "another request for an association": associate(),
+    "a release's answer": pdu(0x06, bytes(4)),
+    "an event report": data(
+        command(
+            element(0x0002, uid("1.2.840.10008.1.20.1")),
+            element(0x0100, us(0x0100)),
+            element(0x0110, us(1)),
+            element(0x0800, us(0x0101)),
+            element(0x1000, uid("1.2.3")),
+            element(0x1002, us(1)),
+        )
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def bystander(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with receiving(a_config(), tmp_path_factory.mktemp("bystander")) as receiver:
+        yield receiver
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_nonsense_ends_its_own_association_and_no_other(
+    bystander: Receiver, case: str
+) -> None:
+    with an_association(bystander.port, associate("CT2")) as other:
+        assert answer(other)[0] == ACCEPTED
+        with an_association(bystander.port, associate()) as connection:
+            assert answer(connection)[0] == ACCEPTED
+            connection.sendall(MALFORMED[case] + RELEASE)
+            with suppress(ConnectionError):
+                while connection.recv(4096):
+                    pass
+        other.sendall(ECHO)
+        assert status(other) == 0
+    assert_it_answers(bystander.port)
+    await_that(lambda: not bystander.files(), "files to be deleted")
+
+
+def test_chance_finds_nothing_that_stops_it(bystander: Receiver) -> None:
+    chance = np.random.default_rng(7)
+    whole = ECHO + store_command() + data(DATASET, context=3, control=2) + RELEASE
+    for _ in range(60):
+        broken = bytearray(whole)
+        for at in chance.integers(0, len(broken), chance.integers(1, 6)):
+            broken[at] = chance.integers(256)
+        with an_association(bystander.port, associate()) as connection:
+            assert answer(connection)[0] == ACCEPTED
+            connection.sendall(broken[: chance.integers(1, len(broken) + 1)])
+            connection.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
+                while connection.recv(4096):
+                    pass
+    assert_it_answers(bystander.port)
+    await_that(lambda: not bystander.files(), "files to be deleted")
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param(lambda c: c.sendall(b"\x04"), id="a header"),
+        pytest.param(lambda c: c.sendall(ECHO[:-1]), id="a PDU"),
+        pytest.param(lambda _: None, id="an association"),
+    ],
+)
+def test_nothing_is_waited_for_long(
+    tmp_path: Path, slow: Callable[[socket.socket], None]
+) -> None:
+    config = a_config(
+        guard=Guarding(pdu_s=0.5), node=Listener(ae_title=CALLED, timeout_s=1)
+    )
+    with (
+        receiving(config, tmp_path) as receiver,
+        an_association(receiver.port, associate()) as connection,
+    ):
+        assert answer(connection)[0] == ACCEPTED
+        slow(connection)
+        assert answer(connection)[0] in {0, ABORTED}
+
+
+def test_a_message_that_drips_is_cut_off_however_small_its_pdus(tmp_path: Path) -> None:
+    config = a_config(node=Listener(ae_title=CALLED, timeout_s=1))
+    with (
+        receiving(config, tmp_path) as receiver,
+        an_association(receiver.port, associate()) as connection,
+    ):
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(store_command())
+        connection.settimeout(0.2)
+        end = time.monotonic() + 30
+        kind = -1
+        while kind == -1 and time.monotonic() < end:
+            connection.sendall(data(b"\0\0", context=3, control=0))
+            with suppress(TimeoutError):
+                kind = answer(connection)[0]
+        assert kind in {0, ABORTED}
+        await_that(lambda: not receiver.files(), "the part to be deleted")
+
+
+def test_an_object_may_be_so_large_and_no_larger(tmp_path: Path) -> None:
+    config = a_config(guard=Guarding(max_object_mb=1))
+    with (
+        receiving(config, tmp_path) as receiver,
+        an_association(receiver.port, associate()) as connection,
+    ):
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(store_command())
+        with suppress(ConnectionError):
+            for _ in range(12):
+                connection.sendall(data(bytes(100_000), context=3, control=0))
+        assert answer(connection)[0] in {0, ABORTED}
+        await_that(lambda: not receiver.files(), "the part to be deleted")
+        assert not receiver.received
+
+
+@pytest.mark.parametrize(
+    ("guard", "node", "hosts", "titles"),
+    [
+        pytest.param(Guarding(max_per_address=2), None, 1, 3, id="address"),
+        pytest.param(Guarding(max_per_title=2), None, 3, 1, id="title"),
+        pytest.param(
+            None,
+            Listener(ae_title=CALLED, max_associations=2, timeout_s=10),
+            3,
+            3,
+            id="all",
+        ),
+    ],
+)
+def test_whoever_is_one_too_many_hears_so(
+    tmp_path: Path,
+    guard: Guarding | None,
+    node: Listener | None,
+    hosts: int,
+    titles: int,
+) -> None:
+    with (
+        receiving(a_config(guard=guard, node=node), tmp_path) as receiver,
+        ExitStack() as stack,
+    ):
+        heard = []
+        for number in range(3):
+            request = associate(f"CT{number % titles}")
+            host = f"127.0.0.{1 + number % hosts}"
+            connection = an_association(receiver.port, request, host)
+            heard.append(answer(stack.enter_context(connection)))
+        assert [kind for kind, _ in heard] == [ACCEPTED, ACCEPTED, REJECTED]
+        assert tuple(heard[2][1][1:]) == LIMIT_EXCEEDED
+        stack.close()
+
+        def is_free() -> bool:
+            with an_association(receiver.port, associate("CT0")) as connection:
+                return answer(connection)[0] == ACCEPTED
+
+        await_that(is_free, "a place")
+
+
+def test_a_peer_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
+    peers = (Peer(ae_title="CT1", max_associations=1),)
+    with (
+        receiving(a_config(peers=peers), tmp_path) as receiver,
+        an_association(receiver.port, associate()) as first,
+    ):
+        assert answer(first)[0] == ACCEPTED
+        with an_association(receiver.port, associate()) as second:
+            assert answer(second)[0] == REJECTED
+        with an_association(receiver.port, associate("CT2")) as other:
+            assert answer(other)[0] == ACCEPTED
+
+
+def test_one_port_has_several_titles(tmp_path: Path) -> None:
+    node = Listener(ae_title=CALLED, called_ae_titles=("OTHER",))
+    with receiving(a_config(node=node), tmp_path) as receiver:
+        for called, kind in (("OTHER", ACCEPTED), ("NOBODY", REJECTED)):
+            with an_association(receiver.port, associate("CT1", called)) as one:
+                assert answer(one)[0] == kind
+
+
+class TestCertificatesThatChange:
+    def let_in(self, receiver: Receiver, ca: Path, own: Credential) -> bool:
+        try:
+            with secured(receiver.port, ca, own) as connection:
+                connection.sendall(associate())
+                return answer(connection)[0] == ACCEPTED
+        except (ssl.SSLError, ConnectionError):
+            return False
+
+    def test_a_list_of_revoked_ones_counts_at_once(self, tmp_path: Path) -> None:
+        authority = Authority(tmp_path, "authority")
+        own = authority.certify("ct1")
+        config = guarded(authority, own, authority.crl())
+        with receiving(config, tmp_path) as receiver:
+            assert self.let_in(receiver, authority.own.file, own)
+            authority.revoked.append(own.certificate.serial_number)
+            authority.crl()
+            receiver.scp.renew()
+            assert not self.let_in(receiver, authority.own.file, own)
+
+    def test_a_broken_file_changes_nothing_and_is_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        authority = Authority(tmp_path, "authority")
+        own = authority.certify("ct1")
+        with receiving(guarded(authority, own), tmp_path) as receiver:
+            ca = tmp_path / "ca.pem"
+            ca.write_bytes(authority.own.file.read_bytes())
+            authority.own.file.write_text("half a file")
+            receiver.scp.renew()
+            assert "going on with what was read before" in caplog.text
+            assert self.let_in(receiver, ca, own)
+            authority.own.file.write_bytes(ca.read_bytes())
+            receiver.scp.renew()
+            assert self.let_in(receiver, ca, own)
