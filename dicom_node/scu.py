@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
 from pydicom import dcmread, uid
-from pydicom.filereader import read_file_meta_info
-from pynetdicom import AE, _config
-from pynetdicom.presentation import build_context
 from pynetdicom.status import code_to_category
 
+from dicom_node.association import AssociationError, RejectedError, associate
 from dicom_node.compression import COMPRESSED, TAGS, can, put_into
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
 from dicom_node.errors import FilterError, SendInterruptedError, SendRefusedError
 from dicom_node.grants import fingerprint
 from dicom_node.instance import OpenInstance
+from dicom_node.part10 import read_head
 from dicom_node.pixel_layout import NATIVE
 from dicom_node.syntaxes import UIDS, Syntax
 
@@ -39,12 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
-    from pydicom.dataset import Dataset
     from pydicom.uid import UID
-    from pynetdicom.association import Association
 
+    from dicom_node.association import Association
     from dicom_node.config import Destination
     from dicom_node.decoding import Decode
+    from dicom_node.part10 import Head
 
 _NATIVE: Final = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
 
@@ -116,7 +115,13 @@ class Sending:
             SendRefusedError: It said no, and would say so again.
             SendInterruptedError: Something came between; the same may work later.
         """
-        sop_class, syntax = _kind(file)
+        head = _head(file)
+        sop_class, syntax = head.sop_class_uid, head.transfer_syntax_uid
+        association = self._taking(sop_class, syntax)
+        if association is not None:
+            allow(self._receiver(association))
+            self._judge(self._sent(association, file, head))
+            return
         offered = self._offered(syntax, _abilities(file, syntax))
         _, accepted = self._associated(sop_class, syntax, offered)
         started = time.monotonic()
@@ -126,20 +131,32 @@ class Sending:
                 self.close()  # the receiver may have given up waiting by now
             association, accepted = self._associated(sop_class, syntax, offered)
             allow(self._receiver(association))
-            answer = self._sent(association, path)
+            status = self._sent(association, path, _head(path))
         finally:
             if path != file:
                 path.unlink(missing_ok=True)
-        self._judge(answer.get("Status"))
+        self._judge(status)
 
-    def _sent(self, association: Association, path: Path) -> Dataset:
-        _config.STORE_SEND_CHUNKED_DATASET = True
+    def _taking(self, sop_class: str, syntax: str) -> Association | None:
+        """Return the open association if it takes objects of a kind as they are."""
+        first, association = self.destination.transfer_syntaxes[0], self._association
+        if association is None or (sop_class, syntax) not in association.contexts:
+            return None
+        is_first = first is Syntax.AS_IS or UIDS[first] == syntax
+        return association if is_first and association.is_established else None
+
+    def _sent(self, association: Association, path: Path, head: Head) -> int:
         try:
-            return association.send_c_store(path)
-        except (RuntimeError, ValueError, OSError, AttributeError) as error:
+            return association.store(path, head)
+        except AssociationError as error:
             self.close()
             raise SendInterruptedError(
-                f"{self._named()}: the association broke: {type(error).__name__}"
+                f"{self._named()}: the association broke: {error}",
+                hint="It may have the instance; it is sent again to be sure.",
+            ) from error
+        except OSError as error:
+            raise SendInterruptedError(
+                f"{path} cannot be read: {error.strerror}"
             ) from error
 
     def receiver(self, sop_class: str, syntax: str) -> Receiver:
@@ -162,30 +179,24 @@ class Sending:
 
     def _shown(self, association: Association) -> str:
         """Return the fingerprint of the certificate that the peer has shown."""
-        connection = association.dul.socket
-        tls = None if connection is None else connection.socket
-        if not isinstance(tls, ssl.SSLSocket):
-            if self.destination.tls_ca is not None:
-                # It has just gone; that is not somebody without a certificate.
-                self.close()
-                raise SendInterruptedError(f"{self._named()}: the association broke")
+        try:
+            certificate = association.certificate()
+        except AssociationError as error:
+            # It has just gone; that is not somebody without a certificate.
+            raise SendInterruptedError(
+                f"{self._named()}: the association broke"
+            ) from error
+        if certificate is None:
             return ""
-        certificate = tls.getpeercert(binary_form=True)
-        return fingerprint(x509.load_der_x509_certificate(certificate or b""))
+        return fingerprint(x509.load_der_x509_certificate(certificate))
 
     def close(self) -> None:
         """Release the association, if there is one."""
         association, self._association = self._association, None
-        if association is not None and association.is_established:
+        if association is not None:
             association.release()
 
-    def _judge(self, status: int | None) -> None:
-        if status is None:
-            self.close()
-            raise SendInterruptedError(
-                f"{self._named()} gave no answer",
-                hint="It may have the instance; it is sent again to be sure.",
-            )
+    def _judge(self, status: int) -> None:
         category = code_to_category(status)
         if category in {"Success", "Warning"}:
             return
@@ -230,12 +241,8 @@ class Sending:
             both = wanted | self._proposed
             self._proposed = both if len(both) <= MOST_CONTEXTS else wanted
             self._association = association = self._open()
-        taken = {
-            context.transfer_syntax[0]
-            for context in association.accepted_contexts
-            if context.abstract_syntax == sop_class
-        }
-        accepted = [to for to in offered if to in taken]
+        taken = association.contexts
+        accepted = [to for to in offered if (sop_class, to) in taken]
         if not accepted:
             raise self._refusal(sop_class, syntax)
         return association, accepted
@@ -281,45 +288,33 @@ class Sending:
         ) from last
 
     def _open(self) -> Association:
-        destination = self.destination
-        ae = AE(self._calling)
-        ae.acse_timeout = ae.dimse_timeout = destination.timeout_s
-        ae.network_timeout = ae.connection_timeout = destination.timeout_s
-        # A context is answered with one syntax, so each has a context of its own.
-        contexts = [build_context(*each) for each in sorted(self._proposed)]
-        tls = None
+        destination, tls = self.destination, None
         if destination.tls_ca is not None:
             tls = (
                 self._tls_context(destination.tls_ca),
                 destination.tls_hostname or destination.host,
             )
         try:
-            association = ae.associate(
+            return associate(
                 destination.host,
                 destination.port,
-                contexts=contexts,
-                ae_title=destination.ae_title,
-                max_pdu=0,
-                tls_args=tls,
+                calling=self._calling,
+                called=destination.ae_title,
+                kinds=sorted(self._proposed),
+                timeout_s=destination.timeout_s,
+                tls=tls,
             )
-        except (OSError, RuntimeError) as error:
-            raise SendInterruptedError(
-                f"{self._named()} cannot be reached: {type(error).__name__}"
-            ) from error
-        if association.is_rejected:
+        except RejectedError as error:
             raise SendInterruptedError(
                 f"{self._named()} rejected the association",
                 hint="Does it know this node's AE title and address?",
-            )
-        if association.rejected_contexts and not association.accepted_contexts:
-            # It was reached and heard us; what it takes none of is said by the caller.
-            return association
-        if not association.is_established:
+            ) from error
+        except AssociationError as error:
             raise SendInterruptedError(
-                f"{self._named()} cannot be reached, or its certificate is not valid",
+                f"{self._named()} cannot be reached, or its certificate is not valid: "
+                f"{error}",
                 hint="echoscu, or openssl s_client -connect host:port, says more.",
-            )
-        return association
+            ) from error
 
     def _tls_context(self, ca: Path) -> ssl.SSLContext:
         try:
@@ -335,9 +330,15 @@ class Sending:
         return f"{self.destination.name} ({self.destination.address})"
 
 
-def _kind(file: Path) -> tuple[str, str]:
-    meta = read_file_meta_info(file)
-    return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
+def _head(file: Path) -> Head:
+    try:
+        return read_head(file)
+    except OSError as error:
+        raise SendInterruptedError(
+            f"{file} cannot be read: {error.strerror}"
+        ) from error
+    except FilterError as error:
+        raise SendRefusedError(str(error), hint=error.hint) from error
 
 
 def _abilities(file: Path, syntax: str) -> tuple[UID, ...]:

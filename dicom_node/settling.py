@@ -27,7 +27,7 @@ from dicom_node.queue.retry import next_attempt
 from miadmark_core.errors import MiadMarkError, WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from dicom_node.config import Retry
@@ -76,17 +76,17 @@ class Settling:
             return True
         return False
 
-    def sent(self, job: Job) -> bool:
-        """Settle a job that the destination has; False if its claim was lost."""
-        is_settled = self._queue.sent(job, self._clock())
-        self._spool.delete(self._queue.forget_sent(job))
-        return is_settled
+    def sent(self, jobs: Sequence[Job]) -> list[bool]:
+        """Settle jobs that the destination has; False for a claim that was lost."""
+        are_settled = self._queue.sent(jobs, self._clock())
+        self._spool.delete(self._queue.forget_sent(jobs))
+        return are_settled
 
     def dropped(self, job: Job, reason: str) -> None:
         """Settle a job unsent."""
         if self._queue.dropped(job, reason):
             logger.info("dropped instance=%s reason=%s", job.sop_instance_uid, reason)
-        self._spool.delete(self._queue.forget_sent(job))
+        self._spool.delete(self._queue.forget_sent([job]))
 
     def failed(self, job: Job, error: Exception) -> bool:
         """Hold, put back or quarantine a job, whatever went wrong.
@@ -108,6 +108,10 @@ class Settling:
             self._quarantine(job, f"{reason}, {job.faults + 1} times now")
             return False
         return self._put_back(job, reason, is_fault=True)
+
+    def not_begun(self, job: Job) -> None:
+        """Put back a job that there was no time for."""
+        self._queue.retry(job, self._clock(), "")
 
     def hold(self, job: Job, error: Exception) -> None:
         """Let a job wait for a person."""

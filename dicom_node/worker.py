@@ -1,4 +1,4 @@
-"""Take a job, filter the instance, send it, settle it; one after another.
+"""Take jobs, filter each instance, send it, settle it; one after another.
 
 The worker is a process of its own, so that marking never slows receiving and its death
 costs a lease and nothing else. What is sent is written to the spool first, so that a
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -78,6 +79,13 @@ logger = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(minutes=15)
 
+TOGETHER: Final = 16
+"""Jobs that are claimed together, and settled together when they are sent."""
+_TOGETHER_S: Final = 60.0
+"""After which those that are not begun are put back: their lease must not run out."""
+_SETTLED_AFTER_S: Final = 0.25
+"""How long something is sent and not settled yet, but for one sending."""
+
 
 class _Dropped(Exception):  # noqa: N818 nothing went wrong
     """An instance is not to be sent at all: its route says so."""
@@ -139,18 +147,40 @@ class Worker:
         self._sending: Sending | None = None
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
+        self._sent: list[tuple[Job, Route]] = []
+        """What the destination has, and the queue does not know of yet."""
+        self._sent_since = 0.0
 
     def turn(self) -> bool:
-        """Do one job that is due; False if none is.
+        """Do a job that is due, and a few more of its route; False if none is.
 
-        Whatever happens to it, it is settled, put back or held when this returns.
+        Whatever happens to them, they are settled, put back or held when this returns.
         """
         self._list_what_is_quiet()
-        job = self._queue.claim(self._clock(), LEASE)
+        moment, started = self._clock(), time.monotonic()
+        job = self._queue.claim(moment, LEASE)
         if job is None:
             return False
-        if self._settling.gave_up(job):
-            return True
+        jobs = [job]
+        if job.claim == 1:
+            jobs += self._queue.claim_more(job.route, moment, LEASE, TOGETHER - 1)
+        try:
+            for one in jobs:
+                taken = time.monotonic() - started
+                if (
+                    self._sent
+                    and time.monotonic() - self._sent_since > _SETTLED_AFTER_S
+                ):
+                    self._settle_sent()
+                if one is not job and taken > _TOGETHER_S:
+                    self._settling.not_begun(one)
+                elif not self._settling.gave_up(one):
+                    self._try(one)
+        finally:
+            self._settle_sent()
+        return True
+
+    def _try(self, job: Job) -> None:
         try:
             self._do(job)
         except _Dropped as said:
@@ -160,7 +190,24 @@ class Worker:
         except Exception as error:  # noqa: BLE001 one must not stop the others
             if not self._settling.failed(job, error):
                 self._studies.pop(job.id, None)
-        return True
+
+    def _settle_sent(self) -> None:
+        """Settle what was sent, in one transaction.
+
+        If the process dies before, the destination gets it once more.
+        """
+        sent, self._sent = self._sent, []
+        if not sent:
+            return
+        are_settled = self._settling.sent([job for job, _ in sent])
+        for (job, route), is_settled in zip(sent, are_settled, strict=True):
+            if is_settled:
+                logger.info(
+                    "sent instance=%s to=%s action=%s",
+                    job.sop_instance_uid,
+                    route.destination,
+                    route.action.value,
+                )
 
     def rest(self) -> None:
         """Close what is open: nothing is due for now."""
@@ -199,13 +246,9 @@ class Worker:
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
-        if self._settling.sent(job):
-            logger.info(
-                "sent instance=%s to=%s action=%s",
-                job.sop_instance_uid,
-                destination.name,
-                route.action.value,
-            )
+        if not self._sent:
+            self._sent_since = time.monotonic()
+        self._sent.append((job, route))
 
     def _filtered(self, job: Job, route: Route, purpose: str, sending: Sending) -> str:
         """Return the name of the file to be sent, made now and remembered."""

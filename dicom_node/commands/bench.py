@@ -14,13 +14,27 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     bench = commands.add_parser("bench", help="how long things take, beside a peer")
-    bench.add_argument("what", choices=["seal", "strip", "large"])
+    bench.add_argument("what", choices=["seal", "strip", "large", "relay"])
+    relay = bench.add_argument_group("of relay")
+    relay.add_argument("--objects", type=int, default=300, help="passed in a round")
+    relay.add_argument(
+        "--marked", type=int, default=100, help="marked and stripped; 0 for neither"
+    )
+    relay.add_argument("--rounds", type=int, default=3)
+    relay.add_argument(
+        "--picture", type=Path, default=Path("relay.svg"), metavar="FILE"
+    )
+    relay.add_argument(
+        "--folder", type=Path, metavar="DIR", help="whose disk is written to"
+    )
     bench.set_defaults(run=_bench)
 
 
 def _bench(options: argparse.Namespace) -> int:
     if options.what == "large":
         return _large()
+    if options.what == "relay":
+        return _relay(options)
     from dicom_node.demo.bench import bench_seal, bench_strip
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -40,4 +54,26 @@ def _large() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for taken in bench_large(Path(folder)):
             print(told(taken), flush=True)
+    return 0
+
+
+def _relay(options: argparse.Namespace) -> int:
+    from dicom_node.demo.bench_relay import Size, bench_relay, compared, settings, told
+    from dicom_node.demo.bench_relay_picture import picture
+
+    size = Size(objects=options.objects, marked=options.marked, rounds=options.rounds)
+    used = settings(size)
+    print("\n".join(used), flush=True)
+    rounds = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for one in bench_relay(Path(folder), size):
+            rounds.append(one)
+            print(
+                f"{one.what}: {one.objects} objects in {one.seconds:.2f} s", flush=True
+            )
+    found = compared(rounds)
+    for each in found:
+        print(told(each))
+    options.picture.write_text(picture(found, used), "utf-8")
+    print(options.picture.absolute())
     return 0

@@ -126,6 +126,21 @@ class Queue(Protocol):
         """Return the job that has been due longest, leased until ``now + lease``."""
         ...
 
+    def claim_more(
+        self, route: str, now: datetime, lease: timedelta, count: int
+    ) -> list[Job]:
+        """Return jobs of a route that were never claimed, longest due first.
+
+        What was claimed before may have killed its worker, and is claimed alone.
+
+        Args:
+            route: Whose.
+            now: Aware.
+            lease: Until ``now + lease``.
+            count: At most.
+        """
+        ...
+
     def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
         """Remember what ``job`` is to send, so that a retry sends the same bytes.
 
@@ -134,8 +149,8 @@ class Queue(Protocol):
         """
         ...
 
-    def sent(self, job: Job, now: datetime) -> bool:
-        """Settle ``job``; False if the claim has been lost to another."""
+    def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Settle each of ``jobs``; False for a claim that was lost to another."""
         ...
 
     def dropped(self, job: Job, reason: str) -> bool:
@@ -175,11 +190,11 @@ class Queue(Protocol):
         """
         ...
 
-    def forget_sent(self, job: Job | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
         """Forget files that are owed to nobody any more, and return their names.
 
         Args:
-            job: Whose instance to look at; else all are.
+            jobs: Whose instances to look at; else all are.
         """
         ...
 

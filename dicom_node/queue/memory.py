@@ -111,9 +111,23 @@ class MemoryQueue:
         due = [owed for owed in self._jobs if owed.is_due(now)]
         if not due:
             return None
-        owed = min(due, key=lambda o: (o.not_before, o.id))
+        return self._claimed(min(due, key=lambda o: (o.not_before, o.id)), now + lease)
+
+    def claim_more(
+        self, route: str, now: datetime, lease: timedelta, count: int
+    ) -> list[Job]:
+        """Return jobs of a route that were never claimed; see the protocol."""
+        due = [
+            owed
+            for owed in self._jobs
+            if owed.is_due(now) and owed.claim == 0 and owed.route == route
+        ]
+        due.sort(key=lambda o: (o.not_before, o.id))
+        return [self._claimed(owed, now + lease) for owed in due[:count]]
+
+    def _claimed(self, owed: _Owed, until: datetime) -> Job:
         owed.crashes += owed.state is JobState.WORKING and owed.filtered is None
-        owed.state, owed.lease_until = JobState.WORKING, now + lease
+        owed.state, owed.lease_until = JobState.WORKING, until
         owed.attempts += 1
         owed.claim += 1
         arrival = self._instances[owed.instance]
@@ -139,12 +153,13 @@ class MemoryQueue:
         owed.filtered, owed.purpose = file, purpose
         return True
 
-    def sent(self, job: Job, now: datetime) -> bool:
-        """Settle ``job``; see the protocol."""
-        if not self._settle(job, JobState.SENT, ""):
-            return False
-        self._jobs[job.id - 1].settled = now
-        return True
+    def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Settle each of ``jobs``; see the protocol."""
+        are_settled = [self._settle(job, JobState.SENT, "") for job in jobs]
+        for job, is_settled in zip(jobs, are_settled, strict=True):
+            if is_settled:
+                self._jobs[job.id - 1].settled = now
+        return are_settled
 
     def dropped(self, job: Job, reason: str) -> bool:
         """Settle ``job`` unsent; see the protocol."""
@@ -177,10 +192,10 @@ class MemoryQueue:
             owed.not_before = not_before
         return len(claimed)
 
-    def forget_sent(self, job: Job | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
-        only = {job.instance_id} if job is not None else self._instances.keys()
+        only = self._instances.keys() if jobs is None else {j.instance_id for j in jobs}
         for owed in self._jobs:
             if owed.instance not in only:
                 continue

@@ -70,6 +70,19 @@ UPDATE job
               LIMIT 1)
 RETURNING id, instance_id, route, attempts, claim, crashes, faults, filtered, purpose;
 
+-- claim_more
+-- Those that nobody has claimed yet: what killed its worker is not among them.
+UPDATE job
+   SET state = 'working', attempts = attempts + 1, claim = claim + 1,
+       lease_until = :lease_until
+ WHERE id IN (SELECT id
+                FROM job
+               WHERE state = 'waiting' AND not_before <= :now
+                 AND claim = 0 AND route = :route
+               ORDER BY not_before, id
+               LIMIT :count)
+RETURNING id, instance_id, route, attempts, claim, crashes, faults, filtered, purpose;
+
 -- instance
 SELECT sop_instance_uid, file FROM instance WHERE id = :id;
 

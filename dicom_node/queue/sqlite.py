@@ -139,32 +139,59 @@ class SqliteQueue:
     def claim(self, now: datetime, lease: timedelta) -> Job | None:
         """Return the job that has been due longest; see the protocol."""
         with self._transaction():
-            rows = self._all("claim", now=_text(now), lease_until=_text(now + lease))
-            if not rows:
-                return None
-            job_id, instance_id, route, *counts, filtered, purpose = rows[0]
+            jobs = self._claimed(
+                "claim", now=_text(now), lease_until=_text(now + lease)
+            )
+        return jobs[0] if jobs else None
+
+    def claim_more(
+        self, route: str, now: datetime, lease: timedelta, count: int
+    ) -> list[Job]:
+        """Return jobs of a route that were never claimed; see the protocol."""
+        with self._transaction():
+            return self._claimed(
+                "claim_more",
+                route=route,
+                now=_text(now),
+                lease_until=_text(now + lease),
+                count=count,
+            )
+
+    def _claimed(self, name: str, **values: object) -> list[Job]:
+        jobs = []
+        for job_id, instance_id, route, *counts, filtered, purpose in sorted(
+            self._all(name, **values), key=lambda row: int(row[0])
+        ):
             ((sop_instance_uid, file),) = self._all("instance", id=instance_id)
-        return Job(
-            id=job_id,
-            instance_id=instance_id,
-            sop_instance_uid=sop_instance_uid,
-            file=file,
-            filtered=filtered,
-            purpose=purpose,
-            route=route,
-            **dict(
-                zip(("attempts", "claim", "crashes", "faults"), counts, strict=True)
-            ),
-        )
+            attempts, claim, crashes, faults = counts
+            jobs.append(
+                Job(
+                    id=job_id,
+                    instance_id=instance_id,
+                    sop_instance_uid=sop_instance_uid,
+                    file=file,
+                    filtered=filtered,
+                    purpose=purpose,
+                    route=route,
+                    attempts=attempts,
+                    claim=claim,
+                    crashes=crashes,
+                    faults=faults,
+                )
+            )
+        return jobs
 
     def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         kept = {"id": job.id, "claim": job.claim, "file": file, "purpose": purpose}
         return self._changed("keep_filtered", **kept) == 1
 
-    def sent(self, job: Job, now: datetime) -> bool:
-        """Settle ``job``; see the protocol."""
-        return self._settle(job, JobState.SENT, settled=_text(now))
+    def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Settle each of ``jobs``; see the protocol."""
+        with self._transaction():
+            return [
+                self._settled(job, JobState.SENT, settled=_text(now)) for job in jobs
+            ]
 
     def dropped(self, job: Job, reason: str) -> bool:
         """Settle ``job`` unsent; see the protocol."""
@@ -190,12 +217,15 @@ class SqliteQueue:
         """Put back every claimed job; see the protocol."""
         return self._changed("release_claims", not_before=_text(not_before), died=died)
 
-    def forget_sent(self, job: Job | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         with self._transaction():
-            rows = self._all("with_files") if job is None else [(job.instance_id,)]
-            for (number,) in rows:
+            if jobs is None:
+                numbers = [number for (number,) in self._all("with_files")]
+            else:
+                numbers = [job.instance_id for job in jobs]
+            for number in numbers:
                 done = self._all("done_files", id=number)
                 names += [name for (name,) in done]
                 if done:
@@ -233,20 +263,31 @@ class SqliteQueue:
         state: JobState,
         not_before: datetime | None = None,
         reason: str = "",
+        faults: int = 0,
+    ) -> bool:
+        with self._transaction():
+            return self._settled(job, state, not_before, reason, faults=faults)
+
+    def _settled(
+        self,
+        job: Job,
+        state: JobState,
+        not_before: datetime | None = None,
+        reason: str = "",
         settled: str = "",
         faults: int = 0,
     ) -> bool:
-        changed = self._changed(
-            "settle",
-            id=job.id,
-            claim=job.claim,
-            state=state.value,
-            not_before=None if not_before is None else _text(not_before),
-            reason=reason,
-            settled=settled,
-            faults=faults,
-        )
-        return changed == 1
+        """Settle a job in a transaction that is open."""
+        values = {
+            "id": job.id,
+            "claim": job.claim,
+            "state": state.value,
+            "not_before": None if not_before is None else _text(not_before),
+            "reason": reason,
+            "settled": settled,
+            "faults": faults,
+        }
+        return self._database.execute(_SQL["settle"], values).rowcount == 1
 
     def _changed(self, name: str, **values: object) -> int:
         """Carry out a statement in a transaction; return how many rows it changed."""

@@ -58,10 +58,10 @@ def test_who_lost_a_claim_settles_nothing(queue: Queue) -> None:
     now = queue.claim(NOON + 2 * MINUTE, MINUTE)
     assert late is not None
     assert now is not None
-    assert not queue.sent(late, NOON)
+    assert queue.sent([late], NOON) == [False]
     assert not queue.hold(late, "too late")
     assert not queue.retry(late, NOON, "too late")
-    assert queue.sent(now, NOON)
+    assert queue.sent([now], NOON) == [True]
     assert queue.counts()[JobState.SENT] == 1
 
 
@@ -71,7 +71,7 @@ def test_what_is_dropped_is_settled_and_counted(queue: Queue) -> None:
     assert job is not None
     queue.keep_filtered(job, "marked.dcm", "mark research")
     assert queue.dropped(job, "no picture")
-    assert not queue.sent(job, NOON)
+    assert queue.sent([job], NOON) == [False]
     assert queue.claim(NOON + timedelta(days=9), MINUTE) is None
     assert queue.held() == []
     assert not queue.release(job.id, NOON)
@@ -85,7 +85,7 @@ def test_what_is_dropped_is_settled_and_counted(queue: Queue) -> None:
 def test_everything_that_came_in_is_counted_once(queue: Queue) -> None:
     """Received = sent + dropped + held + quarantined + waiting, wherever each is."""
     ends: list[Callable[[Job], bool]] = [
-        lambda job: queue.sent(job, NOON),
+        lambda job: queue.sent([job], NOON)[0],
         lambda job: queue.dropped(job, "no picture"),
         lambda job: queue.hold(job, "too flat"),
         lambda job: queue.quarantine(job, "odd"),
@@ -136,8 +136,8 @@ def test_other_bytes_clash_with_what_was_sent_lately_and_on_the_same_route(
     queue.add(arrival(), ["archive"], NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
-    queue.sent(job, NOON)
-    queue.forget_sent(job)
+    queue.sent([job], NOON)
+    queue.forget_sent([job])
     late, lately = NOON + 9 * MINUTE, NOON - MINUTE
     assert queue.add(OTHER, ["research"], late, lately) is Taken.OWED
     other = arrival(file="c.dcm", digest=b"third")
@@ -151,8 +151,8 @@ def test_what_was_sent_lately_is_not_sent_again(queue: Queue) -> None:
     queue.add(arrival(), ["archive"], NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
-    queue.sent(job, NOON)
-    assert queue.forget_sent(job) == ["a.dcm"]
+    queue.sent([job], NOON)
+    assert queue.forget_sent([job]) == ["a.dcm"]
     again, late = arrival(file="b.dcm"), NOON + 9 * MINUTE
     assert queue.add(again, ["archive"], late, NOON - MINUTE) is Taken.KNOWN
     assert queue.files() == set()
@@ -195,7 +195,7 @@ def test_who_lost_a_claim_keeps_nothing_to_be_sent(queue: Queue) -> None:
     again = queue.claim(NOON, MINUTE)
     assert again is not None
     assert again.attempts == late.attempts
-    assert not queue.sent(late, NOON)
+    assert queue.sent([late], NOON) == [False]
     assert again.filtered == "now.dcm"
 
 
@@ -243,7 +243,7 @@ def test_what_was_sent_may_be_sent_again(queue: Queue) -> None:
     queue.add(arrival(), ["archive"], NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
-    queue.sent(job, NOON)
+    queue.sent([job], NOON)
     queue.forget_sent()
     assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.OWED
 
@@ -304,9 +304,9 @@ def test_files_are_forgotten_once_nobody_is_owed_them(queue: Queue) -> None:
     assert first is not None
     assert second is not None
     queue.keep_filtered(first, "marked.dcm", "mark research")
-    queue.sent(first, NOON)
+    queue.sent([first], NOON)
     assert queue.forget_sent() == ["marked.dcm"]
-    queue.sent(second, NOON)
+    queue.sent([second], NOON)
     assert queue.forget_sent() == ["a.dcm"]
     assert queue.forget_sent() == []
     assert queue.files() == set()
@@ -345,3 +345,34 @@ def test_waits_double_up_to_the_longest(attempts: int, wait_s: int | None) -> No
     again = next_attempt(Retry(), attempts, NOON)
     expected = None if wait_s is None else NOON + timedelta(seconds=wait_s)
     assert again == expected
+
+
+def test_more_of_a_route_is_claimed_together_in_order(queue: Queue) -> None:
+    for number in range(5):
+        queue.add(
+            arrival(f"1.2.{number}", f"{number}.dcm"),
+            ["archive", "research"],
+            NOON + number * MINUTE,
+        )
+    first = queue.claim(NOON + 3 * MINUTE, MINUTE)
+    assert first is not None
+    more = queue.claim_more("archive", NOON + 3 * MINUTE, MINUTE, 2)
+    assert [job.sop_instance_uid for job in more] == ["1.2.1", "1.2.2"]
+    (last,) = queue.claim_more("archive", NOON + 3 * MINUTE, MINUTE, 9)
+    assert (last.sop_instance_uid, last.route) == ("1.2.3", "archive")
+    assert queue.sent([first, *more], NOON + 3 * MINUTE) == [True, True, True]
+    assert queue.sent([first, last], NOON + 3 * MINUTE) == [False, True]
+    assert queue.counts()[JobState.SENT] == 4
+
+
+def test_what_was_claimed_before_is_not_claimed_together_with_others(
+    queue: Queue,
+) -> None:
+    for number in range(3):
+        queue.add(arrival(f"1.2.{number}", f"{number}.dcm"), ["archive"], NOON)
+    queue.claim(NOON, MINUTE)
+    queue.release_claims(NOON)
+    assert len(queue.claim_more("archive", NOON, MINUTE, 9)) == 2
+    alone = queue.claim(NOON, MINUTE)
+    assert alone is not None
+    assert (alone.claim, alone.crashes) == (2, 1)

@@ -116,8 +116,8 @@ class Node:
         sent = 0
         while job := self.queue.claim(self.now, timedelta(minutes=1)):
             assert self.spool.path(job.file).exists()
-            self.queue.sent(job, self.now)
-            self.spool.delete(self.queue.forget_sent(job))
+            self.queue.sent([job], self.now)
+            self.spool.delete(self.queue.forget_sent([job]))
             sent += 1
         return sent
 

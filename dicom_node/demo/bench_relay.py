@@ -1,0 +1,268 @@
+"""How fast a relay is: objects in, objects out, beside Orthanc doing the same.
+
+Every object is on the disk before its sender is told that it was taken. The clock runs
+from the start of the senders until the sink has the last byte of the last object, and a
+round counts only if the sink has every object, once, and of the size that it has to
+have. Rounds of both take turns, so that what else the machine does meets both; what is
+told is the median, and the ratio of medians.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from dicom_node.demo import bench_relay_peers as peers
+from dicom_node.demo.loopback import await_that, free_ports
+from dicom_node.errors import NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dicom_node.demo.bench_relay_peers import Sink
+
+ORTHANC: Final = "Orthanc"
+PASSED: Final = "passed"
+FOUR: Final = "passed, four senders"
+MARKED: Final = "marked, fast"
+STRIPPED: Final = "stripped"
+
+_SIDE: Final = 512
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 for what nobody needs afterwards
+
+
+class Round(NamedTuple):
+    """What one relay did with one batch."""
+
+    what: str
+    objects: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Return objects a second."""
+        return self.objects / self.seconds
+
+
+class Compared(NamedTuple):
+    """Two relays doing the same, each as the median of its rounds."""
+
+    what: str
+    ours: float
+    """Objects a second."""
+    theirs: float
+    """Orthanc's, unmarked, with as many senders."""
+
+    @property
+    def ratio(self) -> float:
+        """Return ours to theirs."""
+        return self.ours / self.theirs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is measured."""
+
+    objects: int = 300
+    marked: int = 100
+    """Of the rounds that mark and strip, which take longer; 0 for neither."""
+    rounds: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse what measures nothing."""
+        if self.objects < 4 or self.rounds < 1 or self.marked < 0:
+            raise NodeError(
+                "there is nothing to measure",
+                hint="At least 4 objects, for four senders, and one round.",
+            )
+
+
+@dataclass(slots=True)
+class Relays:
+    """Both relays, and the sink that they send to."""
+
+    folder: Path
+    sink: Sink
+    size: Size
+    objects: list[Path] = field(default_factory=list)
+    done: list[Round] = field(default_factory=list)
+
+    def round(self, number: int) -> Iterator[Round]:
+        """Let each do everything once, from an empty storage or state."""
+        for senders, name in ((1, ORTHANC), (4, f"{ORTHANC}, four senders")):
+            (port,) = free_ports(1)
+            folder = self.folder / f"orthanc-{number}-{senders}"
+            with peers.orthanc(folder, port, self.sink):
+                self._warm(port, "ORTHANC")
+                yield self._relayed(name, port, "ORTHANC", self._shares(senders))
+        for senders, name in ((1, PASSED), (4, FOUR)):
+            (port,) = free_ports(1)
+            folder = self.folder / f"node-{number}-{senders}"
+            with peers.node(folder, port, self.sink):
+                self._warm(port, "PASS")
+                yield self._relayed(name, port, "PASS", self._shares(senders))
+        if self.size.marked:
+            yield from self._marked_and_stripped(self.folder / f"node-{number}-marked")
+
+    def _marked_and_stripped(self, folder: Path) -> Iterator[Round]:
+        (port,) = free_ports(1)
+        shares = [self.objects[1 : self.size.marked + 1]]
+        marked = folder / "marked"
+        with peers.node(folder, port, self.sink):
+            self._warm(port, "MARK")  # it loads torch and the networks
+            yield self._relayed(
+                MARKED, port, "MARK", shares, lambda: _copied(self.sink.folder, marked)
+            )
+            files = sorted(marked.iterdir())
+            yield self._relayed(STRIPPED, port, "STRIP", [files])
+
+    def _shares(self, senders: int) -> list[list[Path]]:
+        return [self.objects[1 + n :: senders] for n in range(senders)]
+
+    def _warm(self, port: int, called: str) -> None:
+        """Let the first object through, which finds everything cold."""
+        self._relayed("", port, called, [self.objects[:1]])
+
+    def _relayed(
+        self,
+        what: str,
+        port: int,
+        called: str,
+        shares: Sequence[Sequence[Path]],
+        then: Callable[[], object] = lambda: None,
+    ) -> Round:
+        """Return how long a batch took.
+
+        Raises:
+            NodeError: Not every object arrived, or not whole.
+        """
+        count = sum(map(len, shares))
+        started = time.time()
+        sending = peers.senders(port, called, shares)
+        await_that(
+            lambda: len(self.sink.sizes()) >= count,
+            f"{count} objects at the sink; {len(self.sink.sizes())} came",
+            within=timedelta(seconds=60 + 10 * count),
+        )
+        peers.finished(sending)
+        before: dict[str, int] = {}
+        while (now := self.sink.sizes()) != before:  # the last may still be written
+            before = now
+            time.sleep(0.2)
+        seconds = self.sink.last_byte() - started
+        least = _SIDE * _SIDE * 2
+        if len(now) != count or min(now.values()) < least:
+            raise NodeError(
+                f"{count} objects were sent, and {len(now)} arrived, the smallest with "
+                f"{min(now.values())} bytes",
+                hint=f"See the logs in {self.folder}.",
+            )
+        then()
+        self.sink.empty()
+        return Round(what, count, seconds)
+
+
+def bench_relay(folder: Path, size: Size) -> Iterator[Round]:
+    """Measure; yield what each round took.
+
+    Args:
+        folder: For what nobody needs afterwards: two gigabytes for three hundred objects.
+        size: How much.
+
+    Raises:
+        NodeError: A peer is not installed, or an object was lost.
+    """
+    with ExitStack() as stack:
+        (port,) = free_ports(1)
+        to = stack.enter_context(peers.sink(_memory(folder, stack) / "sink", port))
+        relays = Relays(folder, to, size)
+        relays.objects = list(_objects(folder / "objects", size))
+        for number in range(size.rounds):
+            yield from relays.round(number)
+
+
+def compared(rounds: Sequence[Round]) -> list[Compared]:
+    """Return ours beside theirs, for everything that was measured."""
+    rates: dict[str, list[float]] = {}
+    for one in rounds:
+        rates.setdefault(one.what, []).append(one.rate)
+    medians = {what: statistics.median(all_of) for what, all_of in rates.items()}
+    return [
+        Compared(
+            what,
+            medians[what],
+            medians[f"{ORTHANC}, four senders" if what == FOUR else ORTHANC],
+        )
+        for what in (PASSED, FOUR, MARKED, STRIPPED)
+        if what in medians
+    ]
+
+
+def told(one: Compared) -> str:
+    """Return a line for a person."""
+    return (
+        f"{one.what}: {one.ours:.1f} objects a second, {one.ratio:.2f} times Orthanc "
+        f"unmarked ({one.theirs:.1f})"
+    )
+
+
+def settings(size: Size) -> list[str]:
+    """Return what was measured with what, a line each.
+
+    Raises:
+        NodeError: A peer is not installed.
+    """
+    return [
+        "objects: CT of 512 x 512 x 16 bits",
+        f"passed: {size.objects}; marked and stripped: {size.marked}",
+        f"{size.rounds} rounds in turns, medians; one object before the clock starts",
+        f"sender: {peers.version('storescu')}, PDU of 131072 bytes",
+        f"sink: {peers.version('storescp')}, --fork, --bit-preserving, to memory",
+        f"Orthanc: {peers.version('Orthanc')}; {peers.orthanc_settings()}",
+        "node: default settings, profile fast, weak marks sent; new state each round",
+        "TCP_NODELAY=1 in every process",
+    ]
+
+
+def _objects(folder: Path, size: Size) -> Iterator[Path]:
+    """Write one object more than is needed, the first to warm up with."""
+    folder.mkdir()
+    image = resources.files("dicom_node.demo") / "images" / "ct.dcm"
+    dataset = dcmread(io.BytesIO(image.read_bytes()))
+    times = _SIDE // dataset.Rows
+    pixels = dataset.pixel_array.repeat(times, axis=0).repeat(times, axis=1)
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
+    for number in range(max(size.objects, size.marked) + 1):
+        uid = generate_uid()
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+        dataset.InstanceNumber = number
+        dataset.PixelData = np.roll(pixels, number, axis=0).tobytes()
+        path = folder / f"{number:04}.dcm"
+        dataset.save_as(path)
+        yield path
+
+
+def _copied(source: Path, to: Path) -> None:
+    to.mkdir()
+    for file in source.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+
+
+def _memory(folder: Path, stack: ExitStack) -> Path:
+    """Return a folder in memory, or on the disk where there is none."""
+    if not _MEMORY.is_dir():
+        return folder
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_MEMORY)))
