@@ -57,15 +57,23 @@ UPDATE job SET state = 'dropped', reason = :reason
 -- claim
 -- Take the job that has been due longest. One statement, so that two workers never
 -- hold the same job; a lease that ran out counts as due, so that a killed worker
--- loses nothing.
+-- loses nothing. Each kind is looked up by itself: together, all that wait are sorted.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
        crashes = crashes + (state = 'working' AND filtered IS NULL),
        lease_until = :lease_until
  WHERE id = (SELECT id
-               FROM job
-              WHERE (state = 'waiting' AND not_before <= :now)
-                 OR (state = 'working' AND lease_until <= :now)
+               FROM (SELECT *
+                       FROM (SELECT id, not_before FROM job
+                              WHERE state = 'waiting' AND not_before <= :now
+                              ORDER BY not_before, id
+                              LIMIT 1)
+                     UNION ALL
+                     SELECT *
+                       FROM (SELECT id, not_before FROM job
+                              WHERE state = 'working' AND lease_until <= :now
+                              ORDER BY not_before, id
+                              LIMIT 1))
               ORDER BY not_before, id
               LIMIT 1)
 RETURNING id, instance_id, route, attempts, claim, crashes, faults, filtered, purpose;
