@@ -182,6 +182,8 @@ class Receiver:
     received: list[tuple[str, str]] = field(default_factory=list)
     """Calling AE title and SOP class of each."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    lack: str = ""
+    """What the disk lacks."""
 
     def files(self) -> list[Path]:
         return sorted(self.incoming.iterdir())
@@ -206,7 +208,7 @@ def receiving(config: Config, folder: Path) -> Iterator[Receiver]:
         with receiver.lock:
             receiver.received.append((received.calling_ae_title, str(name)))
 
-    scp.start(accept, str, [listening])
+    scp.start(accept, lambda: receiver.lack, [listening])
     try:
         yield receiver
     finally:
