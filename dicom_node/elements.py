@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.errors import MalformedObjectError
-from dicom_node.extents import LONG_VRS, UNDEFINED, Extents, named
+from dicom_node.extents import LONG_VRS, UNDEFINED, VRS, Extents, named
 from dicom_node.mapped import joined
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     """For each tag the whole encoded element, or None to leave it out."""
 
 PIXEL_DATA: Final = 0x7FE00010
+
+_PLAIN: Final = {vr: vr.decode("ascii") for vr in VRS - LONG_VRS}
+"""VRs with a length of two bytes: none of them holds items."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +181,7 @@ class Scanner:
         order = "<" if encoding.is_little_endian else ">"
         self.tag = struct.Struct(f"{order}HH")
         self.long = struct.Struct(f"{order}I")
+        self.plain = struct.Struct(f"{order}HH2sH")
         self.extents = Extents(
             encoded,
             is_little_endian=encoding.is_little_endian,
@@ -193,7 +197,10 @@ class Scanner:
         last = -1
         is_implicit = self.encoding.is_implicit_vr
         while position < end:
-            element = self.element(position, end, is_implicit=is_implicit)
+            element = None if is_implicit else self._plain(position, end)
+            if element is None:
+                element = self.element(position, end, is_implicit=is_implicit)
+                self._require_limits(element)
             if element.tag <= last:
                 raise MalformedObjectError(
                     f"element {named(element.tag)} stands out of order",
@@ -201,10 +208,23 @@ class Scanner:
                 )
             if len(found) == self.limits.elements:
                 raise MalformedObjectError(f"more than {len(found)} elements")
-            self._require_limits(element)
             found.append(element)
             last, position = element.tag, element.end
         return Elements(self.encoded, self.encoding, found)
+
+    def _plain(self, start: int, end: int) -> Element | None:
+        """Return an element that says all of itself in eight bytes, as most do.
+
+        The same as :meth:`element` in a fifth of the time; None where something is out
+        of the ordinary.
+        """
+        if start + 8 > end:
+            return None
+        group, number, vr, length = self.plain.unpack_from(self.encoded, start)
+        name, value = _PLAIN.get(vr), start + 8
+        if name is None or value + length > end:
+            return None
+        return Element(group << 16 | number, name, start, value, value + length, False)  # noqa: FBT003
 
     def _require_limits(self, element: Element) -> None:
         """Return if what stands in a value of known length is within the limits."""
