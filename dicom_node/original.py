@@ -127,12 +127,8 @@ class Original:
             is_signed: Whether its pixels are: some VRs rest on it.
         """
         elements: Buffer = self.elements
-        if encoding == self.encoding:
-            pass
-        elif encoding.is_little_endian:
+        if encoding != self.encoding:
             elements = reencoded(elements, self.encoding, encoding, is_signed=is_signed)
-        else:
-            elements = encoding.encode(self.encoding.decode(elements))
         before = scan(elements, encoding, Limits())
         changes: dict[int, bytes | Streamed | None] = dict.fromkeys(self.added)
         # A group length is retired, and wrong once somebody has re-encoded the group.

@@ -4,8 +4,8 @@ Only what stands before a value is written anew, so that character sets, values 
 padding and elements that no dictionary knows come through untouched; libraries decode
 and encode every value, and lose what they find wrong. Explicit VR is dropped or found:
 by the dictionaries for public elements and for private ones whose creator is known, and
-UN for all else (PS3.5 6.2.2). Big-endian numbers are turned round by their VR; nothing
-is written big-endian.
+UN for all else (PS3.5 6.2.2). Numbers are turned round by their VR between big and
+little endian.
 
 Group lengths, which are retired, are worked out again. Encapsulated Pixel Data is never
 met: it has no other encoding.
@@ -14,7 +14,7 @@ met: it has no other encoding.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
@@ -26,11 +26,12 @@ from dicom_node.mapped import joined
 from dicom_node.part10 import Encoding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from dicom_node.mapped import Buffer
 
 _Parts = list["Buffer"]
+_Order = Literal["big", "little"]
 
 MAX_DEPTH: Final = 32
 """Of sequences within sequences."""
@@ -56,7 +57,7 @@ def reencoded(
     Args:
         encoded: A data set without encapsulated Pixel Data.
         source: How it is encoded.
-        target: How it is to be; little endian.
+        target: How it is to be.
         is_signed: Whether pixels are, if the data set does not say so itself.
 
     Raises:
@@ -64,11 +65,9 @@ def reencoded(
     """
     if source == target:
         return encoded
-    if not target.is_little_endian:
-        raise ValueError("nothing is written big-endian")
     try:
-        facts = _Facts()
-        facts.numbers[_REPRESENTATION] = int(is_signed)
+        order: _Order = "little" if source.is_little_endian else "big"
+        facts = _Facts(order, {_REPRESENTATION: int(is_signed)})
         written = _Writer(source, target).dataset(memoryview(encoded), facts, 0)
     except struct.error as error:
         raise MalformedObjectError(
@@ -80,15 +79,16 @@ def reencoded(
 class _Facts:
     """What elements said that the VR of a later one rests on; items inherit them."""
 
-    def __init__(self, outer: _Facts | None = None) -> None:
-        self.numbers: dict[int, int] = {} if outer is None else dict(outer.numbers)
+    def __init__(self, order: _Order, numbers: Mapping[int, int]) -> None:
+        self.order, self.numbers = order, dict(numbers)
+        """The byte order that elements are in when they are noted."""
         self.creators: dict[int, str] = {}
 
     def note(self, tag: int, value: Buffer) -> None:
         group, element = tag >> 16, tag & 0xFFFF
         is_number = tag in {_BITS_ALLOCATED, _REPRESENTATION, _WAVEFORM_BITS}
         if is_number and len(value) == 2:
-            self.numbers[tag] = int.from_bytes(value, "little")
+            self.numbers[tag] = int.from_bytes(value, self.order)
         elif group & 1 and 0x10 <= element <= 0xFF:
             self.creators[group << 8 | element] = (
                 bytes(value[:64]).decode("ascii", "replace").strip(" \0")
@@ -138,6 +138,7 @@ class _Writer:
     def __init__(self, source: Encoding, target: Encoding) -> None:
         self.source, self.target = source, target
         order = "<" if source.is_little_endian else ">"
+        self.order = "<" if target.is_little_endian else ">"
         self.tag = struct.Struct(f"{order}HH")
         self.short = struct.Struct(f"{order}H")
         self.long = struct.Struct(f"{order}I")
@@ -161,7 +162,8 @@ class _Writer:
             # A sequence of unknown VR is Implicit VR inside, whatever is around it.
             reader = _Writer(_IMPLICIT, _IMPLICIT)
             inner, end = reader.items(data, found.value, facts, depth + 1)
-            return found.tag, self.written(found.tag, "UN", inner, end=True), end
+            start = header(found.tag, "UN", UNDEFINED, self.target)
+            return found.tag, [start, *inner, reader.bound(_SEQUENCE_END, 0)], end
         if is_undefined and found.vr not in {"SQ", "UN"}:
             raise MalformedObjectError("an element other than a sequence has no length")
         if is_undefined:
@@ -184,7 +186,7 @@ class _Writer:
         )
         # Samples of 16 bits are words, whatever the VR says of them.
         plain = self.turned("OW" if is_in_words else found.vr, value)
-        facts.note(found.tag, plain)
+        facts.note(found.tag, value)
         vr = found.vr
         if vr.encode() not in LONG_VRS and len(plain) > 0xFFFF:
             vr = "UN"  # PS3.5 6.2.2, note 1
@@ -231,16 +233,20 @@ class _Writer:
                 return parts, position
             if tag != _ITEM:
                 raise MalformedObjectError("a sequence holds something but items")
-            inner = _Facts(facts)
+            inner = _Facts(facts.order, facts.numbers)
             if length == UNDEFINED:
                 content, position = self.open_item(data, position, inner, depth)
-                parts += [_mark(_ITEM, UNDEFINED), *content, _mark(_ITEM_END, 0)]
+                parts += [
+                    self.bound(_ITEM, UNDEFINED),
+                    *content,
+                    self.bound(_ITEM_END, 0),
+                ]
             else:
                 if position + length > len(data):
                     raise MalformedObjectError("an item is cut short")
                 whole = data[position : position + length]
                 content = self.dataset(whole, inner, depth)
-                parts += [_mark(_ITEM, _size(content)), *content]
+                parts += [self.bound(_ITEM, _size(content)), *content]
                 position += length
         return parts, position
 
@@ -258,12 +264,17 @@ class _Writer:
     def written(self, tag: int, vr: str, value: _Parts, *, end: bool = False) -> _Parts:
         length = UNDEFINED if end else _size(value)
         start = header(tag, vr, length, self.target)
-        return [start, *value, *([_mark(_SEQUENCE_END, 0)] if end else [])]
+        return [start, *value, *([self.bound(_SEQUENCE_END, 0)] if end else [])]
+
+    def bound(self, tag: int, length: int) -> bytes:
+        """Return the tag and length that a part of a sequence begins or ends with."""
+        return struct.pack(f"{self.order}HHI", tag >> 16, tag & 0xFFFF, length)
 
     def turned(self, vr: str, value: memoryview) -> Buffer:
-        """Return a value in little endian."""
+        """Return a value in the byte order of the target."""
         width = _WIDTHS.get(vr, 1)
-        if self.source.is_little_endian or width == 1 or len(value) % width:
+        is_same = self.source.is_little_endian == self.target.is_little_endian
+        if is_same or width == 1 or len(value) % width:
             return value
         return np.frombuffer(value, f"u{width}").byteswap().tobytes()
 
@@ -282,13 +293,9 @@ class _Writer:
             if tag & 0xFFFF:
                 yield from part
             else:
-                value = struct.pack("<I", lengths.get(tag >> 16, 0))
+                value = struct.pack(f"{self.order}I", lengths.get(tag >> 16, 0))
                 yield header(tag, "UL", 4, self.target) + value
 
 
 def _size(parts: _Parts) -> int:
     return sum(map(len, parts))
-
-
-def _mark(tag: int, length: int) -> bytes:
-    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, length)

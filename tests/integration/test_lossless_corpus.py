@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import uid
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 from dicom_node import compression
 from dicom_node.compression import COMPRESSED, can, put_into
@@ -22,28 +21,15 @@ from dicom_node.keys.sealer import Sealer
 from dicom_node.part10 import Encoding
 from dicom_node.pixel_layout import NATIVE
 from dicom_node.reencoding import reencoded
+from tests.element_values import values
 from tests.hand_marks import marked_by_hand, sent, small_files
 
 pytestmark = [pytest.mark.data, pytest.mark.filterwarnings("ignore")]
 
 EXPLICIT, IMPLICIT = uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian
 IMPLICIT_VR = Encoding(is_implicit_vr=True, is_little_endian=True)
+BIG_ENDIAN = Encoding(is_implicit_vr=False, is_little_endian=False)
 PLANAR = 0x00280006
-
-
-def values(instance: OpenInstance) -> dict[int, bytes]:
-    """The value of each element; of sequences, that they are there."""
-    explicit = put_into(instance, EXPLICIT).elements
-    return {
-        e.tag: b"" if is_sequence(e.tag, e.vr) else bytes(explicit.value_of(e.tag))
-        for e in explicit
-        if e.tag & 0xFFFF  # group lengths, which are retired
-    }
-
-
-def is_sequence(tag: int, vr: str) -> bool:
-    # One file has a sequence that is Implicit VR inside Explicit VR: it stays UN.
-    return vr == "SQ" or (dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
 
 
 def interleaved(by_plane: bytes, image: OpenInstance) -> bytes:
@@ -110,6 +96,9 @@ def test_reencoding_there_and_back_keeps_every_value(shared: Path) -> None:
         else:
             lost = values(original).items() ^ values(explicit).items()
             assert not lost, path
+        plain = explicit.file
+        turned = reencoded(plain.dataset, plain.encoding, BIG_ENDIAN)
+        assert reencoded(turned, BIG_ENDIAN, plain.encoding) == plain.dataset, path
         tried[file.transfer_syntax.keyword] += 1
     assert len(tried) == 3
     assert sum(tried.values()) >= 60

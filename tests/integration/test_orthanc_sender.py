@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 
-from dicom_node.demo.loopback import LOOPBACK, await_that, free_ports
+from dicom_node.demo.loopback import LOOPBACK
 from dicom_node.listening import Listening, Peer
 from tests.callers import CALLED, Receiver, a_config, receiving
 from tests.certificates import Authority
-from tests.integration.test_orthanc import Orthanc, _answers
+from tests.orthanc import Orthanc, an_orthanc
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
 
@@ -49,51 +45,24 @@ def peers_of_orthanc(tmp_path: Path) -> Iterator[dict[str, Receiver]]:
 
 @pytest.fixture
 def orthanc(tmp_path: Path, peers_of_orthanc: dict[str, Receiver]) -> Iterator[Orthanc]:
-    binary = shutil.which("Orthanc")
-    if binary is None:
-        pytest.skip("left out: Orthanc is not installed (apt-get install orthanc)")
-    running = Orthanc(*free_ports(2))
-    config = tmp_path / "orthanc.json"
-    config.write_text(
-        json.dumps(
-            {
-                "StorageDirectory": str(tmp_path / "storage"),
-                "IndexDirectory": str(tmp_path / "storage"),
-                "DicomAet": "ORTHANC",
-                "DicomPort": running.dicom_port,
-                "HttpPort": running.http_port,
-                "HttpBindAddresses": [LOOPBACK],
-                "RemoteAccessAllowed": False,
-                "AuthenticationEnabled": False,
-                "DicomTlsCertificate": str(tmp_path / "orthanc-cert.pem"),
-                "DicomTlsPrivateKey": str(tmp_path / "orthanc-key.pem"),
-                "DicomTlsTrustedCertificates": str(tmp_path / "authority-cert.pem"),
-                "DicomModalities": {
-                    name: {
-                        "AET": CALLED,
-                        "Host": LOOPBACK,
-                        "Port": receiver.port,
-                        "UseDicomTls": name == "tls",
-                    }
-                    for name, receiver in peers_of_orthanc.items()
-                },
-                "Plugins": [],
-            }
-        )
-    )
-    with (tmp_path / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen(
-            [binary, config],
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"TCP_NODELAY": "1"},
-        )
-    try:
-        await_that(lambda: _answers(running), "Orthanc", within=timedelta(minutes=1))
+    modalities = {
+        name: {
+            "AET": CALLED,
+            "Host": LOOPBACK,
+            "Port": receiver.port,
+            "UseDicomTls": name == "tls",
+        }
+        for name, receiver in peers_of_orthanc.items()
+    }
+    with an_orthanc(
+        tmp_path,
+        {},
+        DicomModalities=modalities,
+        DicomTlsCertificate=str(tmp_path / "orthanc-cert.pem"),
+        DicomTlsPrivateKey=str(tmp_path / "orthanc-key.pem"),
+        DicomTlsTrustedCertificates=str(tmp_path / "authority-cert.pem"),
+    ) as running:
         yield running
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def test_orthanc_sends_all_it_has(

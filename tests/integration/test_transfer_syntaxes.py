@@ -6,12 +6,8 @@ one. What was marked is stripped again from the file that arrived.
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -23,7 +19,7 @@ from pynetdicom.events import Event
 
 from dicom_node.compression import put_into
 from dicom_node.config import Destination
-from dicom_node.demo.loopback import LOOPBACK, await_that
+from dicom_node.demo.loopback import LOOPBACK
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import SendRefusedError
 from dicom_node.filters.mark import MarkedInstance
@@ -33,17 +29,12 @@ from dicom_node.keys.sealer import Sealer
 from dicom_node.scu import Sending
 from dicom_node.syntaxes import DEFAULT, Syntax
 from tests.conftest import opened
+from tests.receivers import storescp
 
 MarkOne = Callable[[OpenInstance], MarkedInstance]
 
 IMPLICIT, EXPLICIT = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian
 JPEG_LS, J2K, RLE = uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -71,29 +62,6 @@ def a_receiver(
         yield int(server.socket.getsockname()[1]), received
     finally:
         server.shutdown()
-
-
-@contextmanager
-def storescp(folder: Path, *options: str) -> Iterator[int]:
-    folder.mkdir()
-    port = a_free_port()
-    process = subprocess.Popen(
-        ["storescp", *options, "-od", str(folder), "+uf", str(port)],
-        env=os.environ | {"TCP_NODELAY": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((LOOPBACK, port)) == 0
-
-    try:
-        await_that(answers, "storescp", within=timedelta(seconds=20))
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def to(port: int, *syntaxes: Syntax) -> Destination:
