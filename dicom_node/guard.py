@@ -148,6 +148,14 @@ class GuardedServer(ThreadedAssociationServer):
         error = sys.exception()
         logger.error("connection from=%s", client_address[0], exc_info=error)
 
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection; those of associations are closed by their handlers.
+
+        An association would close it before its last word is sent.
+        """
+        if not isinstance(threading.current_thread(), Association):
+            super().shutdown_request(request)
+
     def end(self) -> None:
         """Accept nothing more, and abort what is open."""
         self.shutdown()

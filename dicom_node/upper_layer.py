@@ -376,9 +376,10 @@ def install(
     dul.run = run  # type: ignore[method-assign]
 
     def ended() -> None:
+        dul.join(_LAST_WORDS_S)
         dul.kill_dul()
         guarded.wake()
-        dul.join(1)
+        dul.join(_LAST_WORDS_S)
         guarded.close()
         guarded.forget()
         dimse.discard()

@@ -67,8 +67,13 @@ class Orthanc:
 
 
 @contextmanager
-def an_orthanc(folder: Path, modalities: Mapping[str, int]) -> Iterator[Orthanc]:
-    """Run one until the end of the block; it knows ``modalities`` by their titles."""
+def an_orthanc(
+    folder: Path, modalities: Mapping[str, int], **more: object
+) -> Iterator[Orthanc]:
+    """Run one until the end of the block; it knows ``modalities`` by their titles.
+
+    What ``more`` says, its configuration says instead.
+    """
     binary = shutil.which("Orthanc")
     if binary is None:
         pytest.skip("left out: Orthanc is not installed (apt-get install orthanc)")
@@ -91,6 +96,7 @@ def an_orthanc(folder: Path, modalities: Mapping[str, int]) -> Iterator[Orthanc]
                 },
                 "Plugins": [],
             }
+            | more
         )
     )
     with (folder / "orthanc.log").open("wb") as log:

@@ -29,7 +29,7 @@ from dicom_node.demo.loopback import (
     make_certificate,
 )
 from dicom_node.demo.selftest import pixels, send
-from dicom_node.errors import NodeError, SendRefusedError
+from dicom_node.errors import NodeError, SendError, SendRefusedError
 from dicom_node.queue.job import JobState
 from dicom_node.scu import Sending
 from dicom_node.state import State
@@ -173,16 +173,31 @@ def test_an_echo_is_answered(loopback: Loopback) -> None:
     subprocess.run(["echoscu", "-aec", MARKING, LOOPBACK, port], check=True)
 
 
-def test_what_no_route_is_for_is_refused(loopback: Loopback, images: Path) -> None:
-    node = Destination(
-        name="node", ae_title="SOMEBODY", host=LOOPBACK, port=loopback.ports["node"]
-    )
-    with (
-        Sending(node, "PACS") as sending,
-        pytest.raises(SendRefusedError, match="0124"),
-    ):
-        sending.send(images / "ct.dcm")
-    assert sum(loopback.counts().values()) == 0
+NARROW = """
+[[route]]
+name = "what there is none of"
+destination = "research"
+action = "pass"
+called_ae_titles = ["NARROW"]
+modalities = ["XX"]
+"""
+
+
+def test_what_no_route_is_for_is_refused(images: Path, tmp_path: Path) -> None:
+    with Loopback(tmp_path / "loopback", profile="fast", more=NARROW) as loopback:
+
+        def send_to(called: str) -> None:
+            node = Destination(
+                name="node", ae_title=called, host=LOOPBACK, port=loopback.ports["node"]
+            )
+            with Sending(node, "PACS") as sending:
+                sending.send(images / "ct.dcm")
+
+        with pytest.raises(SendRefusedError, match="0124"):
+            send_to("NARROW")
+        with pytest.raises(SendError):  # nobody has this title
+            send_to("SOMEBODY")
+        assert sum(loopback.counts().values()) == 0
 
 
 def test_what_cannot_be_marked_is_held_and_never_sent(
