@@ -69,6 +69,9 @@ POINTS: Final = [
 ]
 """Each before and after: twice as many named points."""
 
+CALLS: Final = {"receiver": 30, "worker": 100}
+"""How many calls there are of one object, about."""
+
 FIRST: Final = [
     (Point("worker", "fsync", LEDGER, 3), "kill-after"),
     (Point("receiver", "fsync", QUEUE, 1), "kill-after"),
@@ -182,7 +185,8 @@ def at_random(
             killing = threading.Timer(chance.random(), node.kill, [role])
             killing.start()
         else:
-            node.fault(role, "any", "any", chance.randint(1, 150), "kill-before")
+            calls = CALLS[role] * (len(ones) if role == "worker" else 1)
+            node.fault(role, "any", "any", chance.randint(1, calls), "kill-before")
         figures.answers.update(node.send_until_taken(ones[-1]))
         node.await_settled()
         if role == "serve":
