@@ -315,6 +315,11 @@ class Config:
         of_routes = (title for r in self.routes for title in r.called_ae_titles)
         return frozenset({self.node.ae_title, *self.node.called_ae_titles, *of_routes})
 
+    @property
+    def passed(self) -> frozenset[str]:
+        """Return the names of routes that send instances as they came."""
+        return frozenset(r.name for r in self.routes if r.action is Action.PASS)
+
     def destination_of(self, route: Route) -> Destination:
         """Return where ``route`` leads."""
         return next(d for d in self.destinations if d.name == route.destination)

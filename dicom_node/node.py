@@ -1,9 +1,10 @@
 """Everything put together: the processes of a node.
 
 A node is one process that starts the others, and again if they die; these end when the
-first is gone: one or several that receive, one that filters and sends, and one that
-releases, where the configuration has a desk. Those that receive share the sockets, which
-the first has opened, so that nobody who calls finds them closed.
+first is gone: one or several that receive, one that filters and sends, one that sends
+what is not filtered, if any route passes something, and one that releases, if the
+configuration has a desk. Those that receive share the sockets, which the first has
+opened, so that nobody who calls finds them closed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dicom_node.errors import ConfigError, SpoolError
 from dicom_node.extras import extra
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
+from dicom_node.queue.job import Lane
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp, listening_socket, tls_of
 from dicom_node.state import State, now, opening_with
@@ -59,6 +61,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NAMES: Final = {Lane.FILTER: "worker", Lane.PASS: "passer"}
+"""Of the process that works in a lane, and of its lock."""
+_PATIENCE: Final = 5
+"""How much less of a busy machine filtering gets than receiving and passing."""
 _REST_AFTER_S: Final = 2.0
 _TEND_AFTER_S: Final = 1.0
 _LEFT_AFTER_S: Final = 600.0
@@ -84,7 +90,7 @@ def serve(
     _keys(config, state)
     for door in config.listeners:
         tls_of(door)
-    spool, queue = state.spool(), state.queue()
+    spool, queue = state.spool(), state.queue(config.passed)
     stopping = threading.Event()
     for told_to_stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(told_to_stop, lambda *_: stopping.set())
@@ -106,6 +112,8 @@ def serve(
         telling = stack.enter_context(told(lambda: ready(places)))
         descriptors = [one.fileno() for one in sockets]
         roles = {"worker": Role("worker")}
+        if config.passed:
+            roles["passer"] = Role("passer")
         for number in range(config.node.receivers):
             roles[f"receiver {number}"] = Role(
                 "receiver",
@@ -126,12 +134,16 @@ def _place(listening: socket.socket) -> str:
 def _sweep(
     state: State, spool: Spool, queue: SqliteQueue, stopping: threading.Event
 ) -> None:
-    """Delete what a crash has left, once nobody receives or writes any more."""
+    """Put in order what a crash or another configuration has left.
+
+    Once nobody receives or works any more.
+    """
     # Those of a node that was killed may still be finishing.
-    locks = [state.folder / f"{name}.lock" for name in ("worker", "receivers")]
+    locks = [state.folder / f"{name}.lock" for name in (*_NAMES.values(), "receivers")]
     with all_locked(locks, stopping) as are_all_gone:
         if not are_all_gone:
             return
+        queue.assign()
         swept = spool.sweep(queue.files())
         for folder in spool.incoming.glob(_receiving_in("*")):
             shutil.rmtree(folder)
@@ -173,7 +185,7 @@ def receive(
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        spool, queue = state.spool(), state.queue()
+        spool, queue = state.spool(), state.queue(config.passed)
         stack.callback(queue.close)
         incoming = spool.incoming / _receiving_in(number)
         # Whoever had this number before has died, and owes nobody what is in it.
@@ -204,8 +216,17 @@ def receive(
             scp.renew()
 
 
-def work(config: Config, parent: int) -> None:
-    """Run the worker until it is told to stop, or until the node, ``parent``, is gone."""
+def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
+    """Work until told to stop, or until the node, ``parent``, is gone.
+
+    Args:
+        config: What to do.
+        parent: Process number of the node.
+        lane: Whose jobs. What passes has a process of its own, so that it waits for no
+            mark; when both have something to do, marks wait.
+    """
+    if lane is Lane.FILTER:
+        os.nice(_PATIENCE)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
@@ -213,19 +234,14 @@ def work(config: Config, parent: int) -> None:
     # What memory has no room for lies beside what is coming in, not in /tmp.
     tempfile.tempdir = str(state.spool().incoming)
     with ExitStack() as stack:
-        while (held := locked(state.folder / "worker.lock")) is None:
+        while (held := locked(state.folder / f"{_NAMES[lane]}.lock")) is None:
             # The worker of a node that was killed has not noticed yet.
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        queue = state.queue()
+        queue = state.queue(config.passed, lane)
         stack.callback(queue.close)
-        released = queue.release_claims(now() + config.retry.first_wait)
-        if released:
-            logger.info("released jobs=%d", released)
-        spool = state.spool()
-        spool.delete(queue.forget_sent())
-        spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=True)
+        spool = _taken_over(config, state, queue, lane)
         keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
@@ -273,7 +289,7 @@ def work(config: Config, parent: int) -> None:
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
-            listings=listings,
+            listings=listings if lane is Lane.FILTER else None,
         )
         stack.callback(worker.rest)
 
@@ -288,12 +304,25 @@ def work(config: Config, parent: int) -> None:
                 spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
 
         def recover() -> None:
-            """Take up again what could not be settled, as nobody else works."""
+            """Take up again what could not be settled: nobody else works in this lane."""
             room.tend()
             queue.release_claims(now() + config.retry.first_wait, died=False)
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _taken_over(config: Config, state: State, queue: SqliteQueue, lane: Lane) -> Spool:
+    """Take up what whoever worked in a lane before has left, and return the spool."""
+    released = queue.release_claims(now() + config.retry.first_wait)
+    if released:
+        logger.info("released jobs=%d", released)
+    spool = state.spool()
+    spool.delete(queue.forget_sent())
+    # Only filtering makes files to be sent.
+    alone = lane is Lane.FILTER
+    spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
+    return spool
 
 
 def _run(

@@ -20,10 +20,11 @@ from dicom_node.rewrapping import LedgerOpener
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from dicom_node.opening import Opening
+    from dicom_node.queue.job import Lane
 
 
 def now() -> datetime:
@@ -75,10 +76,12 @@ class State:
         self._make()
         return Audit(self.folder / "audit.jsonl", keyring.derive(b"audit"), self.clock)
 
-    def queue(self) -> SqliteQueue:
-        """Open the queue."""
+    def queue(
+        self, passed: Collection[str] = (), lane: Lane | None = None
+    ) -> SqliteQueue:
+        """Open the queue; see :class:`SqliteQueue`."""
         self._make()
-        return SqliteQueue(self.folder / "queue.sqlite")
+        return SqliteQueue(self.folder / "queue.sqlite", passed=passed, lane=lane)
 
     def listings(self, keyring: Keyring) -> Listings:
         """Open what is still to be listed."""

@@ -20,6 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("serve", _serve, "run the node"),
         ("receiver", _receive, "what serve starts to receive"),
         ("worker", _work, "what serve starts to filter and send"),
+        ("passer", _pass, "what serve starts to send what is not filtered"),
         ("desk", _desk, "what serve starts to release object keys"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
@@ -28,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run in {_receive, _work, _desk}:
+        if run in {_receive, _work, _pass, _desk}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
         if run is _receive:
             for option in ("--number", "--ready"):
@@ -85,6 +86,16 @@ def _work(options: argparse.Namespace) -> int:
 
     log.configure()
     work(load(options.config), options.parent)
+    return 0
+
+
+def _pass(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+    from dicom_node.node import work
+    from dicom_node.queue.job import Lane
+
+    log.configure()
+    work(load(options.config), options.parent, Lane.PASS)
     return 0
 
 

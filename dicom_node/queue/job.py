@@ -53,6 +53,15 @@ CLASHES: Final = (
 """Why an instance is quarantined as it comes in."""
 
 
+class Lane(StrEnum):
+    """By which process a job is done: what only passes does not wait for the rest."""
+
+    FILTER = "filter"
+    """Its route marks or strips, or is not known any more."""
+    PASS = "pass"  # noqa: S105
+    """Its route sends instances as they came."""
+
+
 class Arrival(NamedTuple):
     """An instance that came in, as far as the queue has to know it."""
 
@@ -179,7 +188,7 @@ class Queue(Protocol):
         ...
 
     def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
-        """Put back every claimed job; only for whoever is the only worker.
+        """Put back every claimed job; only for whoever is the only worker of its lanes.
 
         Args:
             not_before: When they are due again.

@@ -23,8 +23,18 @@ RETURNING id;
 UPDATE instance SET file = :file WHERE id = :id;
 
 -- add_job
-INSERT INTO job (instance_id, route, state, attempts, not_before, reason)
-VALUES (:instance_id, :route, :state, 0, :now, :reason);
+INSERT INTO job (instance_id, route, lane, state, attempts, not_before, reason)
+VALUES (:instance_id, :route, :lane, :state, 0, :now, :reason);
+
+-- index_lanes
+-- Apart from the schema, since queues of earlier versions get their lanes after it.
+CREATE INDEX IF NOT EXISTS job_by_lane ON job (lane, state, not_before, id);
+
+-- assign
+UPDATE job
+   SET lane = CASE WHEN route IN (SELECT value FROM json_each(:passed))
+                   THEN 'pass' ELSE 'filter' END
+ WHERE state NOT IN ('sent', 'dropped');
 
 -- last_job
 -- Where an instance stands on a route.
@@ -65,13 +75,15 @@ UPDATE job
  WHERE id = (SELECT id
                FROM (SELECT *
                        FROM (SELECT id, not_before FROM job
-                              WHERE state = 'waiting' AND not_before <= :now
+                              WHERE lane = :lane AND state = 'waiting'
+                                AND not_before <= :now
                               ORDER BY not_before, id
                               LIMIT 1)
                      UNION ALL
                      SELECT *
                        FROM (SELECT id, not_before FROM job
-                              WHERE state = 'working' AND lease_until <= :now
+                              WHERE lane = :lane AND state = 'working'
+                                AND lease_until <= :now
                               ORDER BY not_before, id
                               LIMIT 1))
               ORDER BY not_before, id
@@ -112,7 +124,7 @@ UPDATE job
    SET state = 'waiting', crashes = crashes + (:died AND filtered IS NULL),
        lease_until = NULL,
        not_before = :not_before
- WHERE state = 'working';
+ WHERE state = 'working' AND lane = :lane;
 
 -- with_files
 -- Instances that may have a file that nobody is owed.

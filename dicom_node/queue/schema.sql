@@ -21,6 +21,6 @@ CREATE TABLE IF NOT EXISTS job (
     purpose      TEXT,                -- what it was filtered for: action and destination
     reason       TEXT NOT NULL
 );
-CREATE INDEX IF NOT EXISTS job_by_due ON job (state, not_before, id);
+CREATE INDEX IF NOT EXISTS job_by_state ON job (state);
 CREATE INDEX IF NOT EXISTS job_by_instance ON job (instance_id);
 CREATE INDEX IF NOT EXISTS job_with_filtered ON job (id) WHERE filtered IS NOT NULL;

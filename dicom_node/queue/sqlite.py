@@ -5,6 +5,7 @@ Several processes may open the same file. Every statement stands in ``queue.sql`
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import contextmanager
 from datetime import UTC
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.durable import database
 from dicom_node.errors import SpoolError
-from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Taken
+from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Lane, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -44,6 +45,7 @@ _LATER_COLUMNS: Final = {
     "crashes": "INTEGER NOT NULL DEFAULT 0",
     "faults": "INTEGER NOT NULL DEFAULT 0",
     "settled": "TEXT NOT NULL DEFAULT ''",
+    "lane": "TEXT NOT NULL DEFAULT 'filter'",
 }
 """Of jobs, which queues of earlier versions do not have."""
 
@@ -54,12 +56,21 @@ class SqliteQueue:
     One connection; it may cross threads if its user lets only one at a time in.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, passed: Collection[str] = (), lane: Lane | None = None
+    ) -> None:
         """Open the queue, or make it.
+
+        Args:
+            path: Its file.
+            passed: Routes whose jobs are in the lane ``pass``.
+            lane: Whose jobs are claimed, and put back; None for all.
 
         Raises:
             SpoolError: The file cannot be opened or is no queue.
         """
+        self._passed = frozenset(passed)
+        self._lanes = tuple(Lane) if lane is None else (lane,)
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
         with _translated():
             self._database = database(
@@ -71,6 +82,8 @@ class SqliteQueue:
                     self._database.execute(
                         f"ALTER TABLE job ADD COLUMN {name} {_LATER_COLUMNS[name]}"
                     )
+        with _translated():
+            self._database.execute(_SQL["index_lanes"])
 
     def _missing(self) -> list[str]:
         """Return the columns that the file's version of the queue did not have."""
@@ -81,6 +94,14 @@ class SqliteQueue:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    def assign(self) -> None:
+        """Put every job into its route's lane; only while nobody works.
+
+        For jobs of another time, when a route may have had another action.
+        """
+        with self._transaction():
+            self._all("assign", passed=json.dumps(sorted(self._passed)))
 
     def add(
         self,
@@ -115,6 +136,7 @@ class SqliteQueue:
                     "add_job",
                     instance_id=number,
                     route=route,
+                    lane=Lane.PASS if route in self._passed else Lane.FILTER,
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
                     now=_text(now),
                     reason=CLASHES if clashes else "",
@@ -138,11 +160,15 @@ class SqliteQueue:
 
     def claim(self, now: datetime, lease: timedelta) -> Job | None:
         """Return the job that has been due longest; see the protocol."""
+        until = _text(now + lease)
         with self._transaction():
-            jobs = self._claimed(
-                "claim", now=_text(now), lease_until=_text(now + lease)
-            )
-        return jobs[0] if jobs else None
+            for lane in self._lanes:
+                jobs = self._claimed(
+                    "claim", now=_text(now), lease_until=until, lane=lane
+                )
+                if jobs:
+                    return jobs[0]
+        return None
 
     def claim_more(
         self, route: str, now: datetime, lease: timedelta, count: int
@@ -215,7 +241,12 @@ class SqliteQueue:
 
     def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
         """Put back every claimed job; see the protocol."""
-        return self._changed("release_claims", not_before=_text(not_before), died=died)
+        return sum(
+            self._changed(
+                "release_claims", not_before=_text(not_before), died=died, lane=lane
+            )
+            for lane in self._lanes
+        )
 
     def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from dicom_node.config import Retry
-from dicom_node.queue.job import CLASHES, Arrival, Job, JobState, Queue, Taken
+from dicom_node.queue.job import (
+    CLASHES,
+    Arrival,
+    Job,
+    JobState,
+    Lane,
+    Queue,
+    Taken,
+)
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.retry import next_attempt
 from dicom_node.queue.sqlite import SqliteQueue
@@ -376,3 +384,31 @@ def test_what_was_claimed_before_is_not_claimed_together_with_others(
     alone = queue.claim(NOON, MINUTE)
     assert alone is not None
     assert (alone.claim, alone.crashes) == (2, 1)
+
+
+def test_what_passes_is_claimed_by_whoever_passes(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    with (
+        closing(SqliteQueue(path, passed=["plain"], lane=Lane.PASS)) as passing,
+        closing(SqliteQueue(path, passed=["plain"], lane=Lane.FILTER)) as filtering,
+    ):
+        passing.add(arrival(), ["research", "plain"], NOON)
+        passed, filtered = passing.claim(NOON, MINUTE), filtering.claim(NOON, MINUTE)
+        assert passed is not None
+        assert filtered is not None
+        assert (passed.route, filtered.route) == ("plain", "research")
+        assert passing.claim(NOON, MINUTE) is filtering.claim(NOON, MINUTE) is None
+        # One of them dies, and another takes its place: the other goes on.
+        assert passing.release_claims(NOON) == 1
+        assert filtering.sent([filtered], NOON) == [True]
+        assert passing.sent([passed], NOON) == [False]
+
+
+def test_what_is_owed_goes_to_the_lane_that_its_route_has_now(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    with closing(SqliteQueue(path, passed=["plain"])) as queue:
+        queue.add(arrival(), ["plain"], NOON)
+    with closing(SqliteQueue(path, lane=Lane.FILTER)) as queue:
+        assert queue.claim(NOON, MINUTE) is None
+        queue.assign()
+        assert queue.claim(NOON, MINUTE) is not None
