@@ -9,7 +9,6 @@ retry sends the same bytes: never two different marks of one original.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from dataclasses import replace
@@ -19,19 +18,19 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
 from dicom_node.codestreams import Copy
-from dicom_node.config import Action, Unmarked
+from dicom_node.config import Action
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     FilterError,
-    NodeError,
     NotAnImageError,
     NotMarkedError,
     UnmarkablePixelsError,
 )
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
-from dicom_node.queue.job import Arrival
+from dicom_node.passing import Dropped, Passing
+from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
 from dicom_node.scu import Sending
 from dicom_node.settling import Settling
@@ -50,9 +49,10 @@ if TYPE_CHECKING:
     from dicom_node.filters.strip import Restored
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
-    from dicom_node.listings import Listings, Quiet
+    from dicom_node.listings import Listings
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
+    from dicom_node.passing import Refer
     from dicom_node.queue.job import Job, Queue
     from dicom_node.scu import Receiver
     from dicom_node.spool import Spool
@@ -72,8 +72,6 @@ if TYPE_CHECKING:
             """Return it marked, so that the recipients open it too; or raise."""
             ...
 
-    Refer = Callable[[OpenInstance, Sequence[Recipient]], ReferringInstance | None]
-    """Makes one refer to marked ones, likewise; None where it names none."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +83,6 @@ _TOGETHER_S: Final = 60.0
 """After which those that are not begun are put back: their lease must not run out."""
 _SETTLED_AFTER_S: Final = 0.25
 """How long something is sent and not settled yet, but for one sending."""
-
-
-class _Dropped(Exception):  # noqa: N818 nothing went wrong
-    """An instance is not to be sent at all: its route says so."""
 
 
 class _Lost(Exception):  # noqa: N818 nothing went wrong here
@@ -142,8 +136,10 @@ class Worker:
         self._releasing = Releasing(grants, audit, own_tenant, clock)
         self._opening, self._own_tenant = opening, own_tenant
         self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
-        self._mark, self._refer, self._clock = mark, refer, clock
+        self._mark, self._clock = mark, clock
+        self._passing = Passing(refer, audit)
         self._decode, self._listings = decode, listings
+        self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
         self._sending: Sending | None = None
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
@@ -156,8 +152,9 @@ class Worker:
 
         Whatever happens to them, they are settled, put back or held when this returns.
         """
-        self._list_what_is_quiet()
         moment, started = self._clock(), time.monotonic()
+        if self._quiet is not None:
+            self._quiet.list(self._config.routes, moment)
         job = self._queue.claim(moment, LEASE)
         if job is None:
             return False
@@ -183,7 +180,7 @@ class Worker:
     def _try(self, job: Job) -> None:
         try:
             self._do(job)
-        except _Dropped as said:
+        except Dropped as said:
             self._settling.dropped(job, str(said))
         except _Lost:
             logger.warning("overtaken instance=%s", job.sop_instance_uid)
@@ -271,37 +268,6 @@ class Worker:
             self._spool.delete([job.filtered])
         return name
 
-    def _list_what_is_quiet(self) -> None:
-        """Owe to a route the list of a study of which nothing more was sent for a while.
-
-        What is sent of it later makes a list of its own.
-        """
-        listings = self._listings
-        if listings is None:
-            return
-        for route in self._config.routes:
-            wait = timedelta(seconds=route.listing_after_s)
-            study = None
-            if route.listing:
-                study = listings.quiet(route.name, self._clock() - wait)
-            if study is not None:
-                self._list(study, listings)
-
-    def _list(self, study: Quiet, listings: Listings) -> None:
-        try:
-            content = listings.document(study).to_bytes()
-        except NodeError as error:
-            logger.warning("not listed objects=%d reason=%s", len(study.ids), error)
-        else:
-            uid = OpenInstance.of(content, Limits()).identity().sop_instance_uid
-            name = self._spool.write([content])
-            arrival = Arrival(uid, hashlib.sha256(content).digest(), name)
-            taken = self._queue.add(arrival, [study.route], self._clock())
-            if not taken.needs_file:
-                self._spool.delete([name])
-            logger.info("listed objects=%d route=%s", len(study.ids), study.route)
-        listings.forget(study)
-
     def _opened(self, name: str) -> OpenInstance:
         return OpenInstance.read(self._spool.path(name), Limits())
 
@@ -318,7 +284,7 @@ class Worker:
                 instance, recipients, marks_quantities=route.mark_quantities
             )
         except (NotAnImageError, UnmarkablePixelsError) as error:
-            sent = self._unmarked(instance, recipients, route, sending, error)
+            sent = self._passing.instead(instance, recipients, route, sending, error)
         if sent is None:
             return None
         self._releasing.note_direct(direct)
@@ -326,48 +292,6 @@ class Worker:
         if marked is not None and route.keep_codestream:
             self._keep_codestream(instance, marked)
         return sent.file.chunks()
-
-    def _unmarked(
-        self,
-        instance: OpenInstance,
-        recipients: Sequence[Recipient],
-        route: Route,
-        sending: Sending,
-        error: FilterError,
-    ) -> ReferringInstance | None:
-        """Return what is sent of an object that is not marked; None to pass it as it is.
-
-        Raises:
-            FilterError: ``error`` itself: the route holds it.
-            _Dropped: The route drops it, and that is written down.
-        """
-        is_picture = isinstance(error, UnmarkablePixelsError)
-        what = route.other_pixels if is_picture else route.not_images
-        if what is Unmarked.HOLD:
-            raise error
-        if what is Unmarked.DROP:
-            self._audit.add(Event.DROPPED, **_facts(instance, route, error))
-            raise _Dropped(str(error))
-        # A picture that passes is renamed too: whatever names it takes it for marked.
-        referring = self._refer(instance, recipients)
-        self._note_passing(instance, route, sending, error)
-        return referring
-
-    def _note_passing(
-        self,
-        instance: OpenInstance,
-        route: Route,
-        sending: Sending,
-        error: FilterError,
-    ) -> None:
-        """Return once it is written down that an object is about to pass.
-
-        Only with somebody at the other end: else nothing is about to leave.
-        """
-        facts = _facts(instance, route, error)
-        syntax = str(instance.file.transfer_syntax)
-        receiver = sending.receiver(facts["sop_class"], syntax)
-        self._audit.add(Event.PASSED, **facts, address=receiver.address)
 
     def _stripped(
         self, instance: OpenInstance, job: Job, route: Route, sending: Sending
@@ -415,18 +339,6 @@ class Worker:
                 destination, self._config.node.ae_title, self._decode
             )
         return self._sending
-
-
-def _facts(instance: OpenInstance, route: Route, error: FilterError) -> dict[str, str]:
-    """Return what the audit says of an object that gets no mark."""
-    identity = instance.identity()
-    return {
-        "route": route.name,
-        "destination": route.destination,
-        "sop_class": identity.sop_class_uid,
-        "instance": identity.sop_instance_uid,
-        "reason": str(error)[:500],
-    }
 
 
 def _nobody_asked(_: Receiver) -> None:
