@@ -86,7 +86,8 @@ def read_response(command: bytes) -> Response:
             if group == 0 and length == 2:
                 (values[element],) = struct.unpack_from("<H", command, position)
             position += length
-        is_answer = values[0x0100] == _STORE_RESPONSE
+        is_whole = position == len(command)
+        is_answer = is_whole and values[0x0100] == _STORE_RESPONSE
         response = Response(values[0x0120], values[0x0900])
     except (struct.error, KeyError):
         is_answer = False

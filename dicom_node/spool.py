@@ -76,11 +76,12 @@ class Spool:
             raise
         return name
 
-    def write(self, content: Iterable[Buffer]) -> str:
+    def write(self, content: Iterable[Buffer], *, lasts: bool = True) -> str:
         """Write a new file to be sent; it is durable when this returns.
 
         Args:
             content: Piece by piece.
+            lasts: False for what is made again after a power cut: it is not durable.
 
         Returns:
             Its name.
@@ -96,12 +97,17 @@ class Spool:
                 open(part, "xb", opener=_for_the_owner) as stream,
             ):
                 stream.writelines(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            return self._named(part, name)
+                if lasts:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            if lasts:
+                return self._named(part, name)
+            with _translated(self._folder):
+                part.replace(self._folder / name)
         except SpoolError:
             part.unlink(missing_ok=True)
             raise
+        return name
 
     def delete(self, names: Collection[str]) -> None:
         """Delete files that nobody is owed; one that is gone already is no error.

@@ -79,8 +79,9 @@ LEASE: Final = timedelta(minutes=15)
 
 TOGETHER: Final = 16
 """Jobs that are claimed together, and settled together when they are sent."""
-_TOGETHER_S: Final = 60.0
-"""After which those that are not begun are put back: their lease must not run out."""
+_TOGETHER_S: Final = 5.0
+"""After which those that are not begun are put back: a worker that is told to stop has
+half a minute to end, and others may be more urgent."""
 _SETTLED_AFTER_S: Final = 0.25
 """How long something is sent and not settled yet, but for one sending."""
 
@@ -158,24 +159,25 @@ class Worker:
         job = self._queue.claim(moment, LEASE)
         if job is None:
             return False
-        jobs = [job]
-        if job.claim == 1:
-            jobs += self._queue.claim_more(job.route, moment, LEASE, TOGETHER - 1)
         try:
-            for one in jobs:
+            for one in (job, *self._more_like(job, moment)):
                 taken = time.monotonic() - started
-                if (
-                    self._sent
-                    and time.monotonic() - self._sent_since > _SETTLED_AFTER_S
-                ):
-                    self._settle_sent()
                 if one is not job and taken > _TOGETHER_S:
                     self._settling.not_begun(one)
                 elif not self._settling.gave_up(one):
                     self._try(one)
+                if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
+                    self._settle_sent()
         finally:
             self._settle_sent()
         return True
+
+    def _more_like(self, job: Job, moment: datetime) -> list[Job]:
+        """Claim more jobs of the same route, if each takes no longer than a commit."""
+        route = self._config.route(job.route)
+        if job.claim > 1 or route is None or route.action is Action.MARK:
+            return []
+        return self._queue.claim_more(job.route, moment, LEASE, TOGETHER - 1)
 
     def _try(self, job: Job) -> None:
         try:
@@ -260,7 +262,8 @@ class Worker:
             content = self._stripped(instance, job, route, sending)
         if content is None:
             return job.file
-        name = self._spool.write(content)
+        # An original that was restored is restored again after a crash: see _do.
+        name = self._spool.write(content, lasts=route.action is Action.MARK)
         if not self._queue.keep_filtered(job, name, purpose):
             self._spool.delete([name])
             raise _Lost

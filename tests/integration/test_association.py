@@ -31,6 +31,7 @@ from dicom_node.association import (
     RejectedError,
     associate,
 )
+from dicom_node.demo.loopback import await_that
 from dicom_node.dimse import COMMAND, LAST, pdu_header
 from dicom_node.part10 import read_head
 
@@ -160,7 +161,7 @@ def test_a_data_set_arrives_in_pieces_as_small_as_the_peer_takes(file: Path) -> 
         (struct.pack(">BBLL", 7, 0, 4, 0), "aborted"),
         (struct.pack(">BBL", 4, 0, 1 << 31), "bytes"),
         (struct.pack(">BBL", 4, 0, 4) + b"\0\0\0\xff", "cut short"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ""),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "bytes"),
     ],
 )
 def test_what_is_no_answer_breaks_the_association(
@@ -232,7 +233,7 @@ def test_a_peer_that_leaves_between_two_objects_is_noticed_and_answered(
         association = asked(port)
         assert store(association, file) == 0
         assert gone.wait(20)
-        assert not association.is_established
+        await_that(lambda: not association.is_established, "it to be noticed")
     assert said == [RELEASE_RP]
 
 

@@ -50,9 +50,11 @@ def test_a_response_of_pynetdicom_is_read(status: int) -> None:
     encoded = encode(message.command_set, True, True)
     assert encoded is not None
     assert read_response(encoded) == Response(9, status)
-    for end in range(len(encoded)):
-        with pytest.raises(ResponseError):
-            read_response(encoded[:end] if end < 20 else encoded[: end - 10])
+    for end in range(len(encoded)):  # the instance's name may be left out
+        with suppress(ResponseError):
+            assert read_response(encoded[:end]) == Response(9, status)
+    with pytest.raises(ResponseError):
+        read_response(encoded[:-1])
 
 
 def test_a_request_is_no_response() -> None:
