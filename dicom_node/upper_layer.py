@@ -23,14 +23,17 @@ from queue import Queue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
+
+from dicom_node.quick_messages import store_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pynetdicom.association import Association
-    from pynetdicom.pdu_primitives import P_DATA
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -271,6 +274,16 @@ class GuardedDimse(DIMSEServiceProvider):
         else:
             return
         self.dul.event_queue.put("Evt19")  # unrecognised or invalid PDU (PS3.8 9.2)
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message; an ordinary answer to an instance without a detour."""
+        response = store_response(primitive) if type(primitive) is C_STORE else None
+        if response is None:
+            super().send_msg(primitive, context_id)
+            return
+        piece = P_DATA()
+        piece.presentation_data_value_list.append((context_id, response))
+        self.dul.send_pdu(piece)
 
     def note(self, message: tuple[object, object]) -> None:
         """Remember the file of a message that is complete."""
