@@ -14,7 +14,7 @@ from dicom_node.errors import ClashError, NotGrantedError
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import chunks, read
 from dicom_node.queue.job import CLASHES, Arrival, Taken
-from dicom_node.route import choose
+from dicom_node.route import Facts, choose
 
 if TYPE_CHECKING:
     import threading
@@ -51,13 +51,15 @@ def accept(
     """
     room.require()
     encoded = read(received.part)
-    identity = OpenInstance.of(encoded, Limits()).identity()
-    routes = choose(
-        config.routes,
-        identity,
+    instance = OpenInstance.of(encoded, Limits())
+    identity = instance.identity()
+    facts = Facts(
+        identity=identity,
+        attributes=instance.attributes(*config.matched_tags),
         calling=received.calling_ae_title,
         called=received.called_ae_title,
     )
+    routes = choose(config.routes, facts)
     if not routes:
         raise NotGrantedError(
             f"no route is for {identity.modality or 'this'} from "

@@ -10,7 +10,16 @@ import argparse
 from typing import TYPE_CHECKING
 
 from dicom_node import __version__
-from dicom_node.commands import bench, grants, keys, node, records, science, study
+from dicom_node.commands import (
+    bench,
+    grants,
+    keys,
+    node,
+    records,
+    route,
+    science,
+    study,
+)
 from dicom_node.commands.terminal import complain
 from dicom_node.errors import NodeError
 from miadmark_core.errors import MiadMarkError
@@ -53,6 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (study, keys, grants, records, node, bench, science):
+    for group in (study, keys, grants, records, node, route, bench, science):
         group.add(commands)
     return parser

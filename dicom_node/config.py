@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dicom_node.addressing import check_ae_title, check_port
+from dicom_node.condition import Condition
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.marking import Marking, Profile, WeakMarks
@@ -153,6 +154,8 @@ class Route:
     called_ae_titles: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     sop_classes: tuple[str, ...] = ()
+    where: tuple[Condition, ...] = ()
+    """What any other attribute must be; see :mod:`dicom_node.condition`."""
     direct: tuple[str, ...] = ()
     """AE titles that open what this route marks without asking, by direct grants."""
     keep_codestream: bool = False
@@ -316,6 +319,13 @@ class Config:
         return frozenset({self.node.ae_title, *self.node.called_ae_titles, *of_routes})
 
     @property
+    def matched_tags(self) -> frozenset[int]:
+        """Return the tags of the top level that conditions of routes look at."""
+        tags = {c.path[0] for route in self.routes for c in route.where}
+        # Without the character set, names would be read as something else.
+        return frozenset(tags | {_CHARACTER_SET} if tags else ())
+
+    @property
     def passed(self) -> frozenset[str]:
         """Return the names of routes that send instances as they came."""
         return frozenset(r.name for r in self.routes if r.action is Action.PASS)
@@ -384,6 +394,8 @@ def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
     return found
 
 
+_CHARACTER_SET: Final = 0x00080005
+
 _TABLES: Final = frozenset(
     {
         "node",
@@ -428,6 +440,8 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
             values[key] = folder / str(value)
         elif key in _ENUMS:
             values[key] = _member(key, value)
+        elif key == "where":
+            values[key] = _conditions(value)
         elif key == "transfer_syntaxes":
             values[key] = _syntaxes(_checked(key, value, known[key]))
         else:
@@ -468,6 +482,17 @@ def _member(key: str, value: object) -> StrEnum:
         raise ConfigError(
             f"{key} = {value!r}", hint=f"One of: {', '.join(kind)}."
         ) from error
+
+
+def _conditions(table: object) -> tuple[Condition, ...]:
+    if not isinstance(table, dict):
+        raise ConfigError(
+            f"where = {table!r}", hint='A table: { StationName = ["CT1", "CT2-*"] }.'
+        )
+    return tuple(
+        Condition.of(str(name), _checked(str(name), patterns, "tuple"))
+        for name, patterns in table.items()
+    )
 
 
 def _syntaxes(names: Iterable[str]) -> tuple[Syntax, ...]:

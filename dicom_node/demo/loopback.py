@@ -92,6 +92,14 @@ class Loopback:
 
     def __enter__(self) -> Self:
         """Start the receivers and the node; they answer when this returns."""
+        try:
+            self._begin()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def _begin(self) -> None:
         self.ports = dict(
             zip(("node", "research", "archive"), free_ports(3), strict=True)
         )
@@ -112,7 +120,6 @@ class Loopback:
         self.start_node()
         for port in self.ports.values():
             _await_port(port)
-        return self
 
     def __exit__(
         self,
@@ -121,6 +128,10 @@ class Loopback:
         trace: TracebackType | None,
     ) -> None:
         """End what was started."""
+        self.end()
+
+    def end(self) -> None:
+        """End what was started; what has not begun yet is none of it."""
         for process in reversed(self.processes):
             process.terminate()
         for process in self.processes:

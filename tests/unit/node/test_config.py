@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from dicom_node.config import Action, Route, Unmarked, load
 from dicom_node.errors import ConfigError
 from dicom_node.instance import Identity
-from dicom_node.route import choose
+from dicom_node.route import Facts, choose
 
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "node.toml"
 
@@ -114,5 +115,6 @@ def test_a_route_matches_on_everything_that_it_names() -> None:
         route("both", modalities=("CT",), called_ae_titles=("MARK",)),
         route("class", sop_classes=("1.2.840",)),
     ]
-    chosen = choose(routes, identity, calling="PACS", called="MARK")
+    facts = Facts(identity, Dataset(), calling="PACS", called="MARK")
+    chosen = choose(routes, facts)
     assert [r.name for r in chosen] == ["all", "ct", "from pacs", "both"]

@@ -1,0 +1,117 @@
+"""``route explain``: which routes a file would take, and why it takes no others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    from dicom_node.config import Config
+    from dicom_node.instance import OpenInstance
+    from dicom_node.route import Explained
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the parser."""
+    route = commands.add_parser("route", help="which way objects go")
+    verbs = route.add_subparsers(required=True, metavar="VERB")
+    explain = verbs.add_parser(
+        "explain",
+        help="which routes a file would take, and why no others; nothing is sent",
+    )
+    explain.add_argument("path", type=Path, metavar="DICOM-FILE")
+    explain.add_argument("--config", type=Path, required=True, metavar="FILE")
+    explain.add_argument(
+        "--calling", default="", metavar="AE-TITLE", help="of whoever sends it"
+    )
+    explain.add_argument(
+        "--called", metavar="AE-TITLE", help="it is sent to; the node's own by default"
+    )
+    explain.add_argument("--json", action="store_true", help="one object a line")
+    explain.set_defaults(run=_explain)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from dicom_node.config import load
+    from dicom_node.elements import Limits
+    from dicom_node.instance import OpenInstance
+    from dicom_node.route import Facts, explain
+
+    config = load(options.config)
+    instance = OpenInstance.read(options.path, Limits())
+    called = config.node.ae_title if options.called is None else options.called
+    facts = Facts(
+        identity=instance.identity(),
+        attributes=instance.attributes(*config.matched_tags),
+        calling=options.calling,
+        called=called,
+    )
+    told = explain(config.routes, facts)
+    for each in told:
+        line = _line(each, config, instance)
+        print(json.dumps(line) if options.json else _sentence(line))
+    if called not in config.called_ae_titles:
+        print(_none(f"the node does not answer to {called!r}", as_json=options.json))
+        return 1
+    if not any(each.is_taken for each in told):
+        print(_none("no route takes it: refused with 0x0124", as_json=options.json))
+        return 1
+    return 0
+
+
+def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, Any]:
+    route = each.route
+    destination = config.destination_of(route)
+    return {
+        "route": route.name,
+        "taken": each.is_taken,
+        "action": route.action.value,
+        "destination": destination.name,
+        "address": destination.address,
+        "not_a_picture": _instead(each, instance),
+        "conditions": [
+            {
+                "name": c.name,
+                "found": list(c.found),
+                "wanted": list(c.wanted),
+                "holds": c.holds,
+                "says": str(c),
+            }
+            for c in each.conditions
+        ],
+    }
+
+
+def _instead(each: Explained, instance: OpenInstance) -> str:
+    """Return what a marking route does with what is no picture to mark; else nothing."""
+    from dicom_node.config import Action
+    from dicom_node.errors import NotAnImageError, UnmarkablePixelsError
+    from dicom_node.pixel_layout import require_picture
+
+    if each.route.action is not Action.MARK:
+        return ""
+    try:
+        require_picture(instance.elements)
+    except UnmarkablePixelsError:
+        return each.route.other_pixels.value
+    except NotAnImageError:
+        return each.route.not_images.value
+    return ""
+
+
+def _sentence(line: dict[str, Any]) -> str:
+    where = f"{line['route']}: {line['action']}, to {line['destination']}"
+    where += f" ({line['address']})"
+    if not line["taken"]:
+        failed = [c["says"] for c in line["conditions"] if not c["holds"]]
+        return f"not taken  {where}\n" + "\n".join(f"           {f}" for f in failed)
+    if line["not_a_picture"]:
+        where += f"; it holds no picture to mark: {line['not_a_picture']}"
+    return f"taken      {where}"
+
+
+def _none(said: str, *, as_json: bool) -> str:
+    return json.dumps({"route": None, "says": said}) if as_json else said
