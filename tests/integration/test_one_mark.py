@@ -124,6 +124,24 @@ def test_the_same_original_again_gets_the_same_mark(
     assert site.search.searched == searched
 
 
+def test_the_same_original_twice_in_a_batch_gets_one_mark(
+    site: Site, original: OpenInstance, images: Path
+) -> None:
+    other = opened(images / "chest-xray-normal.dcm")
+    outcomes = mark(
+        [other, original, original],
+        find=site.search.find,
+        before=site.found_marks.find,
+        keys=site.keys,
+        now=NOW,
+        holds_weak=True,
+    )
+    for outcome in outcomes:
+        assert isinstance(outcome, MarkedInstance)
+        site.keep(outcome)
+    assert site.search.searched == 2
+
+
 def test_what_was_not_kept_did_not_leave_and_may_be_marked_otherwise(
     site: Site, original: OpenInstance
 ) -> None:
