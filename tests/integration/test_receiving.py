@@ -18,7 +18,7 @@ import pytest
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
 from dicom_node.listening import Guarding, Listening, Peer
-from dicom_node.upper_layer import MAX_PDU
+from dicom_node.pdu import MAX_PDU
 from tests.callers import (
     ABORTED,
     ACCEPTED,
