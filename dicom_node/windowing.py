@@ -13,26 +13,29 @@ A tone curve between black and white is taken for a straight line here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
+from dicom_node.looks import BUDGET, Look, Presentation, ct_looks, look
 from miadmark_core.image import DisplayWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from dicom_node.pixel_layout import PixelLayout
     from miadmark_core.image import HostImage, StoredValues, ValueRange
 
 TAGS: Final = (
+    0x00080060,  # Modality
     0x00281050,  # Window Center
     0x00281051,  # Window Width
     0x00281052,  # Rescale Intercept
     0x00281053,  # Rescale Slope
+    0x00281054,  # Rescale Type
     0x00281056,  # VOI LUT Function
     0x00283000,  # Modality LUT Sequence
     0x00283010,  # VOI LUT Sequence
@@ -48,20 +51,6 @@ GROUPS: Final = (
 
 _MACROS: Final = ("FrameVOILUTSequence", "PixelValueTransformationSequence")
 """PS3.3 C.7.6.16.2.10 and C.7.6.16.2.9."""
-
-BUDGET: Final = 8 / 255
-"""The largest share of the display window that a mark may add or take away."""
-
-FEWEST_VALUES: Final = 16
-"""An image of fewer grey levels is a mask or a label map, and not marked."""
-
-
-class Presentation(NamedTuple):
-    """How an image is shown, and what that leaves for a mark."""
-
-    window: DisplayWindow
-    peak: int
-    """Stored values that a full step may add; 0 where there is no room for a mark."""
 
 
 def presentations(
@@ -81,37 +70,58 @@ def presentations(
     if layout.samples == 3:
         lower, upper = layout.values
         window = DisplayWindow(lower, upper, is_inverted)
-        return [Presentation(window, int(BUDGET * (upper - lower)))] * layout.frames
+        one = Presentation.of(window, int(BUDGET * (upper - lower)))
+        return [one] * layout.frames
     ranges = list(_ranges(image))
     whole = (min(low for low, _ in ranges), max(high for _, high in ranges))
     own = _of_each_frame(attributes, layout)
     if len(own) == 1:
-        return [
-            _presentation(own[0], whole, layout, is_inverted=is_inverted)
-        ] * layout.frames
+        named = _named_look(own[0], whole, layout, is_inverted=is_inverted)
+        sample = _sample(image, range(layout.frames))
+        more = ct_looks(own[0], _rescale(own[0]), whole, named, sample)
+        return [Presentation((named, *more))] * layout.frames
     # Frames with windows of their own are of different kinds, so each has its range.
-    return [
-        _presentation(named, span, layout, is_inverted=is_inverted)
-        for named, span in zip(own, ranges, strict=True)
-    ]
+    found = []
+    for number, (each, span) in enumerate(zip(own, ranges, strict=True)):
+        named = _named_look(each, span, layout, is_inverted=is_inverted)
+        sample = _sample(image, [number])
+        more = ct_looks(each, _rescale(each), span, named, sample)
+        found.append(Presentation((named, *more)))
+    return found
 
 
-def _presentation(
+def _named_look(
     attributes: Dataset,
     span: tuple[float, float],
     layout: PixelLayout,
     *,
     is_inverted: bool,
-) -> Presentation:
+) -> Look:
+    """Return the look that the attributes name."""
     lowest, highest = span
     named, is_falling = _named_window(attributes, layout.values)
     if named is None or named[1] <= lowest or named[0] >= highest:
         named = span
-    width = min(named[1] - named[0], highest - lowest)
-    peak = int(BUDGET * width + 1e-9)
-    if peak == 0 and width >= FEWEST_VALUES:
-        peak = 1  # the smallest change there is
-    return Presentation(DisplayWindow(*named, is_inverted != is_falling), peak)
+    window = DisplayWindow(*named, is_inverted != is_falling)
+    return look(window, span)
+
+
+_FRAMES_LOOKED_AT: Final = 8
+
+
+def _sample(image: HostImage, numbers: Sequence[int]) -> Callable[[], StoredValues]:
+    """Return what gives the values of some of the frames, padding left out."""
+
+    def values() -> StoredValues:
+        step = -(-len(numbers) // _FRAMES_LOOKED_AT)
+        frames = [image.pixels[number].ravel() for number in numbers[::step]]
+        found: StoredValues = np.concatenate(frames)
+        if image.padding is not None:
+            lower, upper = image.padding
+            found = found[(found < lower) | (found > upper)]
+        return found
+
+    return values
 
 
 def _ranges(image: HostImage) -> Iterator[tuple[float, float]]:
@@ -172,16 +182,22 @@ def _named_window(
     """
     if any(attributes.get(name) for name in ("ModalityLUTSequence", "VOILUTSequence")):
         return _window_of_tables(attributes, values)
-    ends = _window(attributes)
+    ends, rescale = _window(attributes), _rescale(attributes)
+    if ends is None or rescale is None:
+        return None, False
+    slope, intercept = rescale
+    lower, upper = sorted((end - intercept) / slope for end in ends)
+    return (lower, upper), slope < 0
+
+
+def _rescale(attributes: Dataset) -> tuple[float, float] | None:
+    """Return slope and intercept; None if they are no numbers."""
     try:
         slope = float(attributes.get("RescaleSlope") or 1)
         intercept = float(attributes.get("RescaleIntercept") or 0)
     except (TypeError, ValueError):
-        return None, False
-    if ends is None or not np.isfinite([slope, intercept]).all():
-        return None, False
-    lower, upper = sorted((end - intercept) / slope for end in ends)
-    return (lower, upper), slope < 0
+        return None
+    return (slope, intercept) if np.isfinite([slope, intercept]).all() else None
 
 
 def _window(attributes: Dataset) -> tuple[float, float] | None:

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dicom_node.windowing import Presentation
-    from miadmark_core.image import HostImage
+    from dicom_node.looks import Presentation
+    from miadmark_core.image import DisplayWindow, HostImage
     from miadmark_core.marking import MarkedImage
     from miadmark_core.metrics import Shown
     from miadmark_core.search.finder import FoundMark, Wanted
+    from miadmark_core.search.views import Window
 
 FRAMES_PER_GRID: Final = 4
 """Neighbouring frames that share a grid: work saved, and little gained by averaging: of
@@ -98,14 +99,15 @@ class Picture:
         )
         for order, start in enumerate(range(0, frames, FRAMES_PER_GRID)):
             number = self._fullest(start)
-            window, peak = self.presentations[number].window, self._peak(order)
+            shows, peak = self.presentations[number], self._peak(order)
+            whole = shows.whole
             if self.colours is None:
-                shown = window.shown(self.image.pixels[number][..., :planes])
+                shown = whole.shown(self.image.pixels[number][..., :planes])
             else:
                 shown = self.colours(number)
             yield Wanted(
                 shown=shown,
-                peak=peak / window.width * (-1 if window.is_inverted else 1),
+                peak=peak / whole.width * (-1 if whole.is_inverted else 1),
                 modality=modality,
                 body_part=body_part,
                 seed=seed,
@@ -114,6 +116,8 @@ class Picture:
                 region=region if is_drawn_here else None,
                 is_coarse=peak <= COARSE_PEAK,
                 planes=planes,
+                windows=_windows(shows, peak),
+                spread=self._spread(order, whole) if len(shows.looks) > 1 else None,
             )
 
     def marked(self, found: Sequence[FoundMark]) -> MarkedPicture:
@@ -130,11 +134,9 @@ class Picture:
         marked, psnr, share = make(steps)
         self._require_a_mark_in_every_frame(marked)
         similarity = min(
-            ssim(
-                reduced(self._shown(self.image, number), SCREEN_SIDE),
-                reduced(self._shown(marked.image, number), SCREEN_SIDE),
-            )
+            ssim(reduced(before, SCREEN_SIDE), reduced(after, SCREEN_SIDE))
             for number in range(0, len(self.image.pixels), FRAMES_PER_GRID)
+            for before, after in self._seen(marked, number)
         )
         return MarkedPicture(marked, psnr, similarity, share)
 
@@ -166,6 +168,14 @@ class Picture:
 
     def _shown(self, image: HostImage, number: int) -> Shown:
         return self.presentations[number].window.shown(image.pixels[number])
+
+    def _spread(self, order: int, window: DisplayWindow) -> NDArray[np.float32]:
+        """Return the darkest and brightest of each pixel in the frames of a grid."""
+        frames = [
+            window.shown(self.image.pixels[number])[..., 0]
+            for number in self._sharing(order)
+        ]
+        return np.stack([np.minimum.reduce(frames), np.maximum.reduce(frames)])
 
     def _padding(self, number: int) -> NDArray[np.bool_] | None:
         """Return which pixels of a frame no logo shows on: those with a padded sample."""
@@ -211,11 +221,19 @@ class Picture:
         return marked, self._psnr_db(marked), 1.0
 
     def _psnr_db(self, marked: MarkedImage) -> float:
-        """Return the PSNR of the worst frame."""
+        """Return the PSNR of the worst frame, in the window where most is seen."""
         return min(
-            psnr_db(self._shown(self.image, number), self._shown(marked.image, number))
+            psnr_db(before, after)
             for number in range(len(self.image.pixels))
+            for before, after in self._seen(marked, number)
         )
+
+    def _seen(self, marked: MarkedImage, number: int) -> Iterator[tuple[Shown, Shown]]:
+        """Yield a frame before and after as each of its windows shows it."""
+        frames = (self.image.pixels[number], marked.image.pixels[number])
+        for look in self.presentations[number].looks:
+            before, after = (look.window.shown(frame) for frame in frames)
+            yield before, after
 
     def _require_a_mark_in_every_frame(self, marked: MarkedImage) -> None:
         """Return if no frame with something in it is as it was.
@@ -231,3 +249,18 @@ class Picture:
                     f"frame {number + 1} would leave unmarked",
                     hint="What it shows is too flat, or too dark, for a mark.",
                 )
+
+
+def _windows(shows: Presentation, peak: int) -> tuple[Window, ...]:
+    """Return how a frame is looked at, in the scale of all that is shown of it."""
+    from miadmark_core.search.views import Window
+
+    found = []
+    for look in shows.looks:
+        ends = np.array([look.window.lower, look.window.upper])
+        lower, upper = (ends - shows.whole.lower) / shows.whole.width
+        if shows.whole.is_inverted:
+            lower, upper = 1 - upper, 1 - lower
+        share = min(1.0, look.peak / peak) if peak else 1.0
+        found.append(Window(float(lower), float(upper), share))
+    return tuple(found)

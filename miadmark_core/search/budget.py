@@ -46,13 +46,23 @@ class Budget(NamedTuple):
     """``(batch, 1, height, width)``, 0..1: the share of a full step that a cell may
     take."""
     peak: Tensor
-    """``(batch, 1, 1, 1)``: what a full step adds, as a share of the window."""
+    """``(batch, 1, 1, 1)``: what a full step adds, as a share of the view's scale."""
     least_psnr_db: float
-    """Of what a view shows."""
+    """Of what each window of a view shows."""
+    most: Tensor | None = None
+    """Like ``limit``: what no cell ever passes; None for a full step."""
+    visible: Tensor | None = None
+    """``(batch, windows, side, side)``: how much of what is added at a place a window
+    shows; None where one window shows all."""
 
     def part(self, chosen: Tensor) -> Budget:
         """Return the budget of the images that ``chosen`` names."""
-        return self._replace(limit=self.limit[chosen], peak=self.peak[chosen])
+        return self._replace(
+            limit=self.limit[chosen],
+            peak=self.peak[chosen],
+            most=None if self.most is None else self.most[chosen],
+            visible=None if self.visible is None else self.visible[chosen],
+        )
 
     def escalated(self, least_psnr_db: float) -> Budget:
         """Return more room: the root of each limit, in the region of interest as well.
@@ -60,7 +70,10 @@ class Budget(NamedTuple):
         For the few images that mislead nobody within the first; no step passes 8/255,
         and background and padding stay.
         """
-        return self._replace(limit=self.limit.sqrt(), least_psnr_db=least_psnr_db)
+        limit = self.limit.sqrt()
+        if self.most is not None:
+            limit = (self.limit / self.most).sqrt() * self.most
+        return self._replace(limit=limit, least_psnr_db=least_psnr_db)
 
     def grown(self, grid: Tensor, side: int) -> Tensor:
         """Return what a grid adds to views of ``side`` rows and columns."""
@@ -91,7 +104,14 @@ class Budget(NamedTuple):
 
     def _room(self, grid: Tensor, side: int) -> Tensor:
         """Return by what factor the grid may grow, ``(batch, 1, 1, 1)``."""
-        square = self.grown(grid, side).square().mean(dim=(1, 2, 3), keepdim=True)
+        grown = self.grown(grid, side)
+        if self.visible is not None:
+            # One window after the other: samples and windows both lie in dimension 1.
+            shown = [grown * self.visible[:, [n]] for n in range(self.visible.shape[1])]
+            squares = [s.square().mean(dim=(1, 2, 3), keepdim=True) for s in shown]
+            square = torch.stack(squares).amax(0)
+        else:
+            square = grown.square().mean(dim=(1, 2, 3), keepdim=True)
         allowed: float = 10 ** (-self.least_psnr_db / 20)
         # The slope of a root is infinite at 0.
         return allowed / square.clamp(min=1e-18).sqrt()
@@ -120,6 +140,7 @@ def budget_of(
         functional.adaptive_avg_pool2d(padded, (limit.shape[2], limit.shape[3])) < 1
     )
     inside = functional.adaptive_avg_pool2d(region, (limit.shape[2], limit.shape[3]))
+    has_one = all(len(v.windows) == 1 for v in views)
     return Budget(
         limit=is_free
         * torch.where(
@@ -127,6 +148,23 @@ def budget_of(
         ),
         peak=torch.tensor([v.peak for v in views], device=device).view(-1, 1, 1, 1),
         least_psnr_db=least_psnr_db,
+        most=None
+        if has_one
+        else torch.stack([v.most for v in views])[:, None].to(device),
+        visible=None
+        if has_one
+        else torch.stack([_visible(v) for v in views]).to(device),
+    )
+
+
+def _visible(view: View) -> Tensor:
+    """Return how much of what is added each window of a view shows, place by place."""
+    grey = view.pixels.mean(dim=0)
+    return torch.stack(
+        [
+            ((grey > w.lower) & (grey < w.upper)).to(grey) / (w.upper - w.lower)
+            for w in view.windows
+        ]
     )
 
 

@@ -21,7 +21,7 @@ from miadmark_core.search.packs import (
     suited,
     surrogate,
 )
-from miadmark_core.search.views import view
+from miadmark_core.search.views import Window, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,10 +58,11 @@ class Wanted:
     """One frame that is to be marked."""
 
     shown: NDArray[np.float32]
-    """``(rows, columns, samples)`` with 1 or 3 samples, 0 black to 1 white."""
+    """``(rows, columns, samples)`` with 1 or 3 samples, 0 to 1: darkest to brightest
+    that any of ``windows`` shows."""
     peak: float
-    """What a full step adds, as a share of the display window; negative where the frame
-    is shown inverted."""
+    """What a full step adds, in the scale of ``shown``; negative where the frame is
+    shown inverted."""
     modality: str
     body_part: str
     seed: int
@@ -77,6 +78,12 @@ class Wanted:
     """Whether a full step moves so few stored values that a part of one moves none."""
     planes: int = 0
     """Of the mark's grid: 1 for the same to every sample; 0 for as many as ``shown``."""
+    windows: tuple[Window, ...] = (Window(),)
+    """All that people look at the frame through, in the scale of ``shown``; the first
+    is what it opens with."""
+    spread: NDArray[np.float32] | None = None
+    """The darkest and brightest that each pixel is in the frames that get the mark,
+    ``(2, rows, columns)``; needed where there are several windows."""
 
 
 class FoundMark(NamedTuple):
@@ -144,13 +151,16 @@ class Finder:
             WeightsError: The weights that are needed cannot be loaded.
         """
         found: dict[int, FoundMark] = {}
-        kinds: dict[tuple[int, tuple[str, ...], Weights | None], list[int]] = {}
+        kinds: dict[tuple[int, int, tuple[str, ...], Weights | None], list[int]] = {}
         for index, frame in enumerate(wanted):
             listed = self._surrogates(frame.modality, frame.body_part)
             drawing = self._drawing(frame.modality, frame.body_part)
-            kind = (_planes(frame), tuple(w.name for w in listed), drawing)
+            if len(frame.windows) > 1:
+                drawing = None  # it has seen pictures behind one window only
+            names = tuple(w.name for w in listed)
+            kind = (_planes(frame), len(frame.windows), names, drawing)
             kinds.setdefault(kind, []).append(index)
-        for (planes, names, drawing), indices in kinds.items():
+        for (planes, _, names, drawing), indices in kinds.items():
             start = self._start(drawing, planes)
             surrogates = [self._surrogate(name) for name in names]
             for first in range(0, len(indices), BATCH):
@@ -245,6 +255,8 @@ def _view(frame: Wanted) -> View:
         frame.padding,
         frame.region,
         is_coarse=frame.is_coarse,
+        windows=frame.windows,
+        spread=frame.spread,
     )
     return seen._replace(planes=_planes(frame))
 

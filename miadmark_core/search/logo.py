@@ -106,7 +106,8 @@ def place_logos(
     Returns:
         Steps of the size of a view: 127 is opaque white, -127 opaque black.
     """
-    pixels = torch.stack([v.pixels for v in views]).to(device)
+    # They are black and white in the window that a viewer opens with.
+    pixels = torch.stack([v.windows[0].shown(v.pixels) for v in views]).to(device)
     fixed = torch.stack([v.fixed for v in views])[:, None].to(device)
     aim = Aim(Mode.ERROR, torch.zeros(len(views), device=device), MARGIN)
     full = _Batch(

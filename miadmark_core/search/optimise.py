@@ -12,13 +12,16 @@ from torch.nn import functional
 from miadmark_core.mark import FULL_STEP
 from miadmark_core.mode import Mode
 from miadmark_core.search.aim import Aim
-from miadmark_core.search.budget import Budget, budget_of, region_of
+from miadmark_core.search.batch import Batch, ends_of, eyes_on, through
+from miadmark_core.search.budget import budget_of, region_of
 from miadmark_core.search.transform import transformed
 from miadmark_core.search.views import GRID_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from miadmark_core.search.batch import Eye
+    from miadmark_core.search.budget import Budget
     from miadmark_core.search.surrogate import Surrogate
     from miadmark_core.search.views import View
 
@@ -82,29 +85,7 @@ class Found(NamedTuple):
     steps: Tensor
     """``(batch, height, width, planes)``, int8, on the CPU."""
     misled: Tensor
-    """``(batch, surrogates)``, bool: who is misled."""
-
-
-class _Batch(NamedTuple):
-    is_coloured: bool
-    pixels: Tensor  # (batch, 3, SIDE, SIDE)
-    budget: Budget
-    anchors: tuple[Tensor, ...]  # for each surrogate, (batch, ...)
-
-    def part(self, chosen: Tensor) -> _Batch:
-        return _Batch(
-            self.is_coloured,
-            self.pixels[chosen],
-            self.budget.part(chosen),
-            tuple(anchor[chosen] for anchor in self.anchors),
-        )
-
-    def marked(self, grid: Tensor) -> Tensor:
-        grown = self.budget.grown(grid, self.pixels.shape[-1])
-        return (self.pixels + grown).clamp(0, 1)
-
-    def kept(self, grid: Tensor) -> Tensor:
-        return self.budget.kept(grid, self.pixels.shape[-1])
+    """``(batch, surrogates)``, bool: who is misled: in every window."""
 
 
 def optimise(
@@ -118,7 +99,7 @@ def optimise(
     """Return a grid for each view that misleads the surrogates, within the budget.
 
     Args:
-        views: What to mark, all of as many planes. Not modified.
+        views: What to mark, all of as many planes and windows. Not modified.
         surrogates: Whom to mislead.
         effort: How hard to look.
         generator: The only source of chance, on the CPU: same seed and device, same
@@ -133,17 +114,20 @@ def optimise(
         and draws patterns there that could be taken for anatomy.
     """
     pixels = torch.stack([v.pixels for v in views]).to(device)
-    looks = [surrogate.looked(pixels) for surrogate in surrogates]
+    eyes = eyes_on(views, surrogates)
+    ends = ends_of(views, device)
+    looks = [e.surrogate.looked(through(pixels, ends, e.window)) for e in eyes]
     region = region_of(views, [look.saliency for look in looks])
     lots = torch.rand(len(views), generator=generator).to(device)
     aim = Aim(effort.mode, lots, effort.margin)
-    batch = _Batch(
+    batch = Batch(
         is_coloured=views[0].planes > 1,
         pixels=pixels,
+        ends=ends,
         budget=budget_of(views, region, effort.least_psnr_db, device),
         anchors=tuple(
-            surrogate.anchor(look.remembered, aim)
-            for surrogate, look in zip(surrogates, looks, strict=True)
+            eye.surrogate.anchor(look.remembered, aim)
+            for eye, look in zip(eyes, looks, strict=True)
         ),
     )
     shape = (len(views), views[0].planes, *batch.budget.limit.shape[2:])
@@ -153,43 +137,45 @@ def optimise(
         grid = start(pixels, batch.budget, batch.anchors, generator)
     grid = _in_cells(grid, effort)
     steps = effort.steps if start is None else effort.drawn_steps or 0
-    grid = _climbed(batch.kept(grid), batch, surrogates, effort, steps, generator)
-    grid = _settled(grid, batch, surrogates, effort)
-    misled = _misled(grid, batch, surrogates)
+    grid = _climbed(batch.kept(grid), batch, eyes, effort, steps, generator)
+    grid = _settled(grid, batch, eyes, effort)
+    misled = _misled(grid, batch, eyes)
     if effort.settling and not misled.all():
-        grid, misled = _escalated(grid, misled, batch, surrogates, effort, generator)
+        grid, misled = _escalated(grid, misled, batch, eyes, effort, generator)
     whole = (grid * FULL_STEP).round().permute(0, 2, 3, 1)
-    return Found(whole.to("cpu", torch.int8), misled.cpu())
+    by_all = misled.view(len(views), len(surrogates), -1).all(dim=2)
+    return Found(whole.to("cpu", torch.int8), by_all.cpu())
 
 
 def _climbed(
     grid: Tensor,
-    batch: _Batch,
-    surrogates: Sequence[Surrogate],
+    batch: Batch,
+    eyes: Sequence[Eye],
     effort: Effort,
     steps: int,
     generator: torch.Generator,
 ) -> Tensor:
     """Return ``grid`` after so many steps through random changes."""
     momentum = torch.zeros_like(grid)
-    distance = torch.ones(len(grid), len(surrogates), device=grid.device)
+    distance = torch.ones(len(grid), len(eyes), device=grid.device)
     for step in range(steps):
-        turn, index = divmod(step, len(surrogates))
+        turn, index = divmod(step, len(eyes))
         seen = distance[:, index] > 0
         if turn % LOOK_AGAIN == 0:
             seen = torch.ones_like(seen)
         gradient = torch.zeros_like(grid)
         if seen.any():
             part, moving = batch.part(seen), grid[seen].requires_grad_()
-            shown = part.marked(moving)
+            eye = eyes[index]
+            shown = part.seen(part.marked(moving), eye)
             if effort.is_changed:
                 shown = transformed(
                     shown,
                     generator,
-                    surrogates[index].size,
+                    eye.surrogate.size,
                     is_coloured=batch.is_coloured,
                 )
-            still = surrogates[index].recognition(shown, part.anchors[index])
+            still = eye.surrogate.recognition(shown, part.anchors[index])
             distance[seen, index] = still.detach()
             # The square favours whoever is least misled.
             (gradient[seen],) = torch.autograd.grad(still.square().sum(), moving)
@@ -200,9 +186,7 @@ def _climbed(
     return grid
 
 
-def _settled(
-    grid: Tensor, batch: _Batch, surrogates: Sequence[Surrogate], effort: Effort
-) -> Tensor:
+def _settled(grid: Tensor, batch: Batch, eyes: Sequence[Eye], effort: Effort) -> Tensor:
     """Return ``grid`` once the unchanged image misleads, or after so many steps.
 
     Between steps the budget is spent to the full, as rounding will find it.
@@ -215,8 +199,9 @@ def _settled(
         part, moving = batch.part(left), grid[left].requires_grad_()
         loss = torch.zeros(len(left), device=grid.device)
         marked = part.marked(moving)
-        for surrogate, anchor in zip(surrogates, part.anchors, strict=True):
-            loss = loss + surrogate.recognition(marked, anchor).square()
+        for eye, anchor in zip(eyes, part.anchors, strict=True):
+            still = eye.surrogate.recognition(part.seen(marked, eye), anchor)
+            loss = loss + still.square()
         is_left = loss.detach() > 0
         if not is_left.any():
             break
@@ -233,34 +218,34 @@ def _settled(
 def _escalated(
     grid: Tensor,
     misled: Tensor,
-    batch: _Batch,
-    surrogates: Sequence[Surrogate],
+    batch: Batch,
+    eyes: Sequence[Eye],
     effort: Effort,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Return grids and who is misled, after more steps with a larger budget.
+    """Return grids and which eyes are misled, after more steps with a larger budget.
 
     Only images that somebody still sees through are touched, and only if it helps.
     """
     left = (~misled.all(dim=1)).nonzero()[:, 0]
     part = batch.part(left)
     more = part._replace(budget=part.budget.escalated(effort.escalated_psnr_db))
-    found = _climbed(grid[left], more, surrogates, effort, effort.escalation, generator)
-    found = _settled(found, more, surrogates, effort)
-    now = _misled(found, more, surrogates)
+    found = _climbed(grid[left], more, eyes, effort, effort.escalation, generator)
+    found = _settled(found, more, eyes, effort)
+    now = _misled(found, more, eyes)
     helps = now.sum(dim=1) > misled[left].sum(dim=1)
     grid, misled = grid.clone(), misled.clone()
     grid[left[helps]], misled[left[helps]] = found[helps], now[helps]
     return grid, misled
 
 
-def _misled(grid: Tensor, batch: _Batch, surrogates: Sequence[Surrogate]) -> Tensor:
-    """Return who is misled, ``(batch, surrogates)``, after rounding."""
+def _misled(grid: Tensor, batch: Batch, eyes: Sequence[Eye]) -> Tensor:
+    """Return which eyes are misled, ``(batch, eyes)``, after rounding."""
     final = batch.marked((grid * FULL_STEP).round() / FULL_STEP)
     return torch.stack(
         [
-            surrogate.is_misled(final, anchor)
-            for surrogate, anchor in zip(surrogates, batch.anchors, strict=True)
+            eye.surrogate.is_misled(batch.seen(final, eye), anchor)
+            for eye, anchor in zip(eyes, batch.anchors, strict=True)
         ],
         dim=1,
     )

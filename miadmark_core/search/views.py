@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -22,6 +24,24 @@ SIDE: Final = 224
 GRID_SIDE: Final = 112
 """Cells of a mark's grid along each side: half of ``SIDE`` transfers as well as one
 cell a pixel and looks better; a quarter loses most of the effect."""
+
+
+EVERYWHERE: Final = torch.ones(GRID_SIDE, GRID_SIDE)
+
+
+class Window(NamedTuple):
+    """One of the ways in which people and models are shown an image."""
+
+    lower: float = 0.0
+    """What it shows black, in the scale of the view."""
+    upper: float = 1.0
+    """What it shows white."""
+    share: float = 1.0
+    """Of a full step: what a mark may show in it."""
+
+    def shown(self, pixels: Tensor) -> Tensor:
+        """Return pixels of the view as this window shows them, 0 black to 1 white."""
+        return ((pixels - self.lower) / (self.upper - self.lower)).clamp(0, 1)
 
 
 class View(NamedTuple):
@@ -44,6 +64,10 @@ class View(NamedTuple):
     """Where the finding is, if somebody drew it: ``(SIDE, SIDE)``, 0 to 1."""
     is_coarse: bool = False
     """Whether a full step moves so few stored values that a part of one moves none."""
+    windows: tuple[Window, ...] = (Window(),)
+    """All that show something of it; what they leave out of a view, nobody sees."""
+    most: Tensor = EVERYWHERE
+    """Like ``limit``: the share of a full step that no cell ever passes."""
 
 
 def view(
@@ -53,15 +77,21 @@ def view(
     region: NDArray[np.bool_] | None = None,
     *,
     is_coarse: bool = False,
+    windows: tuple[Window, ...] = (Window(),),
+    spread: NDArray[np.float32] | None = None,
 ) -> View:
     """Return the view of one frame.
 
     Args:
-        shown: ``(rows, columns, samples)`` with 1 or 3 samples, 0 black to 1 white.
+        shown: ``(rows, columns, samples)`` with 1 or 3 samples, 0 to 1: darkest to
+            brightest that any of ``windows`` shows.
         peak: See :class:`View`.
         padding: Which pixels are padding, ``(rows, columns)``; None for none.
         region: Which pixels show a finding, if somebody drew it, ``(rows, columns)``.
         is_coarse: See :class:`View`.
+        windows: See :class:`View`.
+        spread: The darkest and brightest that each pixel is in any image that gets the
+            mark, ``(2, rows, columns)``; where there is one window, nothing rests on it.
     """
     image = torch.from_numpy(shown).permute(2, 0, 1).contiguous()
     small = functional.interpolate(
@@ -69,15 +99,18 @@ def view(
     )[0]
     fixed = torch.zeros(SIDE, SIDE) if padding is None else _share(padding)
     rows, columns = shown.shape[:2]
+    allowed, most = _limits(small, _spread(small, spread), windows, peak)
     return View(
         small.expand(3, SIDE, SIDE).contiguous(),
-        limit(small),
+        allowed,
         peak,
         fixed,
         columns / rows,
         shown.shape[2],
         None if region is None else _share(region),
         is_coarse,
+        windows,
+        most,
     )
 
 
@@ -87,18 +120,61 @@ def _share(places: NDArray[np.bool_]) -> Tensor:
     return functional.adaptive_avg_pool2d(share, SIDE)[0]
 
 
-def limit(image: Tensor) -> Tensor:
-    """Return how much of a full step each cell may take.
+def _spread(small: Tensor, spread: NDArray[np.float32] | None) -> Tensor:
+    grey = small.mean(dim=0)
+    return torch.stack([grey, grey]) if spread is None else torch.from_numpy(spread)
+
+
+def _limits(
+    small: Tensor, spread: Tensor, windows: Sequence[Window], peak: float
+) -> tuple[Tensor, Tensor]:
+    """Return how much of a full step each cell may take, and how much it ever may.
+
+    The window in which a mark would show most decides, place by place. In one that is
+    black or white there with the mark and without, it does not show.
+
+    Args:
+        small: ``(samples, SIDE, SIDE)``, in the scale of the view.
+        spread: ``(2, rows, columns)``, the same scale: the darkest and brightest that
+            a pixel is.
+        windows: At least one.
+        peak: What a full step adds.
+
+    Returns:
+        Two of ``(GRID_SIDE, GRID_SIDE)``, 0..1.
+    """
+    darkest = -functional.adaptive_max_pool2d(-spread[None, :1], SIDE)
+    brightest = functional.adaptive_max_pool2d(spread[None, 1:], SIDE)
+    hidden = 2.0  # more than any window allows
+    allowed, most, empty = [], [], []
+    for window in windows:
+        texture, is_background = _texture(window.shown(small))
+        hides = brightest + abs(peak) <= window.lower
+        hides |= darkest - abs(peak) >= window.upper
+        allowed.append((window.share * texture).masked_fill(hides, hidden))
+        most.append(torch.full_like(darkest, window.share).masked_fill(hides, hidden))
+        empty.append(is_background)
+    least = torch.stack(allowed).amin(0)
+    is_empty = torch.stack(empty).all(dim=0) | (least > 1)
+    # A cell reaches halfway into its neighbours, and shows most in one of its corners.
+    ever = -functional.max_pool2d(-torch.stack(most).amin(0), 6, 2, padding=2)[0, 0]
+    cells = functional.adaptive_avg_pool2d(least.masked_fill(is_empty, 0.0), GRID_SIDE)
+    ever = ever.clamp(max=1.0)
+    return torch.minimum(cells[0, 0], ever), ever
+
+
+def _texture(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how much of a full step each place may take, and which are background.
 
     Texture hides a mark and smooth tissue shows it, so the limit grows with the local
     deviation; where nothing is going on at all there is no image to protect, the mark
-    would be seen at once and read off by anyone, and the limit is 0.
+    would be seen at once and read off by anyone: that is background.
 
     Args:
         image: ``(samples, SIDE, SIDE)``, 0..1.
 
     Returns:
-        ``(GRID_SIDE, GRID_SIDE)``, 0..1.
+        Two of ``(1, 1, SIDE, SIDE)``, 0..1 and bool.
     """
     grey = image.mean(dim=0)[None, None]
     mean = _blurred(grey, 9)
@@ -107,8 +183,7 @@ def limit(image: Tensor) -> Tensor:
         max=1
     )
     is_background = (deviation < FLAT_DEVIATION) & ((mean < 0.06) | (mean > 0.97))
-    allowed = texture.masked_fill(is_background, 0.0)
-    return functional.adaptive_avg_pool2d(allowed, GRID_SIDE)[0, 0]
+    return texture, is_background
 
 
 LOWEST_LIMIT: Final = 0.4
