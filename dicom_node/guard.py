@@ -201,8 +201,8 @@ class GuardedHandler(RequestHandler):
                 logger.info("cut off from=%s: %s", host, error)
             self._farewell(abort_pdu(0))
         except ssl.SSLError as error:
-            # It is all the peer's side that may be in it; who it was, nobody knows.
-            logger.warning("refused from=%s: TLS: %s", host, error.reason or error)
+            reason = getattr(error, "verify_message", "") or error.reason or error
+            logger.warning("refused from=%s: TLS: %s", host, reason)
         except OSError as error:
             logger.debug("gone from=%s: %s", host, error)
         finally:

@@ -398,6 +398,21 @@ def test_a_peer_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
             assert answer(other)[0] == ACCEPTED
 
 
+def test_it_listens_on_ipv6_as_well(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("left out: there is no IPv6 here")
+    peers = (Peer(ae_title="CT1", addresses=("::1",)),)
+    config = a_config(listening=Listening(bind="::1", port=0), peers=peers)
+    with (
+        receiving(config, tmp_path) as receiver,
+        socket.create_connection(("::1", receiver.port), 10) as connection,
+    ):
+        connection.sendall(associate())
+        assert answer(connection)[0] == ACCEPTED
+
+
 def test_one_port_has_several_titles(tmp_path: Path) -> None:
     node = Listener(ae_title=CALLED, called_ae_titles=("OTHER",))
     with receiving(a_config(node=node), tmp_path) as receiver:
