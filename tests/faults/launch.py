@@ -55,7 +55,7 @@ class Finder:
         """Return marks by chance."""
         chance = np.random.default_rng()
         return [
-            FoundMark(chance.integers(-120, 121, (32, 32, 1), np.int8), {"one": True})
+            FoundMark(chance.integers(-60, 61, (32, 32, 1), np.int8), {"one": True})
             for _ in wanted
         ]
 

@@ -40,7 +40,7 @@ class Search:
         self.searched += len(wanted)
         return [
             FoundMark(
-                self.chance.integers(-99, 100, (64, 64, 1), np.int8), {"one": True}
+                self.chance.integers(-30, 31, (64, 64, 1), np.int8), {"one": True}
             )
             for _ in wanted
         ]
