@@ -33,14 +33,8 @@ from dicom_node import association_items
 from dicom_node.admission import Caller, Refusal, Rejection
 from dicom_node.certificates import Shown
 from dicom_node.occupancy import TooManyError
-from dicom_node.upper_layer import (
-    CutOffError,
-    Pace,
-    abort_pdu,
-    association_request,
-    install,
-    reject_pdu,
-)
+from dicom_node.pdu import CutOffError, abort_pdu, association_request, reject_pdu
+from dicom_node.upper_layer import Pace, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 _FAREWELL_S: Final = 1.0
 """How long a peer that was turned away has to read why."""
+_ENDING_S: Final = 5.0
+"""How long associations have to hear that the node stops."""
 _OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
@@ -162,8 +158,13 @@ class GuardedServer(ThreadedAssociationServer):
         with self._lock:
             self._is_ending = True
             associations = list(self._open)
-        for association in associations:
-            association.abort()
+        # All at once: each waits a moment for its peer.
+        aborting = [threading.Thread(target=a.abort, daemon=True) for a in associations]
+        for one in aborting:
+            one.start()
+        end = time.monotonic() + _ENDING_S
+        for one in aborting:
+            one.join(max(end - time.monotonic(), 0))
 
     @contextmanager
     def open(self, association: Association) -> Iterator[None]:
@@ -202,8 +203,8 @@ class GuardedHandler(RequestHandler):
                 logger.info("cut off from=%s: %s", host, error)
             self._farewell(abort_pdu(0))
         except ssl.SSLError as error:
-            # It is all the peer's side that may be in it; who it was, nobody knows.
-            logger.warning("refused from=%s: TLS: %s", host, error.reason or error)
+            reason = getattr(error, "verify_message", "") or error.reason or error
+            logger.warning("refused from=%s: TLS: %s", host, reason)
         except OSError as error:
             logger.debug("gone from=%s: %s", host, error)
         finally:

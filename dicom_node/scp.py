@@ -38,7 +38,8 @@ from dicom_node.errors import (
 from dicom_node.guard import Guard, GuardedServer
 from dicom_node.incoming import IncomingFile, receive_into
 from dicom_node.occupancy import Associations, WaitingRoom
-from dicom_node.upper_layer import MAX_PDU, Pace
+from dicom_node.pdu import MAX_PDU
+from dicom_node.upper_layer import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,7 +13,6 @@ import logging
 import select
 import socket
 import ssl
-import struct
 import threading
 import time
 from contextlib import suppress
@@ -28,6 +27,14 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
+from dicom_node.pdu import (
+    HEADER,
+    KNOWN,
+    CutOffError,
+    abort_pdu,
+    objection,
+    received,
+)
 from dicom_node.quick_messages import store_response
 
 if TYPE_CHECKING:
@@ -38,17 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
-MAX_PDU: Final = 131_072
-"""Bytes; the largest that DCMTK takes."""
-
-HEADER: Final = 6
-"""Bytes: type, one that is reserved, and the length of the rest (PS3.8 9.3)."""
-
-_ASSOCIATE_RQ: Final = 0x01
-_KNOWN: Final = range(0x01, 0x08)
-_LARGE: Final = range(0x01, 0x05)
-"""A-ASSOCIATE and P-DATA; the others have four bytes."""
-_SMALL_PDU: Final = 1024
 _IN_MEMORY: Final = 1 << 20
 """Bytes that a message may have before it is written to a file: its command set."""
 _QUEUED: Final = 4
@@ -71,81 +67,6 @@ class Pace:
     grace_s: float
     bytes_per_s: int
     max_object: int
-
-
-class CutOffError(Exception):
-    """The peer has broken a limit; it says which."""
-
-
-def objection(header: bytes | bytearray) -> str | None:
-    """Return what is wrong with the header of a PDU; None if nothing is."""
-    kind, _, length = struct.unpack(">BBL", header)
-    largest = MAX_PDU if kind in _LARGE else _SMALL_PDU
-    if kind in _KNOWN and length > largest:
-        return f"a PDU of {length} bytes is announced, and {largest} are the most"
-    return None
-
-
-def association_request(connection: socket.socket, deadline: float) -> bytes:
-    """Return the first PDU of a connection, which must ask for an association.
-
-    Args:
-        connection: Connected.
-        deadline: Until when, by :func:`time.monotonic`.
-
-    Raises:
-        CutOffError: It is something else, or too large, or late.
-        OSError: The peer is gone.
-    """
-    header = _received(connection, HEADER, deadline)
-    if len(header) < HEADER:
-        raise OSError("closed")
-    if header[0] != _ASSOCIATE_RQ:
-        raise CutOffError("what came first is no association request")
-    wrong = objection(header)
-    if wrong is not None:
-        raise CutOffError(wrong)
-    length = int.from_bytes(header[2:], "big")
-    body = _received(connection, length, deadline)
-    if len(body) < length:
-        raise OSError("closed")
-    return bytes(header + body)
-
-
-def _received(connection: socket.socket, count: int, deadline: float) -> bytearray:
-    """Return ``count`` bytes, or fewer if the peer has closed.
-
-    Raises:
-        CutOffError: They were not there in time.
-        OSError: The peer is gone.
-    """
-    content = bytearray(count)
-    view, have = memoryview(content), 0
-    while have < count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise CutOffError("it did not come in time")
-        connection.settimeout(left)
-        try:
-            got = connection.recv_into(view[have:])
-        except TimeoutError:
-            raise CutOffError("it did not come in time") from None
-        if not got:
-            break
-        have += got
-    view.release()
-    del content[have:]
-    return content
-
-
-def abort_pdu(reason: int) -> bytes:
-    """Return an A-ABORT of the service provider (PS3.8 9.3.8)."""
-    return struct.pack(">BBLBBBB", 0x07, 0, 4, 0, 0, 2, reason)
-
-
-def reject_pdu(result: int, source: int, diagnostic: int) -> bytes:
-    """Return an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
-    return struct.pack(">BBLBBBB", 0x03, 0, 4, 0, result, source, diagnostic)
 
 
 class GuardedSocket(AssociationSocket):
@@ -218,7 +139,7 @@ class GuardedSocket(AssociationSocket):
                 wrong = objection(content)
                 if wrong is not None:
                     raise CutOffError(wrong)  # noqa: TRY301 ends as a late one does
-                self._is_header_next = content[0] not in _KNOWN
+                self._is_header_next = content[0] not in KNOWN
             else:
                 self._is_header_next = True
         except CutOffError as error:
@@ -248,7 +169,7 @@ class GuardedSocket(AssociationSocket):
             return taken
         if self.socket is None:
             return bytearray()
-        return _received(self.socket, count, self._deadline)
+        return received(self.socket, count, self._deadline)
 
 
 class GuardedDimse(DIMSEServiceProvider):

@@ -154,8 +154,12 @@ def mark(
             prepared[index] = one
         except Exception as error:  # noqa: BLE001 see _named
             outcomes[index] = _named(error)
-    new = {index: p for index, p in prepared.items() if index not in found}
+    first: dict[bytes, int] = {}  # the same original may be there twice
+    for index in prepared.keys() - found.keys():
+        first[sources[index]] = min(index, first.get(sources[index], index))
+    new = {index: prepared[index] for index in sorted(first.values())}
     found |= _searched(new, find, drawn)
+    found |= {i: found[first[sources[i]]] for i in prepared if i not in found}
     for index, p in prepared.items():
         marks = found[index]
         try:

@@ -30,6 +30,14 @@ class Wanted(types.SimpleNamespace):
     """Whatever is said of a frame."""
 
 
+class Window(NamedTuple):
+    """As in ``miadmark_core.search.views``."""
+
+    lower: float = 0.0
+    upper: float = 1.0
+    share: float = 1.0
+
+
 @dataclass(frozen=True)
 class Effort:
     """None at all."""
@@ -47,7 +55,7 @@ class Finder:
         """Return marks by chance."""
         chance = np.random.default_rng()
         return [
-            FoundMark(chance.integers(-120, 121, (32, 32, 1), np.int8), {"one": True})
+            FoundMark(chance.integers(-60, 61, (32, 32, 1), np.int8), {"one": True})
             for _ in wanted
         ]
 
@@ -72,6 +80,9 @@ def by_chance() -> None:
     )
     optimise = types.ModuleType("miadmark_core.search.optimise")
     vars(optimise).update(Effort=Effort)
+    views = types.ModuleType("miadmark_core.search.views")
+    vars(views).update(Window=Window)
+    sys.modules[views.__name__] = views
     sys.modules[finder.__name__] = finder
     sys.modules[optimise.__name__] = optimise
 

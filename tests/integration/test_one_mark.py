@@ -40,7 +40,7 @@ class Search:
         self.searched += len(wanted)
         return [
             FoundMark(
-                self.chance.integers(-99, 100, (64, 64, 1), np.int8), {"one": True}
+                self.chance.integers(-30, 31, (64, 64, 1), np.int8), {"one": True}
             )
             for _ in wanted
         ]
@@ -122,6 +122,24 @@ def test_the_same_original_again_gets_the_same_mark(
         assert another.search.searched == 0
     assert pixels(first) == pixels(later) == pixels(third)
     assert site.search.searched == searched
+
+
+def test_the_same_original_twice_in_a_batch_gets_one_mark(
+    site: Site, original: OpenInstance, images: Path
+) -> None:
+    other = opened(images / "chest-xray-normal.dcm")
+    outcomes = mark(
+        [other, original, original],
+        find=site.search.find,
+        before=site.found_marks.find,
+        keys=site.keys,
+        now=NOW,
+        holds_weak=True,
+    )
+    for outcome in outcomes:
+        assert isinstance(outcome, MarkedInstance)
+        site.keep(outcome)
+    assert site.search.searched == 2
 
 
 def test_what_was_not_kept_did_not_leave_and_may_be_marked_otherwise(

@@ -164,6 +164,8 @@ def test_a_receiver_that_dies_costs_its_associations_and_no_more(
     for paths in made:
         assert node.send(paths) == 30
     assert node.instances() == 90
+    incoming = node.state.spool().incoming
+    await_that(lambda: not list(incoming.glob("*/*")), "what it has left to be gone")
 
 
 def test_a_node_that_is_killed_leaves_no_receiver_behind(

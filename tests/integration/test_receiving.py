@@ -18,7 +18,7 @@ import pytest
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
 from dicom_node.listening import Guarding, Listening, Peer
-from dicom_node.upper_layer import MAX_PDU
+from dicom_node.pdu import MAX_PDU
 from tests.callers import (
     ABORTED,
     ACCEPTED,
@@ -396,6 +396,21 @@ def test_a_peer_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
             assert answer(second)[0] == REJECTED
         with an_association(receiver.port, associate("CT2")) as other:
             assert answer(other)[0] == ACCEPTED
+
+
+def test_it_listens_on_ipv6_as_well(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("left out: there is no IPv6 here")
+    peers = (Peer(ae_title="CT1", addresses=("::1",)),)
+    config = a_config(listening=Listening(bind="::1", port=0), peers=peers)
+    with (
+        receiving(config, tmp_path) as receiver,
+        socket.create_connection(("::1", receiver.port), 10) as connection,
+    ):
+        connection.sendall(associate())
+        assert answer(connection)[0] == ACCEPTED
 
 
 def test_one_port_has_several_titles(tmp_path: Path) -> None:
