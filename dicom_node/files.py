@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node.audit import Event
 from dicom_node.codestreams import Copy, Given
-from dicom_node.config import Unmarked
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits, scan
 from dicom_node.errors import (
@@ -29,6 +28,7 @@ from dicom_node.filters.strip import strip
 from dicom_node.inspection import shown
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import chunks, read
+from dicom_node.routing import Unmarked
 from miadmark_core.errors import MiadMarkError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Others:
-    """What becomes of what is not marked; see :class:`dicom_node.config.Route`."""
+    """What becomes of what is not marked; see :class:`dicom_node.routing.Route`."""
 
     not_images: Unmarked = Unmarked.PASS
     other_pixels: Unmarked = Unmarked.HOLD

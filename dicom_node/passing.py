@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dicom_node.audit import Event
-from dicom_node.config import Unmarked
 from dicom_node.errors import FilterError, UnmarkablePixelsError
+from dicom_node.routing import Unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dicom_node.audit import Audit
-    from dicom_node.config import Route
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.instance import OpenInstance
+    from dicom_node.routing import Route
     from dicom_node.scu import Sending
     from miadmark_core.sealing.recipients import Recipient
 

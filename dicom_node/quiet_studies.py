@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from dicom_node.config import Route
     from dicom_node.listings import Listings, Quiet
     from dicom_node.queue.job import Queue
+    from dicom_node.routing import Route
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)

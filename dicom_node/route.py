@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from dicom_node.config import Route
     from dicom_node.instance import Identity
+    from dicom_node.routing import Route
 
 
 class Facts(NamedTuple):

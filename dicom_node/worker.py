@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
 from dicom_node.codestreams import Copy
-from dicom_node.config import Action
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
@@ -32,6 +31,7 @@ from dicom_node.instance import OpenInstance
 from dicom_node.passing import Dropped, Passing
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
+from dicom_node.routing import Action
 from dicom_node.scu import Sending
 from dicom_node.settling import Settling
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from dicom_node.audit import Audit
     from dicom_node.codestreams import Given
-    from dicom_node.config import Config, Destination, Route
+    from dicom_node.config import Config, Destination
     from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dicom_node.opening import Opening
     from dicom_node.passing import Refer
     from dicom_node.queue.job import Job, Queue
+    from dicom_node.routing import Route
     from dicom_node.scu import Receiver
     from dicom_node.spool import Spool
     from miadmark_core.sealing.recipients import Recipient

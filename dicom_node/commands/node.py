@@ -51,7 +51,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from dicom_node.config import load
+    from dicom_node.config_file import load
     from dicom_node.node import serve
 
     log.configure()
@@ -66,7 +66,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _receive(options: argparse.Namespace) -> int:
-    from dicom_node.config import load
+    from dicom_node.config_file import load
     from dicom_node.node import receive
 
     log.configure()
@@ -81,7 +81,7 @@ def _receive(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
-    from dicom_node.config import load
+    from dicom_node.config_file import load
     from dicom_node.node import work
 
     log.configure()
@@ -90,7 +90,7 @@ def _work(options: argparse.Namespace) -> int:
 
 
 def _pass(options: argparse.Namespace) -> int:
-    from dicom_node.config import load
+    from dicom_node.config_file import load
     from dicom_node.node import work
     from dicom_node.queue.job import Lane
 
@@ -100,7 +100,7 @@ def _pass(options: argparse.Namespace) -> int:
 
 
 def _desk(options: argparse.Namespace) -> int:
-    from dicom_node.config import load
+    from dicom_node.config_file import load
     from dicom_node.node import desk
 
     log.configure()
@@ -109,7 +109,7 @@ def _desk(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from dicom_node.config import load
+    from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
 
     queue = state_in(load(options.config).node.state).queue()
@@ -124,7 +124,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _release(options: argparse.Namespace) -> int:
-    from dicom_node.config import load
+    from dicom_node.config_file import load
 
     queue = state_in(load(options.config).node.state).queue()
     wanted = options.job or [job.id for job in queue.held()]
@@ -136,7 +136,7 @@ def _release(options: argparse.Namespace) -> int:
 
 def _discard(options: argparse.Namespace) -> int:
     from dicom_node.audit import Event
-    from dicom_node.config import load
+    from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
 
     state = state_in(load(options.config).node.state)

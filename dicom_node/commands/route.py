@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from dicom_node.config import load
+    from dicom_node.config_file import load
     from dicom_node.elements import Limits
     from dicom_node.instance import OpenInstance
     from dicom_node.route import Facts, explain
@@ -87,9 +87,9 @@ def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, 
 
 def _instead(each: Explained, instance: OpenInstance) -> str:
     """Return what a marking route does with what is no picture to mark; else nothing."""
-    from dicom_node.config import Action
     from dicom_node.errors import NotAnImageError, UnmarkablePixelsError
     from dicom_node.pixel_layout import require_picture
+    from dicom_node.routing import Action
 
     if each.route.action is not Action.MARK:
         return ""

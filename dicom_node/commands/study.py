@@ -16,13 +16,13 @@ from dicom_node.audit import Event
 from dicom_node.codestreams import Copy
 from dicom_node.commands import terminal
 from dicom_node.commands.state import add_state, state_in
-from dicom_node.config import Unmarked
 from dicom_node.elements import Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
 from dicom_node.leaks import Certainty
 from dicom_node.listing import Listed
 from dicom_node.marking import Marking, Profile, WeakMarks
+from dicom_node.routing import Unmarked
 from miadmark_core.errors import MiadMarkError
 from miadmark_core.mode import Mode
 

@@ -17,7 +17,7 @@ from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit, Event
-from dicom_node.config import Action, Config, Destination, Listener, Route
+from dicom_node.config import Config, Destination, Listener
 from dicom_node.decoding import decode_frames
 from dicom_node.errors import CodecProcessError
 from dicom_node.filters.mark import MarkedInstance, mark
@@ -25,6 +25,7 @@ from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.queue.job import Arrival, JobState
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool
 from dicom_node.state import State
 from dicom_node.worker import LEASE, Worker

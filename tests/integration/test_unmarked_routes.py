@@ -19,7 +19,7 @@ from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit
 from dicom_node.codestreams import Copy, Given
-from dicom_node.config import Action, Config, Destination, Listener, Route, Unmarked
+from dicom_node.config import Config, Destination, Listener
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
 from dicom_node.errors import QuantityError
@@ -34,6 +34,7 @@ from dicom_node.opening import Opening
 from dicom_node.quantities import require_no_quantity
 from dicom_node.queue.job import Arrival, JobState
 from dicom_node.queue.memory import MemoryQueue
+from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.spool import Spool
 from dicom_node.worker import Worker
 from miadmark_core.search.finder import FoundMark

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.config import Action, Route, Unmarked, load
+from dicom_node.config_file import load
 from dicom_node.errors import ConfigError
 from dicom_node.instance import Identity
 from dicom_node.route import Facts, choose
+from dicom_node.routing import Action, Route, Unmarked
 
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "node.toml"
 

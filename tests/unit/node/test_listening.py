@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.config import Config, load
+from dicom_node.config import Config
+from dicom_node.config_file import load
 from dicom_node.errors import ConfigError
 from dicom_node.listening import UnknownPeers
 

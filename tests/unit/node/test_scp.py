@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from dicom_node.accepting import accept
-from dicom_node.config import Action, Config, Destination, Listener, Route
+from dicom_node.config import Config, Destination, Listener
 from dicom_node.errors import (
     ClashError,
     MalformedObjectError,
@@ -24,6 +24,7 @@ from dicom_node.errors import (
 from dicom_node.queue.job import JobState, Taken
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.room import Room
+from dicom_node.routing import Action, Route
 from dicom_node.scp import Received, handle_store
 from dicom_node.spool import Spool
 from tests.conftest import NOW

@@ -1,0 +1,200 @@
+"""The file that a configuration is read from: TOML, every field of it checked.
+
+A field that is not known is an error: a misspelt rule must not become a rule that is not
+there.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from dicom_node.condition import Condition
+from dicom_node.config import (
+    Config,
+    Destination,
+    Listener,
+    ReleaseDesk,
+    RemoteDesk,
+    Retry,
+)
+from dicom_node.errors import ConfigError
+from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
+from dicom_node.marking import Profile, WeakMarks
+from dicom_node.routing import Action, Route, Unmarked
+from dicom_node.storage import OtherBytes, Storage
+from dicom_node.syntaxes import Syntax
+from miadmark_core.mode import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from enum import StrEnum
+    from pathlib import Path
+
+T = TypeVar("T")
+
+
+def load(path: Path) -> Config:
+    """Return the configuration in ``path``; relative paths in it start at its folder.
+
+    Raises:
+        ConfigError: It cannot be read, or says something that cannot be done.
+    """
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    unknown = tables.keys() - _TABLES
+    if unknown:
+        raise ConfigError(f"{path}: [{unknown.pop()}] is not known")
+    if "listener" in tables and not {"bind", "port"}.isdisjoint(tables.get("node", {})):
+        raise ConfigError(
+            f"{path}: bind and port are in [node], and there are listeners too",
+            hint="Each [[listener]] has its own; take them out of [node].",
+        )
+    try:
+        node = _made(Listener, tables.get("node", {}), path.parent.absolute())
+        destinations, routes = _tables(tables, "destination"), _tables(tables, "route")
+        release = tables.get("release")
+        return Config(
+            node=node,
+            destinations=tuple(
+                _made(Destination, t, path.parent) for t in destinations
+            ),
+            routes=tuple(_made(Route, t, path.parent) for t in routes),
+            retry=_made(Retry, tables.get("retry", {}), path.parent),
+            storage=_made(Storage, tables.get("storage", {}), path.parent),
+            release=None
+            if release is None
+            else _made(ReleaseDesk, release, path.parent),
+            desks=tuple(
+                _made(RemoteDesk, t, path.parent) for t in _tables(tables, "desk")
+            ),
+            guard=_made(Guarding, tables.get("guard", {}), path.parent),
+            listeners=tuple(
+                _made(Listening, t, path.parent) for t in _tables(tables, "listener")
+            ),
+            peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+
+
+def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
+    found = tables.get(name, [])
+    if not isinstance(found, list):
+        raise ConfigError(f"{name} is not a list of tables", hint=f"Write [[{name}]].")
+    return found
+
+
+_TABLES: Final = frozenset(
+    {
+        "node",
+        "guard",
+        "listener",
+        "peer",
+        "destination",
+        "route",
+        "retry",
+        "storage",
+        "release",
+        "desk",
+    }
+)
+_PATHS: Final = frozenset(
+    {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
+)
+_ENUMS: Final[Mapping[str, type[StrEnum]]] = {
+    "action": Action,
+    "not_images": Unmarked,
+    "other_pixels": Unmarked,
+    "profile": Profile,
+    "mode": Mode,
+    "weak_marks": WeakMarks,
+    "other_bytes": OtherBytes,
+    "unknown_peers": UnknownPeers,
+}
+
+
+def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{kind.__name__.lower()} is not a table")
+    known = {f.name: str(f.type) for f in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(
+                f"{kind.__name__.lower()}: {key} is not known",
+                hint=f"Known: {', '.join(sorted(known))}.",
+            )
+        if key in _PATHS:
+            values[key] = folder / str(value)
+        elif key in _ENUMS:
+            values[key] = _member(key, value)
+        elif key == "where":
+            values[key] = _conditions(value)
+        elif key == "transfer_syntaxes":
+            values[key] = _syntaxes(_checked(key, value, known[key]))
+        else:
+            values[key] = _checked(key, value, known[key])
+    if kind is Listener and "state" not in values:
+        values["state"] = folder / "miadmark-state"
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{kind.__name__.lower()}: {error}") from error
+
+
+def _checked(key: str, value: object, kind: str) -> Any:
+    """Return ``value`` if it is of the kind that the field has."""
+    if kind.startswith("tuple"):
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(
+                f"{key} = {value!r}", hint='A list of texts: ["CT", "MR"].'
+            )
+        return tuple(value)
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+    }
+    if not isinstance(value, kinds.get(kind, (str,))) or (
+        isinstance(value, bool) and kind != "bool"
+    ):
+        raise ConfigError(f"{key} = {value!r}", hint=f"It takes a {kind}.")
+    return value
+
+
+def _member(key: str, value: object) -> StrEnum:
+    kind = _ENUMS[key]
+    try:
+        return kind(str(value))
+    except ValueError as error:
+        raise ConfigError(
+            f"{key} = {value!r}", hint=f"One of: {', '.join(kind)}."
+        ) from error
+
+
+def _conditions(table: object) -> tuple[Condition, ...]:
+    if not isinstance(table, dict):
+        raise ConfigError(
+            f"where = {table!r}", hint='A table: { StationName = ["CT1", "CT2-*"] }.'
+        )
+    return tuple(
+        Condition.of(str(name), _checked(str(name), patterns, "tuple"))
+        for name, patterns in table.items()
+    )
+
+
+def _syntaxes(names: Iterable[str]) -> tuple[Syntax, ...]:
+    try:
+        return tuple(dict.fromkeys(Syntax(name) for name in names))
+    except ValueError as error:
+        raise ConfigError(
+            f"transfer_syntaxes: {error}",
+            hint=f"Lossless ones only: {', '.join(Syntax)}. What came lossy leaves as it "
+            "came, by as-is; nothing is made lossy.",
+        ) from error
