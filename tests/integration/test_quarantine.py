@@ -5,6 +5,7 @@ A worker with a real queue, spool and receiver; one object among others makes it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from dicom_node.audit import Audit, Event
 from dicom_node.config import Config, Destination, Listener
 from dicom_node.decoding import decode_frames
 from dicom_node.errors import CodecProcessError
+from dicom_node.filters import mark as marking
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
@@ -66,6 +68,7 @@ class Bench:
     finder: Finder
     now: datetime = NOW
     trouble: Exception | None = None
+    """What is raised instead of marking the odd one."""
     tried: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -122,7 +125,8 @@ class Bench:
             holds_weak=False,
             marks_quantities=marks_quantities,
         )
-        assert isinstance(outcome, MarkedInstance)
+        if isinstance(outcome, Exception):
+            raise outcome
         return outcome
 
     def take(self, name: str) -> None:
@@ -155,19 +159,41 @@ def bench(
     bench.queue.close()
 
 
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What happens to the odd one while it is being marked."""
+    trouble: list[Exception] = []
+    whole = marking.prepare
+
+    def prepare(original: OpenInstance, *others: Any) -> Any:
+        if trouble and original.identity().sop_instance_uid == POISON:
+            raise trouble[0]
+        return whole(original, *others)
+
+    monkeypatch.setattr(marking, "prepare", prepare)
+    return trouble
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("odd"), MemoryError()], ids=["bug", "memory"]
+)
 def test_what_fails_in_a_way_nobody_foresaw_is_tried_five_times(
-    bench: Bench, received: tuple[int, list[str]]
+    bench: Bench,
+    received: tuple[int, list[str]],
+    inside: list[Exception],
+    error: Exception,
 ) -> None:
-    bench.trouble = ZeroDivisionError("odd")
+    inside.append(error)
     for name in (POISON, "1.2.3.1", "1.2.3.2"):
         bench.take(name)
     bench.work(hours=20)
     assert bench.tried.count(POISON) == 5
     assert sorted(received[1]) == ["1.2.3.1", "1.2.3.2"]
     (bad,) = bench.queue.held(JobState.QUARANTINED)
-    assert bad.reason.startswith("unexpected ZeroDivisionError, 5 times now. Look")
+    kind = type(error).__name__
+    assert bad.reason.startswith(f"unexpected {kind}, 5 times now. Look")
     # Once a person has had something changed, it goes like any other.
-    bench.trouble = None
+    inside.clear()
     assert bench.queue.release(bad.id, bench.now)
     bench.work(hours=1)
     assert POISON in received[1]
@@ -201,6 +227,19 @@ def test_trouble_around_it_is_not_the_objects_fault(
     assert bench.tried.count(POISON) > 5
     assert bench.queue.counts()[JobState.QUARANTINED] == 0
     bench.trouble = None
+    bench.work(hours=2)
+    assert received[1] == [POISON]
+
+
+def test_a_full_disk_is_not_the_objects_fault(
+    bench: Bench, received: tuple[int, list[str]], inside: list[Exception]
+) -> None:
+    inside.append(OSError(errno.ENOSPC, "No space left on device"))
+    bench.take(POISON)
+    bench.work(hours=8)
+    assert bench.tried.count(POISON) > 5
+    assert bench.queue.counts()[JobState.WAITING] == 1
+    inside.clear()
     bench.work(hours=2)
     assert received[1] == [POISON]
 
