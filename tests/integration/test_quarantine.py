@@ -21,8 +21,8 @@ from dicom_node.audit import Audit, Event
 from dicom_node.config import Config, Destination, Listener
 from dicom_node.decoding import decode_frames
 from dicom_node.errors import CodecProcessError
-from dicom_node.filters import mark as marking
 from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.filters.preparation import prepare
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.queue.job import Arrival, JobState
@@ -163,14 +163,13 @@ def bench(
 def inside(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """What happens to the odd one while it is being marked."""
     trouble: list[Exception] = []
-    whole = marking.prepare
 
-    def prepare(original: OpenInstance, *others: Any) -> Any:
+    def prepared(original: OpenInstance, *others: Any) -> Any:
         if trouble and original.identity().sop_instance_uid == POISON:
             raise trouble[0]
-        return whole(original, *others)
+        return prepare(original, *others)
 
-    monkeypatch.setattr(marking, "prepare", prepare)
+    monkeypatch.setattr("dicom_node.filters.mark.prepare", prepared)
     return trouble
 
 
