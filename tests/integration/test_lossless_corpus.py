@@ -78,7 +78,7 @@ def test_marked_files_go_through_every_syntax_and_come_back(
             through[syntax.keyword] += 1
     print(through, refused)  # noqa: T201 the figure of this test
     assert through["RLELossless"] >= 60
-    assert min(through.values()) >= 45
+    assert min(through[s.keyword] for s in (*COMPRESSED, EXPLICIT, IMPLICIT)) >= 45
 
 
 def test_reencoding_there_and_back_keeps_every_value(shared: Path) -> None:
