@@ -25,14 +25,14 @@ from pydicom import dcmread, uid
 from pynetdicom.status import code_to_category
 
 from dicom_node.association import AssociationError, RejectedError, associate
-from dicom_node.compression import COMPRESSED, TAGS, can, put_into
+from dicom_node.compression import COMPRESSED, can, put_into
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
 from dicom_node.errors import FilterError, SendInterruptedError, SendRefusedError
 from dicom_node.grants import fingerprint
 from dicom_node.instance import OpenInstance
 from dicom_node.part10 import read_head
-from dicom_node.pixel_layout import NATIVE
+from dicom_node.pixel_layout import NATIVE, TAGS
 from dicom_node.syntaxes import UIDS, Syntax
 
 if TYPE_CHECKING:
