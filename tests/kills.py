@@ -30,7 +30,7 @@ LEDGER: Final = "ledger.sqlite-wal"
 
 
 class Point(NamedTuple):
-    """The how many-eth call of a kind, for one object: two routes mark it, one passes it."""
+    """The how many-eth call of a kind, for one object; two routes mark, one passes."""
 
     role: str
     call: str
