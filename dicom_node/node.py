@@ -305,6 +305,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
                 spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
+                codestreams.sweep(time.time() - _LEFT_AFTER_S)
 
         def recover() -> None:
             """Take up again what could not be settled: nobody else works in this lane."""
@@ -332,6 +333,7 @@ def _taken_over(
     # Only filtering makes files to be sent.
     alone = lane is Lane.FILTER
     spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
+    state.codestreams().sweep(time.time() - _LEFT_AFTER_S)
     return spool
 
 
