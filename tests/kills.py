@@ -69,7 +69,7 @@ POINTS: Final = [
     # Claim, send, settle.
     *_points("passer", "write", QUEUE, 1),
     *_points("passer", "fsync", QUEUE, 1, 2),
-    *_points("passer", "send", "socket", 1, 2, 3),
+    *_points("passer", "send", "socket", 1, 2),
 ]
 """Each before and after: twice as many named points."""
 
@@ -83,7 +83,7 @@ FIRST: Final = [
     (Point("worker", "send", "socket", 3), "kill-after"),
     (Point("receiver", "rename", "instance", 1), "kill-after"),
     (Point("worker", "fsync", QUEUE, 2), "kill-before"),
-    (Point("passer", "send", "socket", 3), "kill-after"),
+    (Point("passer", "send", "socket", 1), "kill-after"),
 ]
 """Where most could go wrong."""
 
