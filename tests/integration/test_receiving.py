@@ -202,6 +202,24 @@ def test_a_pdu_that_announces_too_much_is_not_read(tmp_path: Path, length: int) 
         assert_it_answers(receiver.port)
 
 
+WHOLE = data(DATASET, context=3, control=2)
+NUMBERLESS = data(
+    command(
+        element(0x0002, uid(CT_IMAGE_STORAGE)),
+        element(0x0100, us(0x0001)),
+        element(0x0700, us(0)),
+        element(0x0800, us(0)),
+        element(0x1000, uid("1.2.3")),
+    ),
+    context=3,
+)
+"""A C-STORE without a Message ID: nobody answers it."""
+
+
+def in_one_pdu(*pdus: bytes) -> bytes:
+    return pdu(0x04, b"".join(one[6:] for one in pdus))
+
+
 MALFORMED: dict[str, bytes] = {
     "a PDU of no type": pdu(0x99, bytes(10)),
     "a PDU that is empty": pdu(0x04, b""),
@@ -224,6 +242,26 @@ MALFORMED: dict[str, bytes] = {
     "a name that is a path": store_command(instance="../../x")
     + data(DATASET, context=3, control=2),
     "data that nothing announces": data(DATASET, context=3, control=2) * 50,
+    "a store without a number": NUMBERLESS + WHOLE,
+    "many stores without a number": (NUMBERLESS + WHOLE) * 30,
+    "a store that is no store": data(
+        command(
+            element(0x0002, uid("1.2.840.10008.1.1")),
+            element(0x0100, us(0x0001)),
+            element(0x0110, us(1)),
+            element(0x0700, us(0)),
+            element(0x0800, us(0)),
+            element(0x1000, uid("1.2.3")),
+        ),
+        context=3,
+    )
+    + WHOLE,
+    "two commands and one data set": store_command() * 2 + WHOLE,
+    "many commands and no data set": store_command() * 30,
+    "many commands in one PDU": in_one_pdu(*[store_command()] * 30),
+    "many stores in one PDU": in_one_pdu(*[store_command(), WHOLE] * 30),
+    "stores that nobody waits for, and an abort": (store_command() + WHOLE) * 6
+    + pdu(0x07, bytes(4)),
     "a response to nothing": data(
         command(element(0x0100, us(0x8030)), element(0x0120, us(1)))
         + element(0x0900, us(0))
@@ -241,6 +279,15 @@ MALFORMED: dict[str, bytes] = {
         )
     ),
 }
+
+
+def open_in(folder: Path) -> list[str]:
+    """The files in a folder that this process has open, deleted or not."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(descriptor.readlink()))
+    return [name for name in found if name.startswith(str(folder))]
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +312,18 @@ def test_nonsense_ends_its_own_association_and_no_other(
         assert status(other) == 0
     assert_it_answers(bystander.port)
     await_that(lambda: not bystander.files(), "files to be deleted")
+    await_that(lambda: not open_in(bystander.incoming), "files to be closed")
+
+
+@pytest.mark.parametrize("pieces", [[store_command()] * 3, [NUMBERLESS, WHOLE] * 30])
+def test_files_do_not_pile_up_while_it_lasts(
+    bystander: Receiver, pieces: list[bytes]
+) -> None:
+    with an_association(bystander.port, associate()) as connection:
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(b"".join(pieces))
+        assert answer(connection)[0] == ABORTED
+    await_that(lambda: not open_in(bystander.incoming), "files to be closed")
 
 
 def test_chance_finds_nothing_that_stops_it(bystander: Receiver) -> None:
@@ -283,6 +342,7 @@ def test_chance_finds_nothing_that_stops_it(bystander: Receiver) -> None:
                     pass
     assert_it_answers(bystander.port)
     await_that(lambda: not bystander.files(), "files to be deleted")
+    await_that(lambda: not open_in(bystander.incoming), "files to be closed")
 
 
 @pytest.mark.parametrize(
