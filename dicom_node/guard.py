@@ -153,8 +153,7 @@ class GuardedServer(ThreadedAssociationServer):
             super().shutdown_request(request)
 
     def end(self) -> None:
-        """Accept nothing more, and abort what is open."""
-        self.shutdown()
+        """Abort what is open; it has been shut down, and accepts nothing more."""
         with self._lock:
             self._is_ending = True
             associations = list(self._open)

@@ -61,6 +61,7 @@ OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 NOT_AUTHORISED = 0x0124
 PROCESSING_FAILURE = 0x0110
+CLASS_NOT_SUPPORTED = 0x0122
 DUPLICATE = 0x0111
 
 TRANSFER_SYNTAXES = (
@@ -140,7 +141,7 @@ class StorageScp:
         ae.dimse_timeout = config.node.timeout_s
         ae.acse_timeout = guarding.request_s
         ae.network_timeout = config.node.timeout_s
-        ae.add_supported_context(Verification)
+        ae.supported_contexts = [_verification()]
         waiting = WaitingRoom(guarding.max_waiting)
         associations = Associations(
             config.node.max_associations, guarding.max_per_address
@@ -187,6 +188,9 @@ class StorageScp:
 
     def stop(self) -> None:
         """Take in nothing more; associations that are open are aborted."""
+        # None may let in, while another waits for its peers to hear that it ends.
+        for server in self._servers:
+            server.shutdown()
         while self._servers:
             self._servers.pop().end()
 
@@ -239,7 +243,12 @@ def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
     contexts = [
         build_context(c, list(TRANSFER_SYNTAXES)) for c in classes if _is_kept(c)
     ]
-    return [*contexts, build_context(Verification)]
+    return [*contexts, _verification()]
+
+
+def _verification() -> PresentationContext:
+    """Return what an echo needs; by default it would be offered deflated as well."""
+    return build_context(Verification, list(TRANSFER_SYNTAXES[:2]))
 
 
 def _is_kept(sop_class: str) -> bool:
@@ -290,6 +299,10 @@ def handle_store(
         (association.called_ae_title or "").strip(),
     )
     uid = request.AffectedSOPInstanceUID
+    if event.context.abstract_syntax != request.AffectedSOPClassUID:
+        logger.warning("refused instance=%s: sent in a context for another class", uid)
+        received.part.unlink(missing_ok=True)
+        return CLASS_NOT_SUPPORTED
     file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:
         if isinstance(file, IncomingFile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_node.certificates import ServerTls
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
 from dicom_node.listening import Guarding, Listening, Peer
@@ -189,6 +191,27 @@ def test_what_is_no_storage_or_no_known_syntax_is_not_offered(
         result = content[content.index(b"\x21\x00", 70) :]
         second = result[4 + int.from_bytes(result[2:4], "big") :]
         assert (second[4], second[6]) in {(3, 3), (3, 4)}
+
+
+def test_an_echo_is_not_offered_deflated(bystander: Receiver) -> None:
+    request = associate(syntaxes=("1.2.840.10008.1.2.1.99",))
+    with an_association(bystander.port, request) as connection:
+        kind, content = answer(connection)
+        assert kind == ACCEPTED
+        first = content[content.index(b"\x21\x00", 70) :]
+        assert (first[4], first[6]) == (1, 4)
+
+
+def test_an_instance_is_taken_in_its_own_context_only(bystander: Receiver) -> None:
+    before = list(bystander.received)
+    in_echoes = (store_command() + WHOLE).replace(b"\x03\x03", b"\x01\x03", 1)
+    in_echoes = in_echoes.replace(b"\x03\x02\x08", b"\x01\x02\x08", 1)
+    with an_association(bystander.port, associate()) as connection:
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(in_echoes)
+        assert status(connection) == 0x0122
+    assert bystander.received == before
+    await_that(lambda: not bystander.files(), "the file to be deleted")
 
 
 @pytest.mark.parametrize("length", [MAX_PDU + 1, 400 << 20, 0xFFFFFFFF])
@@ -516,3 +539,47 @@ class TestCertificatesThatChange:
             authority.own.file.write_bytes(ca.read_bytes())
             receiver.scp.renew()
             assert self.let_in(receiver, ca, own)
+
+    def test_what_cannot_be_read_at_first_is_read_later(
+        self,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The disk had a fault, and the file is the same before it and after."""
+        authority = Authority(tmp_path, "authority")
+        own = authority.certify("ct1")
+        config = guarded(authority, own, authority.crl())
+        with receiving(config, tmp_path) as receiver:
+            authority.revoked.append(own.certificate.serial_number)
+            authority.crl()
+
+            def faulty(*_: object, **__: object) -> None:
+                raise OSError(errno.EIO, "Input/output error")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(ssl.SSLContext, "load_verify_locations", faulty)
+                receiver.scp.renew()
+                receiver.scp.renew()
+            assert caplog.text.count("going on with what was read before") == 1
+            receiver.scp.renew()
+            assert not self.let_in(receiver, authority.own.file, own)
+
+    def test_a_list_that_was_put_back_to_its_old_time_is_read(
+        self, tmp_path: Path
+    ) -> None:
+        """Copying may keep times, and one more entry may take no more room."""
+        authority = Authority(tmp_path, "authority")
+        authority.certify("gateway")
+        tls = ServerTls(
+            "here",
+            certificate=tmp_path / "gateway-cert.pem",
+            key=tmp_path / "gateway-key.pem",
+            client_ca=authority.own.file,
+            crl=(crl := authority.crl()),
+        )
+        found = crl.stat()
+        crl.write_bytes(crl.read_bytes())
+        os.utime(crl, ns=(found.st_atime_ns, found.st_mtime_ns))
+        assert tls.renew()
+        assert not tls.renew()
