@@ -303,6 +303,14 @@ def handle_store(
         logger.warning("refused instance=%s: sent in a context for another class", uid)
         received.part.unlink(missing_ok=True)
         return CLASS_NOT_SUPPORTED
+    return _status_of(request, received, accept, clash)
+
+
+def _status_of(
+    request: C_STORE, received: Received, accept: Callable[[Received], None], clash: int
+) -> int:
+    """Hand an instance on, and return the status that says what became of it."""
+    uid = request.AffectedSOPInstanceUID
     file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:
         if isinstance(file, IncomingFile):
