@@ -119,7 +119,7 @@ def held_for_others(content: bytes) -> Iterator[int]:
     """Yield a descriptor of a file without a name, for processes that inherit it."""
     descriptor = os.memfd_create("configuration")
     try:
-        with open(descriptor, "wb", closefd=False) as stream:  # noqa: PTH123
+        with open(descriptor, "wb", closefd=False) as stream:
             stream.write(content)
         yield descriptor
     finally:

@@ -54,6 +54,8 @@ _OPEN: Final = 2 * _QUEUED
 """Files of one peer at once; no peer that waits for answers has so many."""
 _OF_COMMAND: Final = 1
 """In a message control header: a piece of a command set (PS3.8 E.2)."""
+_PDV_HEAD: Final = 6
+"""Bytes before a presentation data value, as pynetdicom counts its maximum."""
 _UNANSWERED: Final = "Sta3"
 """The peer has asked for an association and waits (PS3.8 9.2); what it sends meanwhile
 is read afterwards."""
@@ -207,8 +209,10 @@ class GuardedDimse(DIMSEServiceProvider):
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a message; an ordinary answer to an instance without a detour."""
+        # pynetdicom counts from what came last: taking it over was no idleness.
+        self.dul._idle_timer.restart()  # noqa: SLF001 no other way to it
         response = store_response(primitive) if type(primitive) is C_STORE else None
-        if response is None:
+        if response is None or 0 < self.maximum_pdu_size < len(response) + _PDV_HEAD:
             super().send_msg(primitive, context_id)
             return
         piece = P_DATA()
@@ -331,10 +335,11 @@ def install(
     dul.run = run  # type: ignore[method-assign]
 
     def ended() -> None:
-        dul.join(_LAST_WORDS_S)
-        dul.kill_dul()
-        guarded.wake()
-        dul.join(_LAST_WORDS_S)
+        if dul.ident is not None:  # or its association could not be started
+            dul.join(_LAST_WORDS_S)
+            dul.kill_dul()
+            guarded.wake()
+            dul.join(_LAST_WORDS_S)
         guarded.close()
         guarded.forget()
         dimse.discard()

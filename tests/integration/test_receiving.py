@@ -19,6 +19,7 @@ import pytest
 from dicom_node.certificates import ServerTls
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
+from dicom_node.incoming import IncomingFile
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.pdu import MAX_PDU
 from tests.callers import (
@@ -389,6 +390,62 @@ def test_nothing_is_waited_for_long(
         assert answer(connection)[0] == ACCEPTED
         slow(connection)
         assert answer(connection)[0] in {0, ABORTED}
+
+
+def test_taking_an_object_over_is_no_idleness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = a_config(node=Listener(ae_title=CALLED, timeout_s=1))
+    finish = IncomingFile.finish
+
+    def finish_slowly(self: IncomingFile) -> None:
+        time.sleep(1.5)
+        finish(self)
+
+    monkeypatch.setattr(IncomingFile, "finish", finish_slowly)
+    with (
+        receiving(config, tmp_path) as receiver,
+        an_association(receiver.port, associate()) as connection,
+    ):
+        assert answer(connection)[0] == ACCEPTED
+        for _ in range(2):
+            connection.sendall(store_command() + WHOLE)
+            assert status(connection) == 0
+            time.sleep(0.3)
+
+
+def test_an_answer_is_no_longer_than_the_peer_takes(bystander: Receiver) -> None:
+    request = associate().replace(struct.pack(">L", 131072), struct.pack(">L", 64))
+    with an_association(bystander.port, request) as connection:
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(store_command() + WHOLE)
+        kind, piece = answer(connection)
+        assert kind == 0x04
+        assert len(piece) <= 64
+
+
+def test_whoever_comes_while_it_stops_hears_so(bystander: Receiver) -> None:
+    (server,) = bystander.scp._servers
+    server._is_ending = True
+    try:
+        with an_association(bystander.port, associate()) as connection:
+            kind, reason = answer(connection)
+    finally:
+        server._is_ending = False
+    assert (kind, tuple(reason[1:])) == (REJECTED, (2, 3, 1))
+
+
+def test_the_oldest_of_those_who_wait_makes_room(tmp_path: Path) -> None:
+    config = a_config(guard=Guarding(max_waiting=2))
+    with receiving(config, tmp_path) as receiver, ExitStack() as stack:
+        waiting = []
+        for number in range(4):
+            waiting.append(stack.enter_context(connected(receiver.port)))
+            if number >= 2:
+                assert answer(waiting[number - 2])[0] in {0, ABORTED}
+        for connection in waiting[2:]:
+            connection.sendall(associate())
+            assert answer(connection)[0] == ACCEPTED
 
 
 def test_a_message_that_drips_is_cut_off_however_small_its_pdus(tmp_path: Path) -> None:
