@@ -10,7 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from dicom_node.elements import Limits
-from dicom_node.errors import ClashError, NotGrantedError
+from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import chunks, read
 from dicom_node.queue.job import CLASHES, Arrival, Taken
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dicom_node.config import Config
+    from dicom_node.instance import Identity
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.room import Room
     from dicom_node.scp import Received
@@ -45,6 +46,7 @@ def accept(
 
     Raises:
         MalformedObjectError: It is no DICOM object, is cut short, or exceeds a limit.
+        NotAsAnnouncedError: It is another object than the command said.
         NotGrantedError: No route is for it.
         ClashError: Another instance has its UID: it is quarantined.
         SpoolError: It could not be made durable, or the disk is all but full.
@@ -53,6 +55,7 @@ def accept(
     encoded = read(received.part)
     instance = OpenInstance.of(encoded, Limits())
     identity = instance.identity()
+    _require_as_announced(instance, identity)
     facts = Facts(
         identity=identity,
         attributes=instance.attributes(*config.matched_tags),
@@ -65,21 +68,46 @@ def accept(
             f"no route is for {identity.modality or 'this'} from "
             f"{received.calling_ae_title} to {received.called_ae_title}"
         )
-    digest = hashlib.sha256()
-    for chunk in chunks(encoded):
-        digest.update(chunk)
+    digest = _digest(instance)
     name = spool.take(received.part)
     taken, moment = Taken.KNOWN, clock()
     try:
         with lock:
             taken = queue.add(
-                Arrival(identity.sop_instance_uid, digest.digest(), name),
+                Arrival(identity.sop_instance_uid, digest, name),
                 [route.name for route in routes],
                 moment,
                 moment - config.storage.remember_sent,
+                spool.holds,
             )
     finally:
         if not taken.needs_file:
             spool.delete([name])
     if taken in {Taken.CLASHING, Taken.CLASHING_AGAIN}:
         raise ClashError(CLASHES)
+
+
+def _require_as_announced(instance: OpenInstance, identity: Identity) -> None:
+    """Return if the head of the file, which is of the command, names the same object.
+
+    What is routed, marked and remembered is what the data set says; what is answered,
+    and what the receiver of a passing object is told, is what the command said.
+    """
+    head = instance.file.meta
+    for said, is_so in (
+        (head.get("MediaStorageSOPClassUID"), identity.sop_class_uid),
+        (head.get("MediaStorageSOPInstanceUID"), identity.sop_instance_uid),
+    ):
+        if str(said or "") != is_so:
+            raise NotAsAnnouncedError(
+                "the command and the data set name different objects",
+                hint="PS3.7 9.1.1.1 wants the same SOP class and instance in both.",
+            )
+
+
+def _digest(instance: OpenInstance) -> bytes:
+    """Return what tells the same bytes from others, whoever wrote the file's head."""
+    digest = hashlib.sha256(f"{instance.file.transfer_syntax}\n".encode())
+    for chunk in chunks(instance.file.dataset):
+        digest.update(chunk)
+    return digest.digest()

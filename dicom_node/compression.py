@@ -29,7 +29,7 @@ from dicom_node.extents import UNDEFINED
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import joined
 from dicom_node.part10 import Encoding
-from dicom_node.pixel_layout import NATIVE
+from dicom_node.pixel_layout import NATIVE, TAGS
 from dicom_node.reencoding import reencoded
 
 if TYPE_CHECKING:
@@ -44,20 +44,6 @@ if TYPE_CHECKING:
 
 COMPRESSED: Final = (uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless)
 """Compressed transfer syntaxes that are written, where the codec is installed."""
-
-TAGS: Final = (
-    0x00280002,  # Samples per Pixel
-    0x00280004,  # Photometric Interpretation
-    0x00280006,  # Planar Configuration
-    0x00280008,  # Number of Frames
-    0x00280010,  # Rows
-    0x00280011,  # Columns
-    0x00280100,  # Bits Allocated
-    0x00280101,  # Bits Stored
-    0x00280102,  # High Bit
-    0x00280103,  # Pixel Representation
-)
-"""What :func:`can` has to know of an object."""
 
 LEAST_J2K_SIDE: Final = 32
 """Rows and columns that OpenJPEG's encoder needs for its six resolutions."""
@@ -75,7 +61,7 @@ def can(attributes: Dataset, syntax: UID) -> bool:
     Whether it does go in is only known once it was tried: :func:`compressed`.
 
     Args:
-        attributes: :data:`TAGS` of it.
+        attributes: :data:`dicom_node.pixel_layout.TAGS` of it.
         syntax: One of :data:`COMPRESSED`; of others the answer is no.
 
     Source:

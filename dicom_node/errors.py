@@ -86,6 +86,10 @@ class MalformedObjectError(FilterError):
     """It is no DICOM object, is cut short, or is over the limits."""
 
 
+class NotAsAnnouncedError(FilterError):
+    """The command says that another object follows than does (PS3.4 B.2.3)."""
+
+
 class CodecCrashError(MalformedObjectError):
     """Its pixels made a codec crash, hang or ask for too much memory."""
 

@@ -23,20 +23,19 @@ import os
 import sqlite3
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dicom_node.durable import database
+from dicom_node.durable import Tables, database
 from dicom_node.errors import AnotherMarkError, LedgerError
 from dicom_node.ledger import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from dicom_node.uids import Keyed
     from miadmark_core.search.finder import FoundMark
@@ -49,7 +48,7 @@ class _Kept(NamedTuple):
     sealed: bytes | None
 
 
-class FoundMarks:
+class FoundMarks(Tables):
     """A table of what was found for which original; one connection, one thread."""
 
     def __init__(
@@ -70,19 +69,6 @@ class FoundMarks:
         with _translated():
             self._database = database(path, SCHEMA)
             self._database.execute("PRAGMA secure_delete = ON")
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._database.close()
 
     def find(self, source: bytes) -> list[FoundMark] | None:
         """Return the marks that an original goes out with; None if it never did.

@@ -18,19 +18,18 @@ import sqlite3
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dicom_node.authorising import Grant, GrantMode, Terms, explain, granting
-from dicom_node.durable import database
+from dicom_node.durable import Tables, database
 from dicom_node.errors import LedgerError, NotGrantedError
 from miadmark_core.sealing.suites import HYBRID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from cryptography import x509
 
@@ -51,7 +50,7 @@ _DATES: Final = ("not_before", "not_after")
 _LISTS: Final = ("ae_titles", "purposes", "sop_classes", "studies")
 
 
-class Grants:
+class Grants(Tables):
     """A SQLite file of grants; one connection, one thread."""
 
     def __init__(self, path: Path, keyring: Keyring) -> None:
@@ -69,19 +68,6 @@ class Grants:
         """Who wants fewer approvals, by how many."""
         with self._translated():
             self._database = database(path, _SCHEMA)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._database.close()
 
     @property
     def approvals(self) -> int:

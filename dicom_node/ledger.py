@@ -15,9 +15,9 @@ from __future__ import annotations
 import hmac
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicom_node.durable import database
+from dicom_node.durable import Tables, database
 from dicom_node.errors import LedgerError, LostRecordError, ShreddedError
 from miadmark_core.errors import DamagedSealError, Layer
 from miadmark_core.sealing.record import SealedRecord, parse
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
-    from types import TracebackType
 
     from miadmark_core.sealing.record import Header
 
@@ -75,7 +74,7 @@ class Rewrapped(NamedTuple):
     body: bytes
 
 
-class Ledger:
+class Ledger(Tables):
     """A SQLite file of sealed records; one connection, one thread."""
 
     def __init__(self, path: Path) -> None:
@@ -88,19 +87,6 @@ class Ledger:
             self._database = database(path, SCHEMA)
             # What was shredded does not stay behind in free pages.
             self._database.execute("PRAGMA secure_delete = ON")
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._database.close()
 
     def number(self) -> int:
         """Return the number of the next record; no two records get the same."""

@@ -69,6 +69,16 @@ class _Part(Enum):
     KEPT = auto()
 
 
+class _Half(NamedTuple):
+    """Of an item for a series: which of its references, and of which series."""
+
+    part: _Part
+    series: str = ""
+
+
+_WHOLE: Final = _Half(_Part.ALL)
+
+
 def renaming(
     elements: Elements,
     rename: Rename,
@@ -140,13 +150,13 @@ class _Writer(Reader):
     def changes(self) -> dict[int, bytes | None]:
         changed: dict[int, bytes | None] = {}
         for element in self.dataset:
-            anew = self._sequence(element, self.dataset.encoding, 0, _Part.ALL)
+            anew = self._sequence(element, self.dataset.encoding, 0, _WHOLE)
             if anew is not None:
                 changed[element.tag] = anew
         return changed
 
     def _sequence(
-        self, element: Element, encoding: Encoding, depth: int, part: _Part
+        self, element: Element, encoding: Encoding, depth: int, part: _Half
     ) -> bytes | None:
         """Return a sequence with new names in its items; None if it stays as it is.
 
@@ -179,31 +189,31 @@ class _Writer(Reader):
             return start + content + sequence_end(inside)
         return header(element.tag, element.vr, len(content), encoding) + content
 
-    def _item(self, entry: Item, depth: int, part: _Part) -> list[bytes] | None:
+    def _item(self, entry: Item, depth: int, part: _Half) -> list[bytes] | None:
         """Return what an item becomes: none, one or two; None if it stays as it is."""
         if not self.has_trace(entry.value, entry.end, entry.encoding):
             return None
         elements = list(self.nesting.elements(entry))
         own = self.names(elements, entry.encoding)
-        if own.instance and part not in {_Part.ALL, self._part_of(own.instance)}:
+        if own.instance and part.part not in {_Part.ALL, self._part_of(own.instance)}:
             return []
-        if own.series and part is _Part.ALL:
+        if own.series and part is _WHOLE:
             beneath = {
                 self._part_of(found.reference.sop_instance_uid)
                 for found in self.inside(entry, depth)
             }
             if len(beneath) == 2:
                 return [
-                    self._content(entry, elements, depth, half)
+                    self._content(entry, elements, depth, _Half(half, own.series))
                     or self._as_it_was(entry)
                     for half in (_Part.KEPT, _Part.RENAMED)
                 ]
-            part = next(iter(beneath), _Part.ALL)
+            part = _Half(next(iter(beneath), _Part.ALL), own.series)
         content = self._content(entry, elements, depth, part)
         return None if content is None else [content]
 
     def _content(
-        self, entry: Item, elements: list[Element], depth: int, part: _Part
+        self, entry: Item, elements: list[Element], depth: int, part: _Half
     ) -> bytes | None:
         anew = {
             element.tag: self._uid(element, entry.encoding, part)
@@ -224,13 +234,16 @@ class _Writer(Reader):
                 parts.append(before if new is None else new)
         return b"".join(parts)
 
-    def _uid(self, element: Element, encoding: Encoding, part: _Part) -> bytes | None:
+    def _uid(self, element: Element, encoding: Encoding, part: _Half) -> bytes | None:
         """Return a UID under its new name; None if it stays as it is."""
         if element.tag not in {INSTANCE, SERIES, UID_VALUE}:
             return None
         before = self.text(element)
         new = self.new.instances.get(before) if element.tag != SERIES else None
-        if new is None and element.tag != INSTANCE and part is not _Part.KEPT:
+        stays = part.part is _Part.KEPT and (
+            element.tag == SERIES or before == part.series
+        )
+        if new is None and element.tag != INSTANCE and not stays:
             new = self.new.series.get(before)
         if new is None:
             return None

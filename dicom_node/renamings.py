@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from dicom_node.durable import database
+from dicom_node.durable import Tables, database
 from dicom_node.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from dicom_node.uids import Keyed
 
@@ -30,7 +29,7 @@ CREATE TABLE IF NOT EXISTS renamed (
 """
 
 
-class Renamings:
+class Renamings(Tables):
     """A table of what was renamed; one connection, one thread."""
 
     def __init__(self, path: Path, keyed: Keyed) -> None:
@@ -46,19 +45,6 @@ class Renamings:
         self._keyed = keyed
         with _translated():
             self._database = database(path, SCHEMA)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._database.close()
 
     def add(self, source: str, derived: str) -> None:
         """Remember that ``source`` went out as ``derived``, from now on.

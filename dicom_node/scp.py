@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from pydicom.uid import UID
 from pynetdicom import (
@@ -32,6 +32,7 @@ from dicom_node.errors import (
     ClashError,
     ConfigError,
     MalformedObjectError,
+    NotAsAnnouncedError,
     NotGrantedError,
     SpoolError,
 )
@@ -42,7 +43,7 @@ from dicom_node.pdu import MAX_PDU
 from dicom_node.upper_layer import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pynetdicom.dimse_primitives import C_STORE
@@ -59,6 +60,7 @@ logger = logging.getLogger(__name__)
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
+NOT_AS_ANNOUNCED = 0xA900
 NOT_AUTHORISED = 0x0124
 PROCESSING_FAILURE = 0x0110
 CLASS_NOT_SUPPORTED = 0x0122
@@ -282,6 +284,14 @@ def _storage_of_unknown(event: Event) -> dict[UID, SOPClassCommonExtendedNegotia
     return items
 
 
+REFUSALS: Final[Mapping[type[Exception], int]] = {
+    MalformedObjectError: CANNOT_UNDERSTAND,
+    NotAsAnnouncedError: NOT_AS_ANNOUNCED,
+    NotGrantedError: NOT_AUTHORISED,
+}
+"""What is answered where the sender need not try again."""
+
+
 def handle_store(
     event: Event, accept: Callable[[Received], None], clash: int = DUPLICATE
 ) -> int:
@@ -316,15 +326,12 @@ def _status_of(
         if isinstance(file, IncomingFile):
             file.finish()
         accept(received)
-    except MalformedObjectError as error:
+    except tuple(REFUSALS) as error:
         logger.warning("refused instance=%s reason=%s", uid, error)
-        return CANNOT_UNDERSTAND
+        return next(s for kind, s in REFUSALS.items() if isinstance(error, kind))
     except ClashError as error:
         logger.warning("quarantined instance=%s reason=%s", uid, error)
         return clash
-    except NotGrantedError as error:
-        logger.warning("refused instance=%s reason=%s", uid, error)
-        return NOT_AUTHORISED
     except (SpoolError, OSError):
         logger.exception("refused instance=%s", uid)
         return OUT_OF_RESOURCES

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +25,14 @@ from pydicom import dcmread, uid
 from pynetdicom.status import code_to_category
 
 from dicom_node.association import AssociationError, RejectedError, associate
-from dicom_node.compression import COMPRESSED, TAGS, can, put_into
+from dicom_node.compression import COMPRESSED, can, put_into
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import Limits
 from dicom_node.errors import FilterError, SendInterruptedError, SendRefusedError
 from dicom_node.grants import fingerprint
 from dicom_node.instance import OpenInstance
 from dicom_node.part10 import read_head
-from dicom_node.pixel_layout import NATIVE
+from dicom_node.pixel_layout import NATIVE, TAGS
 from dicom_node.syntaxes import UIDS, Syntax
 
 if TYPE_CHECKING:
@@ -129,9 +130,14 @@ class Sending:
         try:
             if time.monotonic() - started > _PATIENCE_S:
                 self.close()  # the receiver may have given up waiting by now
-            association, accepted = self._associated(sop_class, syntax, offered)
+            head = _head(path)
+            association, _ = self._associated(sop_class, syntax, offered)
+            if (sop_class, head.transfer_syntax_uid) not in association.contexts:
+                raise SendInterruptedError(
+                    f"{self._named()} takes other transfer syntaxes than a moment ago"
+                )
             allow(self._receiver(association))
-            status = self._sent(association, path, _head(path))
+            status = self._sent(association, path, head)
         finally:
             if path != file:
                 path.unlink(missing_ok=True)
@@ -280,7 +286,7 @@ class Sending:
             except FilterError as error:
                 last = error
                 continue
-            return _written(Path(f"{file}.{to.rpartition('.')[2]}.part"), ready)
+            return _written(file, ready)
         raise SendRefusedError(
             f"{self._named()} takes no transfer syntax that the instance can be put "
             f"into: {last}",
@@ -357,17 +363,21 @@ def _abilities(file: Path, syntax: str) -> tuple[UID, ...]:
     return tuple(to for to in COMPRESSED if can(attributes, to))
 
 
-def _written(copy: Path, instance: OpenInstance) -> Path:
-    """Write a copy for its owner only; half of it is not left behind."""
-    copy.unlink(missing_ok=True)
-    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _written(file: Path, instance: OpenInstance) -> Path:
+    """Write a copy beside ``file``, for its owner only; half of it is not left behind.
+
+    Under a name of its own: another route may send the same file at the same time.
+    """
+    descriptor, name = -1, ""
     try:
+        descriptor, name = tempfile.mkstemp(".part", f"{file.name}.", file.parent)
         with os.fdopen(descriptor, "wb") as stream:
             stream.writelines(instance.file.chunks())
     except OSError as error:
-        copy.unlink(missing_ok=True)
+        if name:
+            Path(name).unlink(missing_ok=True)
         raise SendInterruptedError(
-            f"{copy.parent} cannot be written: {error.strerror}",
+            f"{file.parent} cannot be written: {error.strerror}",
             hint="Check its disk: full, read-only, or gone?",
         ) from error
-    return copy
+    return Path(name)

@@ -48,6 +48,10 @@ class Spool:
         """Return where the file of that name lies."""
         return self._folder / name
 
+    def holds(self, name: str) -> bool:
+        """Say whether the file of that name is there."""
+        return self.path(name).exists()
+
     def take(self, part: Path) -> str:
         """Take over a file in :attr:`incoming`; it is durable when this returns.
 

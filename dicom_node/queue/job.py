@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
 
@@ -106,6 +106,10 @@ class Held(NamedTuple):
     reason: str
 
 
+def _all_are(_file: str) -> bool:
+    return True
+
+
 class Queue(Protocol):
     """Jobs that survive whoever works on them. Every method is one transaction."""
 
@@ -115,6 +119,7 @@ class Queue(Protocol):
         routes: Sequence[str],
         now: datetime,
         sent_after: datetime | None = None,
+        is_kept: Callable[[str], bool] = _all_are,
     ) -> Taken:
         """Owe ``arrival`` to each of ``routes``; it is durable when this returns.
 
@@ -128,6 +133,8 @@ class Queue(Protocol):
             routes: Who is owed it.
             now: Aware.
             sent_after: From when on what was sent is remembered; None for not at all.
+            is_kept: Says of a file that should be there whether it is. The same bytes
+                take the place of one that is lost.
         """
         ...
 

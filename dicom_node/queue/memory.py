@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
 
@@ -59,6 +59,7 @@ class MemoryQueue:
         routes: Sequence[str],
         now: datetime,
         sent_after: datetime | None = None,
+        is_kept: Callable[[str], bool] = lambda _: True,
     ) -> Taken:
         """Owe ``arrival`` to each of ``routes``; see the protocol."""
         after = now if sent_after is None else sent_after
@@ -74,7 +75,10 @@ class MemoryQueue:
             if owed.route in routes and owed.state is JobState.HELD:
                 self.release(owed.id, now)
         clashes = any(self._clashes(arrival, route, after) for route in wanted)
+        is_lost = bool(same) and not is_kept(self._instances[number].file)
+        is_open = any(o.instance == number and not o.is_over(now) for o in self._jobs)
         needs_file = bool(wanted) and (not same or number in self._forgotten)
+        needs_file |= is_lost and (bool(wanted) or is_open)
         if needs_file:
             self._instances[number] = arrival
             self._forgotten.discard(number)

@@ -18,6 +18,11 @@ INSERT INTO instance (sop_instance_uid, digest, file, received)
 VALUES (:sop_instance_uid, :digest, :file, :now)
 RETURNING id;
 
+-- open
+-- Whether an instance is still owed to anybody.
+SELECT id FROM job
+ WHERE instance_id = :id AND state NOT IN ('sent', 'dropped') LIMIT 1;
+
 -- refile
 -- The same bytes came in again after their file was deleted.
 UPDATE instance SET file = :file WHERE id = :id;

@@ -17,7 +17,7 @@ from dicom_node.errors import SpoolError
 from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Lane, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -109,12 +109,14 @@ class SqliteQueue:
         routes: Sequence[str],
         now: datetime,
         sent_after: datetime | None = None,
+        is_kept: Callable[[str], bool] = lambda _: True,
     ) -> Taken:
         """Owe ``arrival`` to each of ``routes``; see the protocol."""
         after = _text(now if sent_after is None else sent_after)
         with self._transaction():
             same = self._all("find_same", **arrival._asdict())
             ((number, file),) = same or [(None, None)]
+            is_lost = file is not None and not is_kept(file)
             stands = {route: self._standing(number, route, after) for route in routes}
             wanted = [route for route in routes if stands[route] is None]
             for last in filter(None, stands.values()):
@@ -129,7 +131,9 @@ class SqliteQueue:
                 ((number,),) = self._all(
                     "add_instance", **arrival._asdict(), now=_text(now)
                 )
-            elif wanted and file is None:
+            is_owed = bool(wanted) or (is_lost and bool(self._all("open", id=number)))
+            needs_file = is_owed and (file is None or is_lost)
+            if needs_file and same:
                 self._all("refile", id=number, file=arrival.file)
             for route in wanted:
                 self._all(
@@ -142,7 +146,6 @@ class SqliteQueue:
                     reason=CLASHES if clashes else "",
                 )
             clashed = bool(self._all("clashed", id=number, reason=CLASHES))
-        needs_file = file is None and bool(wanted)
         if clashes or (clashed and not wanted):
             return Taken.CLASHING if needs_file else Taken.CLASHING_AGAIN
         return Taken.OWED if needs_file else Taken.KNOWN

@@ -412,3 +412,31 @@ def test_what_is_owed_goes_to_the_lane_that_its_route_has_now(tmp_path: Path) ->
         assert queue.claim(NOON, MINUTE) is None
         queue.assign()
         assert queue.claim(NOON, MINUTE) is not None
+
+
+def lost(_file: str) -> bool:
+    return False
+
+
+def test_the_same_bytes_take_the_place_of_a_file_that_is_lost(queue: Queue) -> None:
+    queue.add(arrival(), ["one"], NOON)
+    again = arrival(file="b.dcm")
+    assert queue.add(again, ["one"], NOON, is_kept=lost) is Taken.OWED
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    assert job.file == "b.dcm"
+    # There is one job all the same, and what was sent needs no file.
+    assert queue.claim(NOON, MINUTE) is None
+    assert queue.sent([job], NOON) == [True]
+    queue.forget_sent([job])
+    later, before = NOON + MINUTE, NOON - MINUTE
+    third = queue.add(arrival(file="c.dcm"), ["one"], later, before, lost)
+    assert third is Taken.KNOWN
+
+
+def test_a_file_that_is_there_is_not_replaced(queue: Queue) -> None:
+    queue.add(arrival(), ["one"], NOON)
+    assert queue.add(arrival(file="b.dcm"), ["one"], NOON) is Taken.KNOWN
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    assert job.file == "a.dcm"

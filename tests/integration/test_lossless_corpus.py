@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom import uid
 
-from dicom_node import compression
+from dicom_node import pixel_layout
 from dicom_node.compression import COMPRESSED, can, put_into
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, Limits
@@ -33,7 +33,7 @@ PLANAR = 0x00280006
 
 
 def interleaved(by_plane: bytes, image: OpenInstance) -> bytes:
-    attributes = image.attributes(*compression.TAGS)
+    attributes = image.attributes(*pixel_layout.TAGS)
     frames = np.frombuffer(by_plane, f"<u{attributes.BitsAllocated // 8}")
     frames = frames.reshape(-1, 3, attributes.Rows, attributes.Columns)
     return bytes(frames.transpose(0, 2, 3, 1).tobytes())
@@ -52,7 +52,7 @@ def test_marked_files_go_through_every_syntax_and_come_back(
         marked = sent(outcome)
         plain = decompressed(original)
         for syntax in (*COMPRESSED, EXPLICIT, IMPLICIT):
-            attributes = marked.attributes(*compression.TAGS)
+            attributes = marked.attributes(*pixel_layout.TAGS)
             if syntax in COMPRESSED and not can(attributes, syntax):
                 refused[syntax.keyword] += 1
                 continue
@@ -78,7 +78,7 @@ def test_marked_files_go_through_every_syntax_and_come_back(
             through[syntax.keyword] += 1
     print(through, refused)  # noqa: T201 the figure of this test
     assert through["RLELossless"] >= 60
-    assert min(through.values()) >= 45
+    assert min(through[s.keyword] for s in (*COMPRESSED, EXPLICIT, IMPLICIT)) >= 45
 
 
 def test_reencoding_there_and_back_keeps_every_value(shared: Path) -> None:

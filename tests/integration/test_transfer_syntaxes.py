@@ -151,6 +151,20 @@ def test_the_destination_orders_what_the_receiver_takes(marked: Path) -> None:
         assert syntax == expected
 
 
+def test_two_routes_at_once_do_not_share_their_copies(marked: Path) -> None:
+    """The first is about to send its copy when the second makes one, and sends it."""
+    sop_class = sop_class_of(marked)
+    with (
+        a_receiver([IMPLICIT], [sop_class]) as (port, received),
+        Sending(to(port), "NODE") as first,
+        Sending(to(port), "NODE") as second,
+    ):
+        first.send(marked, lambda _: second.send(marked))
+    assert len(received) == 2
+    assert received[0].endswith(received[1][-1000:])
+    assert not [f for f in marked.parent.iterdir() if f != marked]
+
+
 def test_a_receiver_of_lossy_jpeg_only_is_refused_with_a_sentence(marked: Path) -> None:
     lossy = [uid.JPEGBaseline8Bit, uid.JPEG2000, uid.JPEGLSNearLossless]
     with (

@@ -14,7 +14,7 @@ from pydicom import dcmread, uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import parse_basic_offsets
 
-from dicom_node import compression
+from dicom_node import compression, pixel_layout
 from dicom_node.compression import COMPRESSED, can, compressed, put_into
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA, Limits, scan, splice
@@ -182,7 +182,7 @@ def test_a_byte_behind_the_image_is_not_lost() -> None:
 
 def test_an_image_that_is_cut_short_is_not_compressed() -> None:
     original = an_object(np.zeros((1, 4, 4, 1)), Kind())
-    longer = original.attributes(*compression.TAGS)
+    longer = original.attributes(*pixel_layout.TAGS)
     longer.NumberOfFrames = 2
     longer.add_new(PIXEL_DATA, "OW", bytes(32))
     encoded = EXPLICIT.encode(longer)
@@ -214,7 +214,7 @@ def test_what_each_syntax_may_hold(
     change: dict[str, object], syntaxes: set[uid.UID]
 ) -> None:
     attributes = an_object(np.zeros((1, 32, 32, 1)), Kind()).attributes(
-        *compression.TAGS
+        *pixel_layout.TAGS
     )
     for name, value in change.items():
         setattr(attributes, name, value)

@@ -326,3 +326,18 @@ def test_a_damaged_sequence_is_read_or_refused(place: int, damage: bytes) -> Non
         redirected(elements, renaming(elements, lambda _: "1.2", lambda _: "1.3"))
     except MalformedObjectError:
         pass
+
+
+def test_a_plain_uid_beneath_a_series_that_stays_may_name_one_that_does_not() -> None:
+    dataset, stays, plain, moves = Dataset(), Dataset(), Dataset(), Dataset()
+    plain.UID = "1.2.3.1"
+    stays.SeriesInstanceUID, moves.SeriesInstanceUID = "1.2.3.0", "1.2.3.1"
+    stays.ReferencedSOPSequence = [reference(0, 1)]
+    stays.ContentSequence = [plain]
+    moves.ReferencedSOPSequence = [reference(1, 1)]
+    dataset.ReferencedSeriesSequence = [stays, moves]
+    after = renamed(encoded(dataset, IMPLICIT))
+    assert after == expected(dataset)
+    first, _ = after.ReferencedSeriesSequence
+    assert first.ContentSequence[0].UID == "2.25.99.1.2.3.1"
+    assert first.SeriesInstanceUID == "1.2.3.0"

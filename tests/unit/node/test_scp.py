@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydicom import dcmread
 
 from dicom_node.accepting import accept
 from dicom_node.config import Config, Destination, Listener
 from dicom_node.errors import (
     ClashError,
     MalformedObjectError,
+    NotAsAnnouncedError,
     NotGrantedError,
     SpoolError,
 )
@@ -53,6 +56,7 @@ def event(part: Path, context: str = "1.2") -> SimpleNamespace:
         pytest.param(SpoolError("disk full"), 0xA700, id="disk full"),
         pytest.param(OSError("gone"), 0xA700, id="disk gone"),
         pytest.param(MalformedObjectError("cut short"), 0xC000, id="malformed"),
+        pytest.param(NotAsAnnouncedError("another"), 0xA900, id="another object"),
         pytest.param(NotGrantedError("no route"), 0x0124, id="no route"),
         pytest.param(ClashError("other bytes"), 0x0111, id="other bytes"),
         pytest.param(RuntimeError("a mistake of ours"), 0x0110, id="our mistake"),
@@ -206,3 +210,44 @@ def test_nothing_is_taken_in_where_room_is_short(node: Node, ct: bytes) -> None:
     node.free += 1
     node.take(ct)
     assert len(node.files()) == 1
+
+
+def test_a_file_that_is_lost_is_made_good_by_the_same_bytes(
+    node: Node, ct: bytes
+) -> None:
+    # As after a commit that failed, was answered with 0xA700, and came back in a crash.
+    node.take(ct)
+    (name,) = node.files()
+    node.spool.delete([name])
+    node.take(ct)
+    (name,) = node.files()
+    assert node.spool.path(name).read_bytes() == ct
+    assert node.queue.files() == {name}
+    assert node.send_all() == 1
+
+
+def headed(content: bytes, **named: str) -> bytes:
+    """The same data set in a file with another head."""
+    dataset, buffer = dcmread(BytesIO(content)), BytesIO()
+    for keyword, value in named.items():
+        setattr(dataset.file_meta, keyword, value)
+    dataset.save_as(buffer, enforce_file_format=False)
+    return buffer.getvalue()
+
+
+def test_who_wrote_the_head_of_a_file_makes_it_no_other(node: Node, ct: bytes) -> None:
+    node.take(headed(ct, ImplementationVersionName="PYNETDICOM_304"))
+    node.take(headed(ct, ImplementationVersionName="PYNETDICOM_400"))
+    assert node.queue.counts()[JobState.WAITING] == 1
+    assert len(node.files()) == 1
+
+
+@pytest.mark.parametrize(
+    "keyword", ["MediaStorageSOPInstanceUID", "MediaStorageSOPClassUID"]
+)
+def test_another_object_than_the_command_announced_is_refused(
+    node: Node, ct: bytes, keyword: str
+) -> None:
+    with pytest.raises(NotAsAnnouncedError):
+        node.take(headed(ct, **{keyword: "1.2.3"}))
+    assert not node.files()
