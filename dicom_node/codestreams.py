@@ -182,6 +182,25 @@ class Codestreams:
             ) from error
         return True
 
+    def sweep(self, before: float) -> int:
+        """Delete what whoever was killed had begun to write.
+
+        Args:
+            before: What was written later may still be finished; seconds since 1970.
+
+        Returns:
+            How many there were.
+        """
+        count = 0
+        for part in self.folder.glob(".*.part"):
+            try:
+                if part.stat().st_mtime < before:
+                    part.unlink()
+                    count += 1
+            except FileNotFoundError:
+                continue  # it is finished, or somebody was faster
+        return count
+
     def _path(self, record_id: bytes) -> Path:
         return self.folder / f"{record_id.hex()}.codestream"
 

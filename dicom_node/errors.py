@@ -25,6 +25,7 @@
         RenamedError              it was marked under another SOP Instance UID
         ShreddedError             its key was destroyed on purpose
         NotGrantedError           the receiver may not have the original
+        UnforeseenError           something else went wrong: a few tries, and no more
       SendError
         SendRefusedError          permanent: the receiver said no, and its status
         SendInterruptedError      passing: try again
@@ -140,6 +141,10 @@ class ShreddedError(FilterError):
 
 class NotGrantedError(FilterError):
     """The receiver may not have the original."""
+
+
+class UnforeseenError(FilterError):
+    """Something went wrong in a way that nobody foresaw; its cause says what."""
 
 
 class SendError(NodeError):

@@ -209,11 +209,7 @@ def protect(
         started = time.monotonic()
         opened = [_opened(task) for task in batch]
         instances = [o for o in opened if isinstance(o, OpenInstance)]
-        marked = iter(
-            mark_all(instances, regions, marks_quantities=others.marks_quantities)
-            if instances
-            else []
-        )
+        marked = iter(_marked(instances, regions, mark_all, others))
         results = [next(marked) if isinstance(o, OpenInstance) else o for o in opened]
         seconds = (time.monotonic() - started) / len(batch)
         for task, instance, result in zip(batch, opened, results, strict=True):
@@ -254,6 +250,26 @@ def protect(
                     leaks=leaks,
                     seconds=round(seconds, 3),
                 )
+
+
+def _marked(
+    instances: Sequence[OpenInstance],
+    regions: Regions,
+    mark_all: MarkAll,
+    others: Others,
+) -> Sequence[MarkedInstance | Exception]:
+    """Return a batch marked; where there is no room for one, no others of it either."""
+    if not instances:
+        return []
+    try:
+        return mark_all(instances, regions, marks_quantities=others.marks_quantities)
+    except (OSError, MemoryError) as error:
+        what = str(error) or type(error).__name__
+        lack = NodeError(
+            f"there is no room to mark it: {what}",
+            hint="Is the disk of the folder for temporary files full, or the memory?",
+        )
+        return [lack] * len(instances)
 
 
 def restore(

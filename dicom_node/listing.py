@@ -103,17 +103,8 @@ _ENCODING: Final = Encoding(is_implicit_vr=False, is_little_endian=True)
 
 
 def series_of(study: str, keyed: Callable[[bytes], bytes]) -> str:
-    """Return the series that the lists of a study are in: nobody else can name it."""
+    """Return the series that the lists of a study are in."""
     return uid_of(keyed(b"listing series\0" + study.encode()))
-
-
-def is_listing(instance: OpenInstance, keyed: Callable[[bytes], bytes]) -> bool:
-    """Say whether an object is a list that this node wrote."""
-    attributes = instance.attributes(0x00080016, 0x0020000D, 0x0020000E)
-    study = str(attributes.get("StudyInstanceUID") or "")
-    if attributes.get("SOPClassUID") != uid.KeyObjectSelectionDocumentStorage:
-        return False
-    return str(attributes.get("SeriesInstanceUID")) == series_of(study, keyed)
 
 
 def listing(

@@ -4,19 +4,25 @@ An entry is written once the receiver has said that it has the object, and goes 
 list that names it is owed to the route. Between the two a kill may list an object twice,
 under the same UID, in the same words; never leave it out.
 
+Lists are known again by what is in them, all of it: their UIDs are known to whoever was
+sent one, and anybody may write them into something else.
+
 The entries hold what a list says of its patient; the state folder is its owner's alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pydicom import uid
+
 from dicom_node.durable import database
 from dicom_node.errors import SpoolError
-from dicom_node.listing import Listed, is_listing, listing
+from dicom_node.listing import Listed, listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +41,12 @@ CREATE TABLE IF NOT EXISTS sent (
     at                TEXT NOT NULL,
     UNIQUE (route, sop_instance_uid)
 );
+CREATE TABLE IF NOT EXISTS list (
+    digest  BLOB PRIMARY KEY  -- SHA-256 of the data set of a list
+) WITHOUT ROWID;
 """
+
+_CLASS: Final = uid.KeyObjectSelectionDocumentStorage
 
 
 class Quiet(NamedTuple):
@@ -127,10 +138,26 @@ class Listings:
     def document(self, study: Quiet) -> Part10:
         """Return the list of a study: the same as often as it is asked for.
 
+        It is known as a list of ours when this returns.
+
         Raises:
             MalformedObjectError: It cannot be made.
+            SpoolError: It cannot be remembered.
         """
-        return listing(study.objects, keyed=self._keyed, now=study.last)
+        document = listing(study.objects, keyed=self._keyed, now=study.last)
+        self.remember(document)
+        return document
+
+    def remember(self, document: Part10) -> None:
+        """Remember that a list is ours.
+
+        Raises:
+            SpoolError: It cannot be written.
+        """
+        with _translated():
+            self._database.execute(
+                "INSERT OR IGNORE INTO list (digest) VALUES (?)", (_digest(document),)
+            )
 
     def forget(self, study: Quiet) -> None:
         """Forget what is listed now.
@@ -156,8 +183,22 @@ class Listings:
                     self._database.execute("DELETE FROM sent WHERE route = ?", (route,))
 
     def wrote(self, instance: OpenInstance) -> bool:
-        """Say whether an object is a list of ours, which leaves as it is."""
-        return is_listing(instance, self._keyed)
+        """Say whether an object is a list of ours, which leaves as it is.
+
+        Raises:
+            SpoolError: The file cannot be read.
+        """
+        if instance.file.meta.get("MediaStorageSOPClassUID") != _CLASS:
+            return False  # what is large is not gone through for nothing
+        with _translated():
+            found = self._database.execute(
+                "SELECT 1 FROM list WHERE digest = ?", (_digest(instance.file),)
+            ).fetchone()
+        return found is not None
+
+
+def _digest(file: Part10) -> bytes:
+    return hashlib.sha256(file.dataset).digest()
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from dicom_node.queue.job import Lane
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp, listening_socket, tls_of
 from dicom_node.state import State, now, opening_with
+from dicom_node.stop_note import StopNote
 from dicom_node.supervising import (
     LOOK_S,
     Role,
@@ -248,7 +249,9 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         stack.enter_context(held)
         queue = state.queue(config.passed, lane)
         stack.callback(queue.close)
-        spool = _taken_over(config, state, queue, lane)
+        note = StopNote(state.folder / f"{_NAMES[lane]}.stop")
+        spool = _taken_over(config, state, queue, lane, died=not note.taken())
+        signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
         keyring = _keys(config, state)
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
@@ -309,6 +312,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
                 spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
+                codestreams.sweep(time.time() - _LEFT_AFTER_S)
 
         def recover() -> None:
             """Take up again what could not be settled: nobody else works in this lane."""
@@ -319,9 +323,16 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         _run(worker, tend, recover, stopping, parent)
 
 
-def _taken_over(config: Config, state: State, queue: SqliteQueue, lane: Lane) -> Spool:
+def _stop(stopping: threading.Event, note: StopNote, *_: object) -> None:
+    stopping.set()
+    note.leave()
+
+
+def _taken_over(
+    config: Config, state: State, queue: SqliteQueue, lane: Lane, *, died: bool
+) -> Spool:
     """Take up what whoever worked in a lane before has left, and return the spool."""
-    released = queue.release_claims(now() + config.retry.first_wait)
+    released = queue.release_claims(now() + config.retry.first_wait, died=died)
     if released:
         logger.info("released jobs=%d", released)
     spool = state.spool()
@@ -329,6 +340,7 @@ def _taken_over(config: Config, state: State, queue: SqliteQueue, lane: Lane) ->
     # Only filtering makes files to be sent.
     alone = lane is Lane.FILTER
     spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
+    state.codestreams().sweep(time.time() - _LEFT_AFTER_S)
     return spool
 
 

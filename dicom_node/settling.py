@@ -22,6 +22,7 @@ from dicom_node.errors import (
     SendError,
     SendRefusedError,
     SpoolError,
+    UnforeseenError,
 )
 from dicom_node.queue.retry import next_attempt
 from miadmark_core.errors import MiadMarkError, WeightsError
@@ -45,6 +46,7 @@ PASSING: Final = (
     AuditError,
     CodecProcessError,
     WeightsError,
+    OSError,
 )
 """Trouble around the instance, which another time may not be there."""
 
@@ -94,16 +96,17 @@ class Settling:
         Returns:
             Whether it is put back: nobody but the worker has to do anything.
         """
-        is_known = isinstance(error, (NodeError, MiadMarkError))
         if isinstance(error, PASSING) and not isinstance(error, SendRefusedError):
-            return self._put_back(job, str(error), error.hint)
-        if is_known:
+            return self._put_back(job, str(error), getattr(error, "hint", ""))
+        is_known = isinstance(error, (NodeError, MiadMarkError))
+        if is_known and not isinstance(error, UnforeseenError):
             self.hold(job, error)
             return False
         # An image, a library or we are at fault; the others go on. What failed is never
         # sent as it is.
         logger.error("failed instance=%s", job.sop_instance_uid, exc_info=error)
-        reason = f"unexpected {type(error).__name__}"
+        cause = error.__cause__ if isinstance(error, UnforeseenError) else error
+        reason = f"unexpected {type(cause).__name__}"
         if job.faults + 1 >= self._retry.max_faults:
             self._quarantine(job, f"{reason}, {job.faults + 1} times now")
             return False

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.durable import sync_folder
+from dicom_node.durable import make_folder, sync_folder
 from dicom_node.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Spool:
         self._folder, self._random = folder, random
         self.incoming = folder / "incoming"
         with _translated(folder):
-            self.incoming.mkdir(parents=True, exist_ok=True)
+            make_folder(self.incoming)
             folder.chmod(0o700)
 
     def path(self, name: str) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.audit import Audit
 from dicom_node.codestreams import Codestreams
+from dicom_node.durable import make_folder
 from dicom_node.found_marks import FoundMarks
 from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
@@ -100,7 +101,7 @@ class State:
 
     def _make(self) -> None:
         """Make the folder, for its owner only: originals pass through it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self.folder.chmod(0o700)
 
 

@@ -235,20 +235,31 @@ class Worker:
             # What was authorised before this process began is not known any more.
             filtered = None
         name = filtered or self._filtered(job, route, purpose, sending)
-        allow = None
+        allow: Callable[[Receiver], object] = _nobody_asked
         if route.action is Action.STRIP:
             identity = self._opened(name).identity()
             if job.id in self._studies:
                 study = self._studies[job.id]
                 identity = replace(identity, study_instance_uid=study)
             allow = partial(self._releasing.release, route, identity)
-        sending.send(self._spool.path(name), allow or _nobody_asked)
+        # Encoders run in this process. At the first try nobody pays for doubts.
+        if name != job.file and job.claim > 1:
+            self._queue.doubt(job, is_so=True)
+            allow = partial(self._trusted, job, allow)
+        sending.send(self._spool.path(name), allow)
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
         if not self._sent:
             self._sent_since = time.monotonic()
         self._sent.append((job, route))
+
+    def _trusted(
+        self, job: Job, allow: Callable[[Receiver], object], receiver: Receiver
+    ) -> None:
+        """Go on with a job that its receiver takes as it is now."""
+        self._queue.doubt(job, is_so=False)
+        allow(receiver)
 
     def _filtered(self, job: Job, route: Route, purpose: str, sending: Sending) -> str:
         """Return the name of the file to be sent, made now and remembered."""

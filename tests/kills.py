@@ -4,9 +4,9 @@ The short form is part of the test-suite. The long one takes hours::
 
     python -m tests.kills FOLDER --each 25 --random 1000 --errors 40
 
-Whatever happens: what was acknowledged arrives, on both routes; nothing arrives unmarked;
-all that ever arrives of one original has the same pixels; and no file is left over once
-the node has been started again.
+Whatever happens: what was acknowledged arrives, on all routes; nothing arrives unmarked
+on those that mark; all that ever arrives there of one original has the same pixels; and
+no file is left over once the node has been started again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -30,7 +30,7 @@ LEDGER: Final = "ledger.sqlite-wal"
 
 
 class Point(NamedTuple):
-    """The how many-eth call of a kind, for one object on two routes."""
+    """The how many-eth call of a kind, for one object; two routes mark, one passes."""
 
     role: str
     call: str
@@ -66,10 +66,14 @@ POINTS: Final = [
     *_points("worker", "send", "socket", 1, 2, 3, 5, 7),
     *_points("worker", "unlink", "outgoing", 1, 2),
     *_points("worker", "unlink", "instance", 1),
+    # Claim, send, settle.
+    *_points("passer", "write", QUEUE, 1),
+    *_points("passer", "fsync", QUEUE, 1, 2),
+    *_points("passer", "send", "socket", 1, 2, 3),
 ]
 """Each before and after: twice as many named points."""
 
-CALLS: Final = {"receiver": 30, "worker": 100}
+CALLS: Final = {"receiver": 30, "worker": 100, "passer": 15}
 """How many calls there are of one object, about."""
 
 FIRST: Final = [
@@ -79,6 +83,7 @@ FIRST: Final = [
     (Point("worker", "send", "socket", 3), "kill-after"),
     (Point("receiver", "rename", "instance", 1), "kill-after"),
     (Point("worker", "fsync", QUEUE, 2), "kill-before"),
+    (Point("passer", "send", "socket", 3), "kill-after"),
 ]
 """Where most could go wrong."""
 
@@ -178,14 +183,15 @@ def at_random(
     figures = Figures()
     while figures.rounds < kills and time.monotonic() < until:
         ones = [node.original() for _ in range(chance.randint(1, 3))]
-        role = chance.choice(["serve", "receiver", "worker", "worker"])
+        role = chance.choice(["serve", "receiver", "worker", "worker", "passer"])
+        killed: list[bool] = []
         for one in ones[:-1]:
             figures.answers.update(node.send_until_taken(one))
         if role == "serve":  # it makes few calls itself
-            killing = threading.Timer(chance.random(), node.kill, [role])
+            killing = threading.Timer(chance.random(), _kill, [node, role, killed])
             killing.start()
         else:
-            calls = CALLS[role] * (len(ones) if role == "worker" else 1)
+            calls = CALLS[role] * (1 if role == "receiver" else len(ones))
             node.fault(role, "any", "any", chance.randint(1, calls), "kill-before")
         figures.answers.update(node.send_until_taken(ones[-1]))
         node.await_settled()
@@ -194,10 +200,14 @@ def at_random(
             node.await_up()
             node.await_settled()
         figures.rounds += 1
-        figures.happened += node.no_fault()
+        figures.happened += any(killed) if role == "serve" else node.no_fault()
         node.check()
         tell(f"{figures}")
     return figures
+
+
+def _kill(node: FaultyNode, role: str, killed: list[bool]) -> None:
+    killed.append(node.kill(role))
 
 
 def with_errors(
@@ -229,6 +239,21 @@ def with_errors(
     return figures
 
 
+def lacking(figures: Figures, wanted: Collection[tuple[str, ...]]) -> list[str]:
+    """Return what was never reached: a figure says nothing without it.
+
+    Args:
+        figures: What was done.
+        wanted: Role, call, kind and action, with or without which call it is.
+    """
+    reached: set[tuple[str, ...]] = set()
+    for point, action in figures.points:
+        reached.add((point.role, point.call, point.kind, action))
+        reached.add((*map(str, point), action))
+    lack = [" ".join(one) for one in wanted if one not in reached]
+    return lack if figures.happened else [*lack, "nothing happened at all"]
+
+
 def finish(node: FaultyNode) -> None:
     """Start the node once more, and hold that it is as if nothing had happened."""
     node.await_settled()
@@ -252,6 +277,12 @@ def main() -> int:
     template = Path("dicom_node/demo/images/ct.dcm")
     todo = [(p, a) for p in POINTS for a in ("kill-before", "kill-after")]
     parts: dict[str, Callable[[FaultyNode, float], Figures]] = {}
+    wanted: dict[str, list[tuple[str, ...]]] = {
+        "points": [(*map(str, point), action) for point, action in todo],
+        "random": [],
+        "errors": [*ERRORS],
+    }
+    lack: list[str] = []
     if options.each:
         every = todo * options.each
         parts["points"] = lambda node, end: at_points(node, every, end, tell=say)
@@ -273,7 +304,10 @@ def main() -> int:
             acknowledged = len(node.acknowledged)
             say(f"{name}: {figures} acknowledged={acknowledged} starts={node.starts}")
             say(f"{name}: lost 0, unmarked 0, two marks 0, left over 0")
-    return 0
+            for one in (found := lacking(figures, wanted[name])):
+                say(f"{name}: never reached: {one}")
+            lack += found
+    return 1 if lack else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     relay = bench.add_argument_group("of relay")
     relay.add_argument("--objects", type=int, default=300, help="passed in a round")
     relay.add_argument(
-        "--marked", type=int, default=100, help="marked and stripped; 0 for neither"
+        "--marked",
+        type=int,
+        help="marked and stripped; as many by default, 0 for neither",
     )
     relay.add_argument("--rounds", type=int, default=3)
     relay.add_argument(
@@ -61,7 +63,8 @@ def _relay(options: argparse.Namespace) -> int:
     from dicom_node.demo.bench_relay import Size, bench_relay, compared, settings, told
     from dicom_node.demo.bench_relay_picture import picture
 
-    size = Size(objects=options.objects, marked=options.marked, rounds=options.rounds)
+    marked = options.objects if options.marked is None else options.marked
+    size = Size(objects=options.objects, marked=marked, rounds=options.rounds)
     used = settings(size)
     print("\n".join(used), flush=True)
     rounds = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dicom_node.instance import Identity
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
+    from dicom_node.listings import Listings
     from dicom_node.opening import Opening
     from miadmark_core.sealing.stanza import Opener
 
@@ -231,11 +233,15 @@ def _protect(options: argparse.Namespace) -> int:
         code = tell(outcomes, len(todo), "marking", as_json=options.json)
     if not options.listing:
         return code
-    return _write_listings(listed, keyring, options) or code
+    with closing(state.listings(keyring)) as listings:
+        return _write_listings(listed, keyring, listings, options) or code
 
 
 def _write_listings(
-    listed: list[Listed], keyring: Keyring, options: argparse.Namespace
+    listed: list[Listed],
+    keyring: Keyring,
+    listings: Listings,
+    options: argparse.Namespace,
 ) -> int:
     """Write a list for each study; 1 if one could not be written."""
     from dicom_node.listing import listing
@@ -247,6 +253,7 @@ def _write_listings(
     for objects in studies.values():
         try:
             document = listing(objects, keyed=keyring.derive, now=terminal.now())
+            listings.remember(document)  # should it come to the node of this site
             name = f"listing-{document.meta.MediaStorageSOPInstanceUID}.dcm"
             files.write(options.out / name, document.chunks())
         except (NodeError, OSError) as error:

@@ -23,11 +23,7 @@ from dicom_node import (
 )
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import PIXEL_DATA, Limits, Streamed, scan, splice
-from dicom_node.errors import (
-    FilterError,
-    NodeError,
-    WeakMarkError,
-)
+from dicom_node.errors import NodeError, UnforeseenError, WeakMarkError
 from dicom_node.filters.preparation import prepare
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
@@ -137,6 +133,10 @@ def mark(
         style: How the site marks; the new UIDs depend on it.
         remembered: Knows the new names of what the objects refer to, if no rule does.
         decode: Calls the codecs.
+
+    Raises:
+        OSError: The disk is full, or there are no descriptors left.
+        MemoryError: There is no memory for one of them.
     """
     drawn, naming = regions or {}, Naming(keys.derive, style, remembered)
     outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
@@ -219,11 +219,18 @@ def _require_effect(found: Sequence[FoundMark]) -> None:
 def _named(error: Exception) -> NodeError | MiadMarkError:
     """Return an error with a sentence, whatever happened.
 
-    One odd object must not stop the others that it is marked with.
+    One odd object must not stop the others that it is marked with. A full disk and a full
+    memory are no object's doing, and would stop the others as well.
+
+    Raises:
+        OSError: ``error`` itself.
+        MemoryError: ``error`` itself.
     """
+    if isinstance(error, (OSError, MemoryError)):
+        raise error
     if isinstance(error, (NodeError, MiadMarkError)):
         return error
-    named = FilterError(
+    named = UnforeseenError(
         f"marking failed unexpectedly: {type(error).__name__}",
         hint="The object is odd, or this is a mistake of ours; it is not sent.",
     )

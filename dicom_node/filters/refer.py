@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node import derivation, private_block
 from dicom_node.elements import Limits, scan, splice
-from dicom_node.errors import AlreadyMarkedError, FilterError, NodeError
+from dicom_node.errors import AlreadyMarkedError, NodeError, UnforeseenError
 from dicom_node.filters import unrefer
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
@@ -72,6 +72,8 @@ def refer(
         AlreadyMarkedError: It was changed already.
         FilterError: Its references cannot be read, or changed.
         MarkingError: It would not come back exactly.
+        OSError: The disk is full, or there are no descriptors left.
+        MemoryError: There is no memory for it.
     """
     if private_block.find(original.elements) is not None:
         raise AlreadyMarkedError(
@@ -82,10 +84,10 @@ def refer(
         return None  # a directory of files: its names are those of files
     try:
         return _referring(original, keys, naming, now)
-    except (NodeError, MiadMarkError):
+    except (NodeError, MiadMarkError, OSError, MemoryError):
         raise
     except Exception as error:
-        raise FilterError(
+        raise UnforeseenError(
             f"changing references failed unexpectedly: {type(error).__name__}",
             hint="The object is odd, or this is a mistake of ours; it is not sent.",
         ) from error

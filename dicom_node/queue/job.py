@@ -92,7 +92,8 @@ class Job:
     claim: int
     """How often it was claimed at all: the token of this claim."""
     crashes: int
-    """How many workers died at it before it was ready to be sent."""
+    """How many workers died at it before it was ready to be sent, or while it was put
+    into a form that its receiver takes."""
     faults: int
     """How often it failed in a way that nobody foresaw."""
 
@@ -162,6 +163,13 @@ class Queue(Protocol):
 
         Returns:
             False if the claim has been lost to another: then nothing may be sent.
+        """
+        ...
+
+    def doubt(self, job: Job, *, is_so: bool) -> None:
+        """Say whether ``job`` may kill its worker, though it is ready to be sent.
+
+        Meanwhile a death is counted; afterwards it is the network's, or nobody's.
         """
         ...
 

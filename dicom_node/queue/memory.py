@@ -31,6 +31,7 @@ class _Owed:
     claim: int = 0
     crashes: int = 0
     faults: int = 0
+    is_doubted: bool = False
     settled: datetime | None = None
 
     def is_over(self, sent_after: datetime) -> bool:
@@ -38,6 +39,9 @@ class _Owed:
         if self.state is JobState.SENT:
             return self.settled is None or self.settled <= sent_after
         return self.state is JobState.DROPPED
+
+    def may_kill(self) -> bool:
+        return self.filtered is None or self.is_doubted
 
     def is_due(self, now: datetime) -> bool:
         if self.state is JobState.WORKING:
@@ -130,7 +134,8 @@ class MemoryQueue:
         return [self._claimed(owed, now + lease) for owed in due[:count]]
 
     def _claimed(self, owed: _Owed, until: datetime) -> Job:
-        owed.crashes += owed.state is JobState.WORKING and owed.filtered is None
+        owed.crashes += owed.state is JobState.WORKING and owed.may_kill()
+        owed.is_doubted = False
         owed.state, owed.lease_until = JobState.WORKING, until
         owed.attempts += 1
         owed.claim += 1
@@ -156,6 +161,12 @@ class MemoryQueue:
             return False
         owed.filtered, owed.purpose = file, purpose
         return True
+
+    def doubt(self, job: Job, *, is_so: bool) -> None:
+        """Say whether ``job`` may kill its worker; see the protocol."""
+        owed = self._jobs[job.id - 1]
+        if owed.state is JobState.WORKING and owed.claim == job.claim:
+            owed.is_doubted = is_so
 
     def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
         """Settle each of ``jobs``; see the protocol."""
@@ -192,7 +203,8 @@ class MemoryQueue:
         claimed = [o for o in self._jobs if o.state is JobState.WORKING]
         for owed in claimed:
             owed.state, owed.lease_until = JobState.WAITING, None
-            owed.crashes += died and owed.filtered is None
+            owed.crashes += died and owed.may_kill()
+            owed.is_doubted = False
             owed.not_before = not_before
         return len(claimed)
 

@@ -75,8 +75,8 @@ UPDATE job SET state = 'dropped', reason = :reason
 -- loses nothing. Each kind is looked up by itself: together, all that wait are sorted.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
-       crashes = crashes + (state = 'working' AND filtered IS NULL),
-       lease_until = :lease_until
+       crashes = crashes + (state = 'working' AND (filtered IS NULL OR doubted)),
+       doubted = 0, lease_until = :lease_until
  WHERE id = (SELECT id
                FROM (SELECT *
                        FROM (SELECT id, not_before FROM job
@@ -115,6 +115,11 @@ SELECT sop_instance_uid, file FROM instance WHERE id = :id;
 UPDATE job SET filtered = :file, purpose = :purpose
  WHERE id = :id AND claim = :claim AND state = 'working';
 
+-- doubt
+-- While it is set, a death counts though the job is ready to be sent.
+UPDATE job SET doubted = :is_so
+ WHERE id = :id AND claim = :claim AND state = 'working';
+
 -- settle
 -- The number of claims is the token of a claim: who lost it to another changes nothing.
 UPDATE job
@@ -126,9 +131,9 @@ UPDATE job
 -- release_claims
 -- Not at once: what kills its worker must not stand in everybody's way.
 UPDATE job
-   SET state = 'waiting', crashes = crashes + (:died AND filtered IS NULL),
-       lease_until = NULL,
-       not_before = :not_before
+   SET state = 'waiting',
+       crashes = crashes + (:died AND (filtered IS NULL OR doubted)), doubted = 0,
+       lease_until = NULL, not_before = :not_before
  WHERE state = 'working' AND lane = :lane;
 
 -- with_files

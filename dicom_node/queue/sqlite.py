@@ -44,6 +44,7 @@ _LATER_COLUMNS: Final = {
     "claim": "INTEGER NOT NULL DEFAULT 0",
     "crashes": "INTEGER NOT NULL DEFAULT 0",
     "faults": "INTEGER NOT NULL DEFAULT 0",
+    "doubted": "INTEGER NOT NULL DEFAULT 0",
     "settled": "TEXT NOT NULL DEFAULT ''",
     "lane": "TEXT NOT NULL DEFAULT 'filter'",
 }
@@ -214,6 +215,10 @@ class SqliteQueue:
         """Remember what ``job`` is to send; see the protocol."""
         kept = {"id": job.id, "claim": job.claim, "file": file, "purpose": purpose}
         return self._changed("keep_filtered", **kept) == 1
+
+    def doubt(self, job: Job, *, is_so: bool) -> None:
+        """Say whether ``job`` may kill its worker; see the protocol."""
+        self._changed("doubt", id=job.id, claim=job.claim, is_so=is_so)
 
     def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
         """Settle each of ``jobs``; see the protocol."""

@@ -189,6 +189,38 @@ def test_who_dies_at_a_job_is_counted_until_it_is_ready(queue: Queue) -> None:
     assert fourth.crashes == 2
 
 
+def test_who_dies_at_what_is_ready_is_counted_while_that_is_in_doubt(
+    queue: Queue,
+) -> None:
+    queue.add(arrival(), ["archive"], NOON)
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    assert queue.keep_filtered(job, "marked.dcm", "mark research")
+    crashes = []
+    for is_so in (True, False):
+        queue.doubt(job, is_so=True)
+        queue.doubt(job, is_so=is_so)
+        queue.release_claims(NOON)
+        claimed = queue.claim(NOON, MINUTE)
+        assert claimed is not None
+        # The doubt goes with the claim, and who lost that says no more of the job.
+        queue.doubt(job, is_so=True)
+        job = queue.claim(NOON + 2 * MINUTE, MINUTE)
+        assert job is not None
+        crashes += [claimed.crashes, job.crashes]
+    assert crashes == [1, 1, 1, 1]
+    queue.doubt(job, is_so=True)
+    queue.release_claims(NOON, died=False)
+    last = queue.claim(NOON, MINUTE)
+    assert last is not None
+    assert last.crashes == 1
+    # A lease that ran out meanwhile is a death as well.
+    queue.doubt(last, is_so=True)
+    after = queue.claim(NOON + 2 * MINUTE, MINUTE)
+    assert after is not None
+    assert after.crashes == 2
+
+
 def test_who_lost_a_claim_keeps_nothing_to_be_sent(queue: Queue) -> None:
     queue.add(arrival(), ["archive"], NOON)
     late = queue.claim(NOON, MINUTE)

@@ -6,9 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset, dcmread
+from pydicom.uid import generate_uid
 
-from dicom_node.demo.bench_relay import Compared, Round, compared
+from dicom_node.demo.bench_relay import (
+    Compared,
+    Round,
+    compared,
+    require_arrived,
+)
 from dicom_node.demo.bench_relay_picture import picture
+from dicom_node.errors import NodeError
 from tests.conftest import miadmark
 
 
@@ -34,6 +42,36 @@ def test_every_object_arrives_at_the_sink_from_both(tmp_path: Path) -> None:
         assert peer in done.stdout
     assert drawn.read_text().startswith("<svg")
     assert [f.name for f in tmp_path.iterdir()] == ["relay.svg"]
+
+
+def test_a_round_counts_only_with_the_right_pixels(
+    images: Path, tmp_path: Path
+) -> None:
+    one = dcmread(images / "ct.dcm")
+    original, marked = tmp_path / "original", tmp_path / "marked"
+    one.save_as(original)
+    source = Dataset()
+    source.ReferencedSOPInstanceUID = one.SOPInstanceUID
+    one.SourceImageSequence = [source]
+    one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    one.save_as(tmp_path / "renamed")
+    one.PixelData = one.PixelData[::-1]
+    one.save_as(marked)
+    one.SOPInstanceUID = source.ReferencedSOPInstanceUID
+    one.save_as(tmp_path / "altered")
+    require_arrived([original], [original], is_marked=False)
+    require_arrived([original], [marked], is_marked=True)
+    for arrived, is_marked in (
+        ([], False),
+        ([original, original], False),
+        ([marked], False),
+        ([tmp_path / "altered"], False),
+        ([original], True),
+        ([tmp_path / "renamed"], True),
+        ([marked, marked], True),
+    ):
+        with pytest.raises(NodeError):
+            require_arrived([original], arrived, is_marked=is_marked)
 
 
 def test_ratios_are_of_medians_with_as_many_senders() -> None:

@@ -5,7 +5,11 @@ A worker with a real queue, spool and receiver; one object among others makes it
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,17 +21,21 @@ from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit, Event
+from dicom_node.compression import put_into
 from dicom_node.config import Config, Destination, Listener
 from dicom_node.decoding import decode_frames
+from dicom_node.demo.loopback import await_that
 from dicom_node.errors import CodecProcessError
 from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.filters.preparation import prepare
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.queue.job import Arrival, JobState
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool
-from dicom_node.state import State
+from dicom_node.state import State, now
+from dicom_node.syntaxes import DEFAULT, Syntax
 from dicom_node.worker import LEASE, Worker
 from miadmark_core.sealing.recipients import Recipient
 from miadmark_core.search.finder import Finder
@@ -45,7 +53,9 @@ def received() -> Iterator[tuple[int, list[str]]]:
         return 0
 
     ae = AE("RESEARCH")
-    ae.add_supported_context(uid.CTImageStorage, uid.ExplicitVRLittleEndian)
+    ae.add_supported_context(
+        uid.CTImageStorage, [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian]
+    )
     server = ae.start_server(
         ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)]
     )
@@ -65,7 +75,9 @@ class Bench:
     keys: Sealer
     finder: Finder
     now: datetime = NOW
+    syntaxes: tuple[Syntax, ...] = DEFAULT
     trouble: Exception | None = None
+    """What is raised instead of marking the odd one."""
     tried: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -82,6 +94,7 @@ class Bench:
                     ae_title="RESEARCH",
                     host="127.0.0.1",
                     port=self.port,
+                    transfer_syntaxes=self.syntaxes,
                 ),
             ),
             routes=(Route(name="out", destination="research", action=Action.MARK),),
@@ -122,7 +135,8 @@ class Bench:
             holds_weak=False,
             marks_quantities=marks_quantities,
         )
-        assert isinstance(outcome, MarkedInstance)
+        if isinstance(outcome, Exception):
+            raise outcome
         return outcome
 
     def take(self, name: str) -> None:
@@ -155,19 +169,40 @@ def bench(
     bench.queue.close()
 
 
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What happens to the odd one while it is being marked."""
+    trouble: list[Exception] = []
+
+    def prepared(original: OpenInstance, *others: Any) -> Any:
+        if trouble and original.identity().sop_instance_uid == POISON:
+            raise trouble[0]
+        return prepare(original, *others)
+
+    monkeypatch.setattr("dicom_node.filters.mark.prepare", prepared)
+    return trouble
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("odd"), MemoryError()], ids=["bug", "memory"]
+)
 def test_what_fails_in_a_way_nobody_foresaw_is_tried_five_times(
-    bench: Bench, received: tuple[int, list[str]]
+    bench: Bench,
+    received: tuple[int, list[str]],
+    inside: list[Exception],
+    error: Exception,
 ) -> None:
-    bench.trouble = ZeroDivisionError("odd")
+    inside.append(error)
     for name in (POISON, "1.2.3.1", "1.2.3.2"):
         bench.take(name)
     bench.work(hours=20)
     assert bench.tried.count(POISON) == 5
     assert sorted(received[1]) == ["1.2.3.1", "1.2.3.2"]
     (bad,) = bench.queue.held(JobState.QUARANTINED)
-    assert bad.reason.startswith("unexpected ZeroDivisionError, 5 times now. Look")
+    kind = type(error).__name__
+    assert bad.reason.startswith(f"unexpected {kind}, 5 times now. Look")
     # Once a person has had something changed, it goes like any other.
-    bench.trouble = None
+    inside.clear()
     assert bench.queue.release(bad.id, bench.now)
     bench.work(hours=1)
     assert POISON in received[1]
@@ -192,6 +227,90 @@ def test_what_kills_three_workers_is_not_tried_again(
     assert bad.reason.startswith("3 workers died while they were at it")
 
 
+class _Death(BaseException):
+    """What nothing in a worker survives."""
+
+
+def test_what_kills_its_workers_as_it_is_re_encoded_is_not_tried_again(
+    bench: Bench, received: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deadly(instance: OpenInstance, *others: Any) -> Any:
+        uids = instance.attributes(0x00082112).SourceImageSequence
+        if uids[-1].ReferencedSOPInstanceUID == POISON:
+            raise _Death
+        return put_into(instance, *others)
+
+    monkeypatch.setattr("dicom_node.scu.put_into", deadly)
+    bench.syntaxes = (Syntax.IMPLICIT,)
+    bench.take(POISON)
+    bench.take("1.2.3.1")
+    deaths = 0
+    for _ in range(8):
+        bench.worker = bench.a_worker()
+        try:
+            bench.work(hours=1)
+        except _Death:
+            deaths += 1
+        bench.worker.rest()
+        bench.queue.release_claims(bench.now)
+    assert deaths == 4  # the first was not known for one
+    assert received[1] == ["1.2.3.1"]
+    (bad,) = bench.queue.held(JobState.QUARANTINED)
+    assert bad.reason.startswith("3 workers died while they were at it")
+
+
+WORKER = """
+[[destination]]
+name = "research"
+ae_title = "RESEARCH"
+host = "127.0.0.1"
+port = 9
+
+[[route]]
+name = "out"
+destination = "research"
+action = "mark"
+"""
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_who_is_killed_after_it_was_told_to_stop_did_not_die_at_a_job(
+    tmp_path: Path, images: Path, *, is_told: bool
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\nstate = "state"\n' + WORKER, "utf-8")
+    state = State(tmp_path / "state")
+    queue, spool = state.queue(), state.spool()
+    name = spool.write([(images / "ct.dcm").read_bytes()])
+    queue.add(Arrival(POISON, bytes(32), name), ["out"], NOW)
+
+    def worker() -> subprocess.Popen[bytes]:
+        command = ["-m", "dicom_node", "worker", "--config", str(config)]
+        return subprocess.Popen(
+            [sys.executable, *command, "--parent", str(os.getpid())]
+        )
+
+    def is_claimed() -> bool:
+        return queue.counts()[JobState.WORKING] == 1
+
+    first = worker()
+    await_that(is_claimed, "a claim")
+    if is_told:
+        first.terminate()
+        await_that((state.folder / "worker.stop").exists, "a note")
+    first.kill()
+    first.wait()
+    assert is_claimed()
+    second = worker()
+    await_that(lambda: not is_claimed(), "another worker")
+    second.kill()
+    second.wait()
+    job = queue.claim(now() + LEASE, LEASE)
+    queue.close()
+    assert job is not None
+    assert job.crashes == (0 if is_told else 1)
+
+
 def test_trouble_around_it_is_not_the_objects_fault(
     bench: Bench, received: tuple[int, list[str]]
 ) -> None:
@@ -201,6 +320,19 @@ def test_trouble_around_it_is_not_the_objects_fault(
     assert bench.tried.count(POISON) > 5
     assert bench.queue.counts()[JobState.QUARANTINED] == 0
     bench.trouble = None
+    bench.work(hours=2)
+    assert received[1] == [POISON]
+
+
+def test_a_full_disk_is_not_the_objects_fault(
+    bench: Bench, received: tuple[int, list[str]], inside: list[Exception]
+) -> None:
+    inside.append(OSError(errno.ENOSPC, "No space left on device"))
+    bench.take(POISON)
+    bench.work(hours=8)
+    assert bench.tried.count(POISON) > 5
+    assert bench.queue.counts()[JobState.WAITING] == 1
+    inside.clear()
     bench.work(hours=2)
     assert received[1] == [POISON]
 

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from dicom_node.elements import Limits
 from dicom_node.errors import MalformedObjectError
 from dicom_node.instance import OpenInstance
-from dicom_node.listing import Listed, is_listing, listing
+from dicom_node.listing import Listed, listing
 from dicom_node.listings import Listings
 from tests.conftest import NOW, opened
 
@@ -70,12 +70,26 @@ def test_it_says_what_was_done_and_names_every_object(images: Path) -> None:
     assert document.SeriesInstanceUID != source.SeriesInstanceUID
 
 
-def test_a_list_is_known_by_whoever_has_the_key(images: Path) -> None:
-    content = listing(some(images, 1), keyed=keyed, now=NOW).to_bytes()
-    instance = OpenInstance.of(content, Limits())
-    assert is_listing(instance, keyed)
-    assert not is_listing(instance, another)
-    assert not is_listing(opened(images / "ct.dcm"), keyed)
+def test_a_list_is_known_by_whoever_wrote_it(images: Path, tmp_path: Path) -> None:
+    document = listing(some(images, 1), keyed=keyed, now=NOW)
+    ours = Listings(tmp_path / "listings.sqlite", keyed)
+    others = Listings(tmp_path / "others.sqlite", keyed)
+    ours.remember(document)
+    content = document.to_bytes()
+    assert ours.wrote(OpenInstance.of(content, Limits()))
+    assert not others.wrote(OpenInstance.of(content, Limits()))
+    assert not ours.wrote(opened(images / "ct.dcm"))
+    # Whoever was sent it knows its UIDs, and writes them into something else.
+    forged = read(content)
+    forged.add_new("PixelData", "OW", bytes(8))
+    encoded = document.changed(
+        OpenInstance.of(content, Limits()).file.encoding.encode(forged),
+        str(forged.SOPInstanceUID),
+        document.transfer_syntax,
+    )
+    assert not ours.wrote(OpenInstance.of(encoded.to_bytes(), Limits()))
+    ours.close()
+    others.close()
 
 
 def test_what_cannot_be_listed_has_a_name(images: Path) -> None:
