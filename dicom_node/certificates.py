@@ -88,7 +88,7 @@ class ServerTls:
         self._where = where
         self._certificate, self._key = certificate, key
         self._client_ca, self._crl = client_ca, crl
-        self._stamps = self._found()
+        self._stamps, self._said = self._found(), ""
         self.context = self._made()
 
     def renew(self) -> bool:
@@ -101,12 +101,15 @@ class ServerTls:
         stamps = self._found()
         if stamps == self._stamps:
             return False
-        self._stamps = stamps
         try:
             self.context = self._made()
         except ConfigError as error:
-            logger.error("going on with what was read before: %s", error)  # noqa: TRY400
+            # Tried again each time, and said once: why may pass without a trace in them.
+            if str(error) != self._said:
+                self._said = str(error)
+                logger.error("going on with what was read before: %s", error)  # noqa: TRY400
             return False
+        self._stamps, self._said = stamps, ""
         logger.info("certificates were read again")
         return True
 
@@ -134,15 +137,15 @@ class ServerTls:
             ) from error
         return context
 
-    def _found(self) -> list[tuple[int, int, int] | None]:
+    def _found(self) -> list[tuple[int, int, int, int] | None]:
         """Return what changes when a file does."""
         files = (self._certificate, self._key, self._client_ca, self._crl)
         return [_stamp(file) for file in files if file is not None]
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _stamp(file: Path) -> tuple[int, int, int, int] | None:
     try:
         found = file.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

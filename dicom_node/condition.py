@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _UNREADABLE: Final = ("O", "UN", "SQ")
 """What the names of value representations begin with that hold no text or number."""
+_NOT_OF_DATASETS: Final = (0x0000, 0x0002)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class Condition:
         path = tuple(_tag(attribute, part) for part in attribute.split("."))
         if not patterns:
             raise ConfigError(f"where: {attribute} has no pattern")
+        if any(tag >> 16 in _NOT_OF_DATASETS for tag in path):
+            raise ConfigError(
+                f"where: {attribute} is no attribute of an instance",
+                hint="Groups 0000 and 0002 belong to messages and files.",
+            )
         for tag in path[:-1]:
             if _vr(tag) != "SQ":
                 raise ConfigError(

@@ -36,15 +36,34 @@ T = TypeVar("T")
 
 
 def load(path: Path) -> Config:
-    """Return the configuration in ``path``; relative paths in it start at its folder.
+    """Return the configuration in ``path``, as :func:`read` does."""
+    return read(content_of(path), path)
+
+
+def content_of(path: Path) -> bytes:
+    """Return what a file says, to be read now or by another process later.
 
     Raises:
-        ConfigError: It cannot be read, or says something that cannot be done.
+        ConfigError: It cannot be read.
     """
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read(content: bytes, path: Path) -> Config:
+    """Return the configuration that a file had; relative paths start at its folder.
+
+    Args:
+        content: What it said.
+        path: Where it is.
+
+    Raises:
+        ConfigError: It says something that cannot be done.
+    """
+    try:
+        tables = tomllib.loads(content.decode("utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     unknown = tables.keys() - _TABLES

@@ -153,8 +153,7 @@ class GuardedServer(ThreadedAssociationServer):
             super().shutdown_request(request)
 
     def end(self) -> None:
-        """Accept nothing more, and abort what is open."""
-        self.shutdown()
+        """Abort what is open; it has been shut down, and accepts nothing more."""
         with self._lock:
             self._is_ending = True
             associations = list(self._open)
@@ -303,13 +302,14 @@ class GuardedHandler(RequestHandler):
         for event in self.server.get_events():
             for handler, arguments in _handlers(self.server.get_handlers(event)):
                 assoc.bind(event, handler, arguments)
-        ended = install(assoc, self.request, first, self.server.guard.pace)
-        try:
-            with self.server.open(assoc):
+        # Open first: whoever is turned away there has its connection still.
+        with self.server.open(assoc):
+            ended = install(assoc, self.request, first, self.server.guard.pace)
+            try:
                 assoc.start()
                 assoc.join()
-        finally:
-            ended()
+            finally:
+                ended()
 
     def _farewell(self, pdu: bytes) -> None:
         """Send a last word, and give the peer a moment to read it."""

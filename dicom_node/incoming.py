@@ -28,9 +28,9 @@ class IncomingFile:
         Args:
             folder: Where.
         """
-        self.name = str(folder / f"{secrets.token_hex(16)}.in")
-        self._trouble: OSError | None = None
         self._descriptor = -1
+        self._trouble: OSError | None = None
+        self.name = str(folder / f"{secrets.token_hex(16)}.in")
         try:
             self._descriptor = os.open(
                 self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
@@ -59,9 +59,18 @@ class IncomingFile:
 
     def close(self) -> None:
         """Close it; the file stays."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        """Close what nobody has closed, or its room on the disk stays taken."""
+        self.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Return whether nothing more can be written, or nothing ever could."""
+        return self._descriptor < 0
 
     def finish(self) -> None:
         """Return once all that was written is on disk.

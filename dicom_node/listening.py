@@ -67,6 +67,14 @@ class Listening:
                 "only modalities are on, a [[listener]] with plaintext = true.",
             )
 
+        says_who = self.client_ca is not None or self.unknown_peers is not None
+        if not (says_who or self.plaintext or is_loopback(self.bind)):
+            raise ConfigError(
+                f"{where} would be open to everybody who reaches it",
+                hint="TLS without a client_ca says nothing of who calls. Give it one; or "
+                'unknown_peers = "refuse" with a [[peer]] for each, or "accept".',
+            )
+
     @property
     def asks_for_certificates(self) -> bool:
         """Return whether a peer without a certificate is turned away."""

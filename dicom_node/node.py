@@ -40,6 +40,7 @@ from dicom_node.supervising import (
     LOOK_S,
     Role,
     all_locked,
+    held_for_others,
     locked,
     supervise,
     tell,
@@ -74,13 +75,18 @@ _TURN_S: Final = 0.0005
 
 
 def serve(
-    config: Config, config_path: Path, ready: Callable[[Sequence[str]], None]
+    config: Config,
+    config_path: Path,
+    content: bytes,
+    ready: Callable[[Sequence[str]], None],
 ) -> None:
     """Run the node until it is told to stop (SIGTERM, SIGINT).
 
     Args:
         config: What to do.
-        config_path: Where it was read from; the other processes read it again.
+        config_path: Where it was read from.
+        content: What was read there: the other processes get it from here, since the
+            file may be another by the time that one of them is started again.
         ready: Called with where it listens, ``host:port``, once it answers.
 
     Raises:
@@ -124,7 +130,8 @@ def serve(
             )
         if config.release is not None:
             roles["desk"] = Role("desk")
-        supervise(roles, config_path, stopping)
+        handed_down = stack.enter_context(held_for_others(content))
+        supervise(roles, config_path, handed_down, stopping)
 
 
 def _place(listening: socket.socket) -> str:

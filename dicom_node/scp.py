@@ -63,6 +63,7 @@ CANNOT_UNDERSTAND = 0xC000
 NOT_AS_ANNOUNCED = 0xA900
 NOT_AUTHORISED = 0x0124
 PROCESSING_FAILURE = 0x0110
+CLASS_NOT_SUPPORTED = 0x0122
 DUPLICATE = 0x0111
 
 TRANSFER_SYNTAXES = (
@@ -142,7 +143,7 @@ class StorageScp:
         ae.dimse_timeout = config.node.timeout_s
         ae.acse_timeout = guarding.request_s
         ae.network_timeout = config.node.timeout_s
-        ae.add_supported_context(Verification)
+        ae.supported_contexts = [_verification()]
         waiting = WaitingRoom(guarding.max_waiting)
         associations = Associations(
             config.node.max_associations, guarding.max_per_address
@@ -189,6 +190,9 @@ class StorageScp:
 
     def stop(self) -> None:
         """Take in nothing more; associations that are open are aborted."""
+        # None may let in, while another waits for its peers to hear that it ends.
+        for server in self._servers:
+            server.shutdown()
         while self._servers:
             self._servers.pop().end()
 
@@ -241,7 +245,12 @@ def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
     contexts = [
         build_context(c, list(TRANSFER_SYNTAXES)) for c in classes if _is_kept(c)
     ]
-    return [*contexts, build_context(Verification)]
+    return [*contexts, _verification()]
+
+
+def _verification() -> PresentationContext:
+    """Return what an echo needs; by default it would be offered deflated as well."""
+    return build_context(Verification, list(TRANSFER_SYNTAXES[:2]))
 
 
 def _is_kept(sop_class: str) -> bool:
@@ -299,6 +308,18 @@ def handle_store(
         event.assoc.requestor.ae_title.strip(),
         (association.called_ae_title or "").strip(),
     )
+    uid = request.AffectedSOPInstanceUID
+    if event.context.abstract_syntax != request.AffectedSOPClassUID:
+        logger.warning("refused instance=%s: sent in a context for another class", uid)
+        received.part.unlink(missing_ok=True)
+        return CLASS_NOT_SUPPORTED
+    return _status_of(request, received, accept, clash)
+
+
+def _status_of(
+    request: C_STORE, received: Received, accept: Callable[[Received], None], clash: int
+) -> int:
+    """Hand an instance on, and return the status that says what became of it."""
     uid = request.AffectedSOPInstanceUID
     file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:

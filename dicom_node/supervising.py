@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -48,38 +48,90 @@ class Role:
         """
         self.command, self.arguments, self.keeps = command, arguments, tuple(keeps)
 
-    def started(self, config_path: Path) -> subprocess.Popen[bytes]:
-        """Start the process."""
+    def started(self, config_path: Path, content: int) -> subprocess.Popen[bytes]:
+        """Start the process.
+
+        Args:
+            config_path: Where the configuration was read from.
+            content: Descriptor of what was read (:func:`held_for_others`).
+
+        Raises:
+            OSError: No process can be started now.
+        """
         command = [sys.executable, "-m", "dicom_node", self.command]
         command += ["--config", str(config_path), "--parent", str(os.getpid())]
+        command += ["--content", str(content)]
         return subprocess.Popen(  # noqa: S603
             [*command, *self.arguments],
-            pass_fds=self.keeps,
+            pass_fds=[*self.keeps, content],
             env={**_ENVIRONMENT, **os.environ},
         )
 
 
 def supervise(
-    roles: Mapping[str, Role], config_path: Path, stopping: threading.Event
+    roles: Mapping[str, Role],
+    config_path: Path,
+    content: int,
+    stopping: threading.Event,
 ) -> None:
-    """Keep one process of each role running until ``stopping``; let them finish."""
-    processes = {name: role.started(config_path) for name, role in roles.items()}
-    while not stopping.wait(2 * LOOK_S):
-        for name, process in processes.items():
-            if process.poll() is not None:
-                logger.error(
-                    "%s ended status=%d; starting another", name, process.returncode
-                )
-                stopping.wait(1)
-                processes[name] = roles[name].started(config_path)
-    for process in processes.values():
+    """Keep one process of each role running until ``stopping``; let them finish.
+
+    What cannot be started is tried again: a machine that is out of memory or processes
+    for a moment is no reason to end those that run.
+    """
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        while not stopping.is_set():
+            for name, role in roles.items():
+                process = processes.get(name)
+                if process is not None and process.poll() is None:
+                    continue
+                if process is not None:
+                    logger.error(
+                        "%s ended status=%d; starting another", name, process.returncode
+                    )
+                    del processes[name]
+                    stopping.wait(1)
+                try:
+                    processes[name] = role.started(config_path, content)
+                except OSError as error:
+                    logger.error("%s cannot be started: %s", name, error.strerror)  # noqa: TRY400
+                    stopping.wait(1)
+            stopping.wait(2 * LOOK_S)
+    finally:
+        _finish(processes.values())
+
+
+def _finish(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Let processes finish."""
+    for process in processes:
         process.terminate()
-    for process in processes.values():
+    for process in processes:
         try:
             process.wait(timeout=_FINISHING_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def held_for_others(content: bytes) -> Iterator[int]:
+    """Yield a descriptor of a file without a name, for processes that inherit it."""
+    descriptor = os.memfd_create("configuration")
+    try:
+        with open(descriptor, "wb", closefd=False) as stream:
+            stream.write(content)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def content_in(descriptor: int) -> bytes:
+    """Return what :func:`held_for_others` holds."""
+    # From its start: where reading has got to is one for all that have inherited it.
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    os.close(descriptor)
+    return content
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
+from dicom_node.incoming import IncomingFile
 from dicom_node.pdu import (
     HEADER,
     KNOWN,
@@ -49,6 +50,12 @@ _IN_MEMORY: Final = 1 << 20
 """Bytes that a message may have before it is written to a file: its command set."""
 _QUEUED: Final = 4
 """Messages of one peer that wait for an answer; more are not read for now."""
+_OPEN: Final = 2 * _QUEUED
+"""Files of one peer at once; no peer that waits for answers has so many."""
+_OF_COMMAND: Final = 1
+"""In a message control header: a piece of a command set (PS3.8 E.2)."""
+_PDV_HEAD: Final = 6
+"""Bytes before a presentation data value, as pynetdicom counts its maximum."""
 _UNANSWERED: Final = "Sta3"
 """The peer has asked for an association and waits (PS3.8 9.2); what it sends meanwhile
 is read afterwards."""
@@ -180,13 +187,17 @@ class GuardedDimse(DIMSEServiceProvider):
         super().__init__(assoc)
         self._pace = pace
         self._bytes, self._began = 0, 0.0
-        self._files: set[Path] = set()
+        self._files: set[IncomingFile] = set()
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take in a piece of a message; what cannot be one ends the association."""
         try:
-            self._check(sum(len(v) for _, v in primitive.presentation_data_value_list))
-            super().receive_primitive(primitive)
+            # One by one, or the rest of it could do unseen what _check forbids.
+            for value in primitive.presentation_data_value_list:
+                self._check(value[1])
+                piece = P_DATA()
+                piece.presentation_data_value_list.append(value)
+                super().receive_primitive(piece)
         except CutOffError as error:
             logger.warning("cut off %s: %s", named(self.assoc), error)
         except Exception as error:  # noqa: BLE001 anything may be wrong with it
@@ -198,8 +209,10 @@ class GuardedDimse(DIMSEServiceProvider):
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a message; an ordinary answer to an instance without a detour."""
+        # pynetdicom counts from what came last: taking it over was no idleness.
+        self.dul._idle_timer.restart()  # noqa: SLF001 no other way to it
         response = store_response(primitive) if type(primitive) is C_STORE else None
-        if response is None:
+        if response is None or 0 < self.maximum_pdu_size < len(response) + _PDV_HEAD:
             super().send_msg(primitive, context_id)
             return
         piece = P_DATA()
@@ -207,29 +220,41 @@ class GuardedDimse(DIMSEServiceProvider):
         self.dul.send_pdu(piece)
 
     def note(self, message: tuple[object, object]) -> None:
-        """Remember the file of a message that is complete."""
-        path = getattr(message[1], "_dataset_path", None)
-        if path is not None:
-            if len(self._files) > 2 * _QUEUED:  # the rest have been taken over
-                self._files = {file for file in self._files if file.exists()}
-            self._files.add(Path(path))
+        """Remember the file of a message that is complete.
+
+        Raises:
+            CutOffError: Too many are there that nobody has taken over.
+        """
+        file = getattr(message[1], "_dataset_file", None)
+        if isinstance(file, IncomingFile):
+            self._files.add(file)
+            if len(self._files) > _OPEN:
+                self._files = {file for file in self._files if not file.is_closed}
+            if len(self._files) > _OPEN:
+                raise CutOffError("it sends instances that are no valid requests")
 
     def discard(self) -> None:
         """Delete the files of messages that nobody has taken over."""
-        stream = getattr(self.message, "_data_set_file", None)
-        if stream is not None:
-            stream.close()
-            self._files.add(Path(stream.name))
+        file = getattr(self.message, "_data_set_file", None)
+        if isinstance(file, IncomingFile):
+            self._files.add(file)
         for file in self._files:
-            file.unlink(missing_ok=True)
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
 
-    def _check(self, size: int) -> None:
-        if self.message is None:
+    def _check(self, value: bytes) -> None:
+        message = self.message
+        if message is None:
             self._bytes, self._began = 0, time.monotonic()
-        self._bytes += size
-        is_in_file = getattr(self.message, "_data_set_path", None) is not None
+        elif message.context_id is not None and value[0] & _OF_COMMAND:
+            # pynetdicom would begin another file, and forget the first.
+            raise CutOffError("a message has two command sets")
+        self._bytes += len(value)
+        is_in_file = getattr(message, "_data_set_path", None) is not None
         if self._bytes > (self._pace.max_object if is_in_file else _IN_MEMORY):
-            raise CutOffError(f"a message has more than {self._bytes - size} bytes")
+            raise CutOffError(
+                f"a message has more than {self._bytes - len(value)} bytes"
+            )
         late = time.monotonic() - self._began - self._pace.grace_s
         if late * self._pace.bytes_per_s > self._bytes:
             raise CutOffError("a message comes too slowly")
@@ -310,10 +335,11 @@ def install(
     dul.run = run  # type: ignore[method-assign]
 
     def ended() -> None:
-        dul.join(_LAST_WORDS_S)
-        dul.kill_dul()
-        guarded.wake()
-        dul.join(_LAST_WORDS_S)
+        if dul.ident is not None:  # or its association could not be started
+            dul.join(_LAST_WORDS_S)
+            dul.kill_dul()
+            guarded.wake()
+            dul.join(_LAST_WORDS_S)
         guarded.close()
         guarded.forget()
         dimse.discard()

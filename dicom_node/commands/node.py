@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from dicom_node.config import Config
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the parser."""
@@ -31,6 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command.set_defaults(run=run)
         if run in {_receive, _work, _pass, _desk}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
+            command.add_argument("--content", type=int, required=True, metavar="FD")
         if run is _receive:
             for option in ("--number", "--ready"):
                 command.add_argument(option, type=int, required=True)
@@ -51,27 +54,27 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from dicom_node.config_file import load
+    from dicom_node.config_file import content_of, read
     from dicom_node.node import serve
 
     log.configure()
-    config = load(options.config)
+    content = content_of(options.config)
+    config = read(content, options.config)
 
     def ready(places: Sequence[str]) -> None:
         for place in places:
             print(f"{config.node.ae_title} listens on {place}", flush=True)
 
-    serve(config, options.config, ready)
+    serve(config, options.config, content, ready)
     return 0
 
 
 def _receive(options: argparse.Namespace) -> int:
-    from dicom_node.config_file import load
     from dicom_node.node import receive
 
     log.configure()
     receive(
-        load(options.config),
+        _handed_down(options),
         options.parent,
         options.number,
         options.listening,
@@ -81,31 +84,36 @@ def _receive(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
-    from dicom_node.config_file import load
     from dicom_node.node import work
 
     log.configure()
-    work(load(options.config), options.parent)
+    work(_handed_down(options), options.parent)
     return 0
 
 
 def _pass(options: argparse.Namespace) -> int:
-    from dicom_node.config_file import load
     from dicom_node.node import work
     from dicom_node.queue.job import Lane
 
     log.configure()
-    work(load(options.config), options.parent, Lane.PASS)
+    work(_handed_down(options), options.parent, Lane.PASS)
     return 0
 
 
 def _desk(options: argparse.Namespace) -> int:
-    from dicom_node.config_file import load
     from dicom_node.node import desk
 
     log.configure()
-    desk(load(options.config), options.parent)
+    desk(_handed_down(options), options.parent)
     return 0
+
+
+def _handed_down(options: argparse.Namespace) -> Config:
+    """Return the configuration that the node has read, whatever its file says now."""
+    from dicom_node.config_file import read
+    from dicom_node.supervising import content_in
+
+    return read(content_in(options.content), options.config)
 
 
 def _status(options: argparse.Namespace) -> int:

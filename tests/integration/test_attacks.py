@@ -6,6 +6,7 @@ It must not be let in, and nothing of it may reach a handler.
 
 from __future__ import annotations
 
+import re
 import ssl
 import struct
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from dicom_node.demo.loopback import await_that
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.upper_layer import GuardedDimse
 from tests.callers import (
@@ -288,11 +290,12 @@ CERTIFICATES = {
 
 @pytest.mark.parametrize("case", CERTIFICATES)
 def test_a_certificate_that_is_not_the_titles_is_refused(
-    site: Site, heard: list[object], case: str
+    site: Site, heard: list[object], caplog: pytest.LogCaptureFixture, case: str
 ) -> None:
     title, make = CERTIFICATES[case]
     credential = None if make is None else make(site)
     assert outcome(site, credential, associate(title)) in {0, REJECTED, ABORTED}
+    await_that(lambda: "refused from=127.0.0.1" in caplog.text, "a line in the log")
     assert not heard
     assert not site.receiver.received
 
@@ -339,10 +342,14 @@ REQUESTS = {
 
 @pytest.mark.parametrize("case", REQUESTS)
 def test_a_request_that_is_not_the_certificates_is_refused(
-    site: Site, heard: list[object], case: str
+    site: Site, heard: list[object], caplog: pytest.LogCaptureFixture, case: str
 ) -> None:
+    caplog.set_level("INFO")
     credential = site.known["CT1"]
     assert outcome(site, credential, REQUESTS[case]) in {0, REJECTED, ABORTED}
+    if case != "a protocol of the future":  # pynetdicom turns it away, without a word
+        said = re.compile("(refused|cut off) from=127.0.0.1")
+        await_that(lambda: said.search(caplog.text) is not None, "a line in the log")
     assert not heard
     assert not site.receiver.received
 

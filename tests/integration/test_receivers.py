@@ -168,6 +168,26 @@ def test_a_receiver_that_dies_costs_its_associations_and_no_more(
     await_that(lambda: not list(incoming.glob("*/*")), "what it has left to be gone")
 
 
+def test_a_receiver_that_is_started_again_goes_by_the_same_rules(node: Node) -> None:
+    await_that(lambda: len(node.receivers()) == 3, "three receivers")
+    before = node.receivers()
+    config = node.folder / "node.toml"
+    config.write_text(config.read_text().replace('"GATEWAY"', '"OTHER"'))
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+
+    def answers() -> bool:
+        with connected(node.port) as connection:
+            connection.sendall(associate("CT1"))
+            return answer(connection)[0] == ACCEPTED
+
+    await_that(lambda: not set(before) & set(node.receivers()), "other receivers")
+    await_that(answers, "an answer under the old title")
+    with connected(node.port) as connection:
+        connection.sendall(associate("CT1", "OTHER"))
+        assert answer(connection)[0] == 0x03
+
+
 def test_a_node_that_is_killed_leaves_no_receiver_behind(
     node: Node, images: Path, tmp_path: Path
 ) -> None:

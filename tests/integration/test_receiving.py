@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -15,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_node.certificates import ServerTls
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
+from dicom_node.incoming import IncomingFile
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.pdu import MAX_PDU
 from tests.callers import (
@@ -191,6 +194,27 @@ def test_what_is_no_storage_or_no_known_syntax_is_not_offered(
         assert (second[4], second[6]) in {(3, 3), (3, 4)}
 
 
+def test_an_echo_is_not_offered_deflated(bystander: Receiver) -> None:
+    request = associate(syntaxes=("1.2.840.10008.1.2.1.99",))
+    with an_association(bystander.port, request) as connection:
+        kind, content = answer(connection)
+        assert kind == ACCEPTED
+        first = content[content.index(b"\x21\x00", 70) :]
+        assert (first[4], first[6]) == (1, 4)
+
+
+def test_an_instance_is_taken_in_its_own_context_only(bystander: Receiver) -> None:
+    before = list(bystander.received)
+    in_echoes = (store_command() + WHOLE).replace(b"\x03\x03", b"\x01\x03", 1)
+    in_echoes = in_echoes.replace(b"\x03\x02\x08", b"\x01\x02\x08", 1)
+    with an_association(bystander.port, associate()) as connection:
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(in_echoes)
+        assert status(connection) == 0x0122
+    assert bystander.received == before
+    await_that(lambda: not bystander.files(), "the file to be deleted")
+
+
 @pytest.mark.parametrize("length", [MAX_PDU + 1, 400 << 20, 0xFFFFFFFF])
 def test_a_pdu_that_announces_too_much_is_not_read(tmp_path: Path, length: int) -> None:
     with receiving(a_config(), tmp_path) as receiver:
@@ -200,6 +224,24 @@ def test_a_pdu_that_announces_too_much_is_not_read(tmp_path: Path, length: int) 
             assert answer(connection)[0] == ABORTED
             assert answer(connection)[0] == 0
         assert_it_answers(receiver.port)
+
+
+WHOLE = data(DATASET, context=3, control=2)
+NUMBERLESS = data(
+    command(
+        element(0x0002, uid(CT_IMAGE_STORAGE)),
+        element(0x0100, us(0x0001)),
+        element(0x0700, us(0)),
+        element(0x0800, us(0)),
+        element(0x1000, uid("1.2.3")),
+    ),
+    context=3,
+)
+"""A C-STORE without a Message ID: nobody answers it."""
+
+
+def in_one_pdu(*pdus: bytes) -> bytes:
+    return pdu(0x04, b"".join(one[6:] for one in pdus))
 
 
 MALFORMED: dict[str, bytes] = {
@@ -224,6 +266,26 @@ MALFORMED: dict[str, bytes] = {
     "a name that is a path": store_command(instance="../../x")
     + data(DATASET, context=3, control=2),
     "data that nothing announces": data(DATASET, context=3, control=2) * 50,
+    "a store without a number": NUMBERLESS + WHOLE,
+    "many stores without a number": (NUMBERLESS + WHOLE) * 30,
+    "a store that is no store": data(
+        command(
+            element(0x0002, uid("1.2.840.10008.1.1")),
+            element(0x0100, us(0x0001)),
+            element(0x0110, us(1)),
+            element(0x0700, us(0)),
+            element(0x0800, us(0)),
+            element(0x1000, uid("1.2.3")),
+        ),
+        context=3,
+    )
+    + WHOLE,
+    "two commands and one data set": store_command() * 2 + WHOLE,
+    "many commands and no data set": store_command() * 30,
+    "many commands in one PDU": in_one_pdu(*[store_command()] * 30),
+    "many stores in one PDU": in_one_pdu(*[store_command(), WHOLE] * 30),
+    "stores that nobody waits for, and an abort": (store_command() + WHOLE) * 6
+    + pdu(0x07, bytes(4)),
     "a response to nothing": data(
         command(element(0x0100, us(0x8030)), element(0x0120, us(1)))
         + element(0x0900, us(0))
@@ -241,6 +303,15 @@ MALFORMED: dict[str, bytes] = {
         )
     ),
 }
+
+
+def open_in(folder: Path) -> list[str]:
+    """The files in a folder that this process has open, deleted or not."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(descriptor.readlink()))
+    return [name for name in found if name.startswith(str(folder))]
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +336,18 @@ def test_nonsense_ends_its_own_association_and_no_other(
         assert status(other) == 0
     assert_it_answers(bystander.port)
     await_that(lambda: not bystander.files(), "files to be deleted")
+    await_that(lambda: not open_in(bystander.incoming), "files to be closed")
+
+
+@pytest.mark.parametrize("pieces", [[store_command()] * 3, [NUMBERLESS, WHOLE] * 30])
+def test_files_do_not_pile_up_while_it_lasts(
+    bystander: Receiver, pieces: list[bytes]
+) -> None:
+    with an_association(bystander.port, associate()) as connection:
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(b"".join(pieces))
+        assert answer(connection)[0] == ABORTED
+    await_that(lambda: not open_in(bystander.incoming), "files to be closed")
 
 
 def test_chance_finds_nothing_that_stops_it(bystander: Receiver) -> None:
@@ -283,6 +366,7 @@ def test_chance_finds_nothing_that_stops_it(bystander: Receiver) -> None:
                     pass
     assert_it_answers(bystander.port)
     await_that(lambda: not bystander.files(), "files to be deleted")
+    await_that(lambda: not open_in(bystander.incoming), "files to be closed")
 
 
 @pytest.mark.parametrize(
@@ -306,6 +390,62 @@ def test_nothing_is_waited_for_long(
         assert answer(connection)[0] == ACCEPTED
         slow(connection)
         assert answer(connection)[0] in {0, ABORTED}
+
+
+def test_taking_an_object_over_is_no_idleness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = a_config(node=Listener(ae_title=CALLED, timeout_s=1))
+    finish = IncomingFile.finish
+
+    def finish_slowly(self: IncomingFile) -> None:
+        time.sleep(1.5)
+        finish(self)
+
+    monkeypatch.setattr(IncomingFile, "finish", finish_slowly)
+    with (
+        receiving(config, tmp_path) as receiver,
+        an_association(receiver.port, associate()) as connection,
+    ):
+        assert answer(connection)[0] == ACCEPTED
+        for _ in range(2):
+            connection.sendall(store_command() + WHOLE)
+            assert status(connection) == 0
+            time.sleep(0.3)
+
+
+def test_an_answer_is_no_longer_than_the_peer_takes(bystander: Receiver) -> None:
+    request = associate().replace(struct.pack(">L", 131072), struct.pack(">L", 64))
+    with an_association(bystander.port, request) as connection:
+        assert answer(connection)[0] == ACCEPTED
+        connection.sendall(store_command() + WHOLE)
+        kind, piece = answer(connection)
+        assert kind == 0x04
+        assert len(piece) <= 64
+
+
+def test_whoever_comes_while_it_stops_hears_so(bystander: Receiver) -> None:
+    (server,) = bystander.scp._servers
+    server._is_ending = True
+    try:
+        with an_association(bystander.port, associate()) as connection:
+            kind, reason = answer(connection)
+    finally:
+        server._is_ending = False
+    assert (kind, tuple(reason[1:])) == (REJECTED, (2, 3, 1))
+
+
+def test_the_oldest_of_those_who_wait_makes_room(tmp_path: Path) -> None:
+    config = a_config(guard=Guarding(max_waiting=2))
+    with receiving(config, tmp_path) as receiver, ExitStack() as stack:
+        waiting = []
+        for number in range(4):
+            waiting.append(stack.enter_context(connected(receiver.port)))
+            if number >= 2:
+                assert answer(waiting[number - 2])[0] in {0, ABORTED}
+        for connection in waiting[2:]:
+            connection.sendall(associate())
+            assert answer(connection)[0] == ACCEPTED
 
 
 def test_a_message_that_drips_is_cut_off_however_small_its_pdus(tmp_path: Path) -> None:
@@ -456,3 +596,47 @@ class TestCertificatesThatChange:
             authority.own.file.write_bytes(ca.read_bytes())
             receiver.scp.renew()
             assert self.let_in(receiver, ca, own)
+
+    def test_what_cannot_be_read_at_first_is_read_later(
+        self,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The disk had a fault, and the file is the same before it and after."""
+        authority = Authority(tmp_path, "authority")
+        own = authority.certify("ct1")
+        config = guarded(authority, own, authority.crl())
+        with receiving(config, tmp_path) as receiver:
+            authority.revoked.append(own.certificate.serial_number)
+            authority.crl()
+
+            def faulty(*_: object, **__: object) -> None:
+                raise OSError(errno.EIO, "Input/output error")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(ssl.SSLContext, "load_verify_locations", faulty)
+                receiver.scp.renew()
+                receiver.scp.renew()
+            assert caplog.text.count("going on with what was read before") == 1
+            receiver.scp.renew()
+            assert not self.let_in(receiver, authority.own.file, own)
+
+    def test_a_list_that_was_put_back_to_its_old_time_is_read(
+        self, tmp_path: Path
+    ) -> None:
+        """Copying may keep times, and one more entry may take no more room."""
+        authority = Authority(tmp_path, "authority")
+        authority.certify("gateway")
+        tls = ServerTls(
+            "here",
+            certificate=tmp_path / "gateway-cert.pem",
+            key=tmp_path / "gateway-key.pem",
+            client_ca=authority.own.file,
+            crl=(crl := authority.crl()),
+        )
+        found = crl.stat()
+        crl.write_bytes(crl.read_bytes())
+        os.utime(crl, ns=(found.st_atime_ns, found.st_mtime_ns))
+        assert tls.renew()
+        assert not tls.renew()

@@ -53,6 +53,8 @@ def test_a_condition_holds_for_what_it_names(
     [
         ("StationsName", ["CT1"], "no attribute is called 'StationsName'"),
         ("0008", ["CT1"], "no attribute is called '0008'"),
+        ("TransferSyntaxUID", ["*"], "no attribute of an instance"),
+        ("00000110", ["1"], "no attribute of an instance"),
         ("PixelData", ["*"], "holds no text"),
         ("RequestAttributesSequence", ["*"], "holds no text"),
         ("StationName.Modality", ["*"], "no sequence"),

@@ -30,6 +30,10 @@ WRONG = {
         '[[listener]]\nbind = "::"\n',
         "open to the network without TLS",
     ),
+    "TLS for everybody without saying so": (
+        f'[[listener]]\nbind = "0.0.0.0"\n{TLS}',
+        "open to everybody",
+    ),
     "half of TLS": ('[[listener]]\ncertificate = "c.pem"\n', "go together"),
     "an authority without TLS": ('[[listener]]\nclient_ca = "c.pem"\n', "are for TLS"),
     "a list without an authority": (
@@ -82,6 +86,12 @@ def test_certificates_are_asked_for_where_an_authority_is_named(tmp_path: Path) 
     assert door.client_ca == tmp_path / "ca.pem"
     (door,) = read(tmp_path, text + 'unknown_peers = "accept"\n').listeners
     assert door.unknown_peers is UnknownPeers.ACCEPT
+    assert not door.refuses_unknown
+
+
+def test_a_port_may_be_for_everybody_where_it_says_so(tmp_path: Path) -> None:
+    text = f'[[listener]]\nbind = "0.0.0.0"\n{TLS}unknown_peers = "accept"\n'
+    (door,) = read(tmp_path, text).listeners
     assert not door.refuses_unknown
 
 

@@ -33,12 +33,17 @@ from dicom_node.spool import Spool
 from tests.conftest import NOW
 
 
-def event(part: Path) -> SimpleNamespace:
+def event(part: Path, context: str = "1.2") -> SimpleNamespace:
     requestor = SimpleNamespace(
         ae_title="PACS", primitive=SimpleNamespace(called_ae_title="MIADMARK")
     )
     return SimpleNamespace(
-        request=SimpleNamespace(AffectedSOPInstanceUID="1.2.3", _dataset_file=None),
+        request=SimpleNamespace(
+            AffectedSOPClassUID="1.2",
+            AffectedSOPInstanceUID="1.2.3",
+            _dataset_file=None,
+        ),
+        context=SimpleNamespace(abstract_syntax=context),
         dataset_path=part,
         assoc=SimpleNamespace(requestor=requestor),
     )

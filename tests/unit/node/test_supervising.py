@@ -1,0 +1,49 @@
+"""The processes of a node are started again, with what the node was started with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from dicom_node.supervising import Role, content_in, held_for_others, supervise
+
+
+class Failing(Role):
+    """Cannot be started at first; then a process that ends at once, twice."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        super().__init__("nothing")
+        self.stopping, self.tried, self.given = stopping, 0, list[bytes]()
+
+    def started(self, config_path: Path, content: int) -> subprocess.Popen[bytes]:
+        self.tried += 1
+        if self.tried == 1:
+            raise OSError(11, "Resource temporarily unavailable")
+        command = ["sh", "-c", f"cat /proc/self/fd/{content} >> {config_path}"]
+        process = subprocess.Popen(command, pass_fds=[content])
+        process.wait()
+        if self.tried == 3:
+            self.stopping.set()
+        return process
+
+
+def test_what_cannot_be_started_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping, out = threading.Event(), tmp_path / "out"
+    role = Failing(stopping)
+    with held_for_others(b"rules\n") as content:
+        supervise({"one": role}, out, content, stopping)
+    assert role.tried == 3
+    assert out.read_text() == "rules\n" * 2
+    assert "one cannot be started: Resource temporarily unavailable" in caplog.text
+
+
+def test_what_is_handed_down_is_there_for_each() -> None:
+    with held_for_others(b"rules") as content:
+        assert content_in(os.dup(content)) == b"rules"
+        assert content_in(os.dup(content)) == b"rules"
