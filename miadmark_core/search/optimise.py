@@ -197,15 +197,12 @@ def _settled(grid: Tensor, batch: Batch, eyes: Sequence[Eye], effort: Effort) ->
     momentum = torch.zeros_like(grid)
     for step in range(effort.settling):
         part, moving = batch.part(left), grid[left].requires_grad_()
-        loss = torch.zeros(len(left), device=grid.device)
         marked = part.marked(moving)
-        for eye, anchor in zip(eyes, part.anchors, strict=True):
-            still = eye.surrogate.recognition(part.seen(marked, eye), anchor)
-            loss = loss + still.square()
-        is_left = loss.detach() > 0
+        loss, pulls = _pulled(marked.detach(), part, eyes)
+        is_left = loss > 0
         if not is_left.any():
             break
-        (gradient,) = torch.autograd.grad(loss.sum(), moving)
+        (gradient,) = torch.autograd.grad(marked, moving, pulls)
         pull = _shaped(gradient * part.budget.limit, effort)
         momentum[left] = effort.decay * momentum[left] + _normalised(pull)
         step_size = 0.5 * effort.step_size * (1 - 0.9 * step / effort.settling)
@@ -213,6 +210,22 @@ def _settled(grid: Tensor, batch: Batch, eyes: Sequence[Eye], effort: Effort) ->
         grid[left[is_left]] = part.budget.filled(moved, side)[is_left]
         left = left[is_left]
     return grid
+
+
+def _pulled(marked: Tensor, part: Batch, eyes: Sequence[Eye]) -> tuple[Tensor, Tensor]:
+    """Return how well all eyes still see, and the gradient of it, of marked images.
+
+    One eye after the other: together they would need the memory of all.
+    """
+    loss = marked.new_zeros(len(marked))
+    pulls: list[Tensor] = []
+    for eye, anchor in zip(eyes, part.anchors, strict=True):
+        seen = marked.clone().requires_grad_()
+        square = eye.surrogate.recognition(part.seen(seen, eye), anchor).square()
+        loss = loss + square.detach()
+        if square.detach().any():
+            pulls += torch.autograd.grad(square.sum(), seen)
+    return loss, sum(reversed(pulls), torch.zeros_like(marked))
 
 
 def _escalated(
