@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import resources
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from pynetdicom import _config, dimse_messages
 
 from dicom_node.demo.loopback import make_certificate, path_without_scripts
 from dicom_node.elements import Limits
@@ -115,3 +117,14 @@ def peers() -> None:
     """DCMTK: without it the tests that need it are left out, and named."""
     if shutil.which("storescp") is None:
         pytest.skip("left out: DCMTK is not installed (apt-get install dcmtk)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_as_it_was() -> Iterator[None]:
+    """Put back what a listener sets for its whole process, module by module."""
+    modules = (_config, dimse_messages)
+    before, folder = [dict(vars(m)) for m in modules], tempfile.tempdir
+    yield
+    for module, names in zip(modules, before, strict=True):
+        vars(module).update(names)
+    tempfile.tempdir = folder
