@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +23,7 @@ from dicom_node.audit import Audit, Event
 from dicom_node.compression import put_into
 from dicom_node.config import Config, Destination, Listener
 from dicom_node.decoding import decode_frames
+from dicom_node.demo.loopback import await_that
 from dicom_node.errors import CodecProcessError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.preparation import prepare
@@ -30,7 +33,8 @@ from dicom_node.queue.job import Arrival, JobState
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool
-from dicom_node.state import State
+from dicom_node.state import State, now
+from dicom_node.supervising import Role, held_for_others
 from dicom_node.syntaxes import DEFAULT, Syntax
 from dicom_node.worker import LEASE, Worker
 from miadmark_core.sealing.recipients import Recipient
@@ -253,6 +257,60 @@ def test_what_kills_its_workers_as_it_is_re_encoded_is_not_tried_again(
     assert received[1] == ["1.2.3.1"]
     (bad,) = bench.queue.held(JobState.QUARANTINED)
     assert bad.reason.startswith("3 workers died while they were at it")
+
+
+WORKER = """
+[[destination]]
+name = "research"
+ae_title = "RESEARCH"
+host = "127.0.0.1"
+port = 9
+
+[[route]]
+name = "out"
+destination = "research"
+action = "mark"
+"""
+
+
+@contextmanager
+def a_worker(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One as a node starts it; killed at the end of the block."""
+    with held_for_others(config.read_bytes()) as content:
+        process = Role("worker").started(config, content)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_who_is_killed_after_it_was_told_to_stop_did_not_die_at_a_job(
+    tmp_path: Path, images: Path, *, is_told: bool
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\nstate = "state"\n' + WORKER, "utf-8")
+    state = State(tmp_path / "state")
+    queue, spool = state.queue(), state.spool()
+    name = spool.write([(images / "ct.dcm").read_bytes()])
+    queue.add(Arrival(POISON, bytes(32), name), ["out"], NOW)
+
+    def is_claimed() -> bool:
+        return queue.counts()[JobState.WORKING] == 1
+
+    with a_worker(config) as first:
+        await_that(is_claimed, "a claim")
+        if is_told:
+            first.terminate()
+            await_that((state.folder / "worker.stop").exists, "a note")
+    assert is_claimed()
+    with a_worker(config):
+        await_that(lambda: not is_claimed(), "another worker")
+    job = queue.claim(now() + LEASE, LEASE)
+    queue.close()
+    assert job is not None
+    assert job.crashes == (0 if is_told else 1)
 
 
 def test_trouble_around_it_is_not_the_objects_fault(
