@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,20 @@ from dicom_node.errors import SpoolError
 from dicom_node.incoming import IncomingFile
 
 
-@pytest.fixture
+@contextmanager
 def a_small_disk() -> Iterator[None]:
-    """No file may be larger than a kilobyte; that is an error, as a full disk is."""
+    """No file may be larger than a kilobyte; that is an error, as a full disk is.
+
+    Within a test only: what pytest itself writes down is a file, too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_what_is_written_is_there_for_its_owner_only(tmp_path: Path) -> None:
@@ -37,11 +43,11 @@ def test_what_is_written_is_there_for_its_owner_only(tmp_path: Path) -> None:
     assert Path(file.name).stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.usefixtures("a_small_disk")
 def test_an_error_is_kept_for_the_answer(tmp_path: Path) -> None:
     file = IncomingFile(tmp_path)
-    assert file.write(bytes(1000)) == 1000
-    assert file.write(bytes(1000)) == 1000  # half of it does not fit
+    with a_small_disk():
+        assert file.write(bytes(1000)) == 1000
+        assert file.write(bytes(1000)) == 1000  # half of it does not fit
     assert file.write(b"small") == 5  # what would fit again must not be let in
     assert Path(file.name).stat().st_size == 1024
     with pytest.raises(SpoolError, match="File too large"):
