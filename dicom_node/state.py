@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dicom_node.audit import Audit
 from dicom_node.codestreams import Codestreams
 from dicom_node.durable import make_folder
+from dicom_node.errors import ConfigError
 from dicom_node.found_marks import FoundMarks
 from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
@@ -110,3 +111,25 @@ def opening_with(keyring: Keyring, ledger: Ledger) -> Opening:
     opening = opening_of(keyring)
     openers = [LedgerOpener(keyring, ledger), *opening.openers]
     return replace(opening, openers=openers, records=ledger)
+
+
+def keys_of(state: State, wanted: str) -> Keyring:
+    """Return the site's keys, if they are those that a configuration names.
+
+    Args:
+        state: Where they are.
+        wanted: Their fingerprint; empty if it names none.
+
+    Raises:
+        ConfigError: They are others: somebody has put another key folder there.
+    """
+    keyring = state.keys()
+    found = keyring.site("").fingerprint
+    if wanted and found != wanted.lower():
+        raise ConfigError(
+            f"the keys in {keyring.folder} have the fingerprint {found}, and the "
+            f"configuration wants {wanted}",
+            hint="After keys rotate signing it is another: see miadmark keys list. "
+            "Otherwise tell whoever looks after security.",
+        )
+    return keyring

@@ -70,7 +70,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _receive(options: argparse.Namespace) -> int:
-    from dicom_node.node import receive
+    from dicom_node.receiver import receive
 
     log.configure()
     receive(
@@ -84,7 +84,7 @@ def _receive(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
-    from dicom_node.node import work
+    from dicom_node.lanes import work
 
     log.configure()
     work(_handed_down(options), options.parent)
@@ -92,7 +92,7 @@ def _work(options: argparse.Namespace) -> int:
 
 
 def _pass(options: argparse.Namespace) -> int:
-    from dicom_node.node import work
+    from dicom_node.lanes import work
     from dicom_node.queue.job import Lane
 
     log.configure()

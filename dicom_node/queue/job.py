@@ -67,7 +67,7 @@ class Arrival(NamedTuple):
 
     sop_instance_uid: str
     digest: bytes
-    """SHA-256 of the file; 32 bytes."""
+    """SHA-256 of transfer syntax and data set; 32 bytes."""
     file: str
     """Its name in the spool."""
 

@@ -2,7 +2,7 @@
 CREATE TABLE IF NOT EXISTS instance (
     id                INTEGER PRIMARY KEY,
     sop_instance_uid  TEXT NOT NULL,
-    digest            BLOB NOT NULL,  -- SHA-256 of the file
+    digest            BLOB NOT NULL,  -- SHA-256 of transfer syntax and data set
     file              TEXT,           -- name in the spool; null once nobody is owed it
     received          TEXT NOT NULL
 );

@@ -1,0 +1,208 @@
+"""The processes that work off the queue: one that filters and sends, one that passes.
+
+Which process is the one of its lane is decided by a lock on a file, which the kernel
+drops with its holder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.codec_process import CodecProcess
+from dicom_node.errors import SpoolError
+from dicom_node.keys.sealer import Sealer
+from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
+from dicom_node.queue.job import Lane
+from dicom_node.room import Room
+from dicom_node.state import State, keys_of, now, opening_with
+from dicom_node.stop_note import StopNote
+from dicom_node.supervising import LOOK_S, locked
+from dicom_node.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dicom_node.codestreams import Given
+    from dicom_node.config import Config
+    from dicom_node.filters.strip import Restored
+    from dicom_node.keys.desk import DeskClient
+    from dicom_node.keys.keyring import Keyring
+    from dicom_node.opening import Opening
+    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+NAMES: Final = {Lane.FILTER: "worker", Lane.PASS: "passer"}
+"""Of the process that works in a lane, and of its lock."""
+_PATIENCE: Final = 5
+"""How much less of a busy machine filtering gets than receiving and passing."""
+_REST_AFTER_S: Final = 2.0
+_TEND_AFTER_S: Final = 1.0
+_LEFT_AFTER_S: Final = 600.0
+"""How long what is coming in may lie in the spool and not be owed yet."""
+
+
+def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
+    """Work until told to stop, or until the node, ``parent``, is gone.
+
+    Args:
+        config: What to do.
+        parent: Process number of the node.
+        lane: Whose jobs. What passes has a process of its own, so that it waits for no
+            mark; when both have something to do, marks wait.
+    """
+    if lane is Lane.FILTER:
+        os.nice(_PATIENCE)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
+    state = State(config.node.state)
+    # What memory has no room for lies beside what is coming in, not in /tmp.
+    tempfile.tempdir = str(state.spool().incoming)
+    with ExitStack() as stack:
+        while (held := locked(state.folder / f"{NAMES[lane]}.lock")) is None:
+            # The worker of a node that was killed has not noticed yet.
+            if stopping.wait(LOOK_S) or os.getppid() != parent:
+                return
+        stack.enter_context(held)
+        queue = state.queue(config.passed, lane)
+        stack.callback(queue.close)
+        note = StopNote(state.folder / f"{NAMES[lane]}.stop")
+        spool = _taken_over(config, state, queue, lane, died=not note.taken())
+        signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
+        keyring = keys_of(state, config.node.fingerprint)
+        ledger = stack.enter_context(state.ledger())
+        renamings = stack.enter_context(state.renamings(keyring))
+        found_marks = stack.enter_context(state.found_marks(keyring))
+        sealer = Sealer(keyring, ledger.number)
+        decode = stack.enter_context(CodecProcess())
+        asked = _desk_clients(config, keyring)
+        listings = state.listings(keyring)
+        stack.callback(listings.close)
+        listings.keep_only([route.name for route in config.routes if route.listing])
+
+        def opening(study: str) -> Opening:
+            site = opening_with(keyring, ledger)
+            desks = [client.opener(study) for client in asked]
+            return replace(site, openers=[*site.openers, *desks])
+
+        codestreams = state.codestreams()
+
+        def as_it_came(restored: Restored, opening: Opening) -> Given:
+            header = ledger.header_of(restored.record_id)
+            return codestreams.as_it_came(restored.file, header, opening.openers)
+
+        worker = Worker(
+            config,
+            queue=queue,
+            spool=spool,
+            keep=keeper(keyring, ledger, renamings, found_marks, now),
+            keep_codestream=codestream_keeper(keyring, codestreams),
+            as_it_came=as_it_came,
+            grants=stack.enter_context(state.grants(keyring)),
+            audit=state.audit(keyring),
+            opening=opening,
+            own_tenant=keyring.ring.tenant,
+            mark=marker(
+                batch_marker(
+                    config.node.weights,
+                    sealer,
+                    now,
+                    config.node.marking,
+                    renamings.find,
+                    decode,
+                    found_marks.find,
+                )
+            ),
+            refer=referrer(sealer, now, config.node.marking, renamings.find),
+            decode=decode,
+            clock=now,
+            listings=listings if lane is Lane.FILTER else None,
+        )
+        stack.callback(worker.rest)
+
+        swept = time.monotonic()
+
+        def tend() -> None:
+            """See to the disk: room, and what others have left."""
+            nonlocal swept
+            room.tend()
+            if time.monotonic() - swept > _LEFT_AFTER_S:
+                swept = time.monotonic()
+                spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
+                codestreams.sweep(time.time() - _LEFT_AFTER_S)
+
+        def recover() -> None:
+            """Take up again what could not be settled: nobody else works in this lane."""
+            room.tend()
+            queue.release_claims(now() + config.retry.first_wait, died=False)
+
+        room = Room(state.folder, config.storage)
+        _run(worker, tend, recover, stopping, parent)
+
+
+def _stop(stopping: threading.Event, note: StopNote, *_: object) -> None:
+    stopping.set()
+    note.leave()
+
+
+def _taken_over(
+    config: Config, state: State, queue: SqliteQueue, lane: Lane, *, died: bool
+) -> Spool:
+    """Take up what whoever worked in a lane before has left, and return the spool."""
+    released = queue.release_claims(now() + config.retry.first_wait, died=died)
+    if released:
+        logger.info("released jobs=%d", released)
+    spool = state.spool()
+    spool.delete(queue.forget_sent())
+    # Only filtering makes files to be sent.
+    alone = lane is Lane.FILTER
+    spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
+    state.codestreams().sweep(time.time() - _LEFT_AFTER_S)
+    return spool
+
+
+def _run(
+    worker: Worker,
+    tend: Callable[[], None],
+    recover: Callable[[], None],
+    stopping: threading.Event,
+    parent: int,
+) -> None:
+    idle_since = tended = time.monotonic()
+    failed = False
+    while not stopping.is_set() and os.getppid() == parent:
+        try:
+            if time.monotonic() - tended > _TEND_AFTER_S:
+                tended = time.monotonic()
+                tend()
+            if failed:
+                recover()
+            is_busy, failed = worker.turn(), False
+        except SpoolError:
+            logger.exception("the queue cannot be used; trying again")
+            is_busy, failed = False, True
+        if is_busy:
+            idle_since = time.monotonic()
+            continue
+        if time.monotonic() - idle_since > _REST_AFTER_S:
+            worker.rest()
+        stopping.wait(LOOK_S)
+
+
+def _desk_clients(config: Config, keyring: Keyring) -> list[DeskClient]:
+    """Return what asks the desks that the configuration names."""
+    from dicom_node.keys.desk import DeskClient
+
+    identities = keyring.identities()
+    return [DeskClient(d, config.node.ae_title, identities) for d in config.desks]

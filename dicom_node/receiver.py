@@ -1,0 +1,93 @@
+"""A process that receives: one of several that share the node's sockets."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import threading
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.accepting import accept
+from dicom_node.room import Room
+from dicom_node.scp import StorageScp
+from dicom_node.state import State, now
+from dicom_node.supervising import LOOK_S, locked, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dicom_node.config import Config
+
+_TURN_S: Final = 0.0005
+
+
+def receive(
+    config: Config, parent: int, number: int, listening: Sequence[int], ready: int
+) -> None:
+    """Receive until told to stop, or until the node, ``parent``, is gone.
+
+    Args:
+        config: What to do.
+        parent: Process number of the node.
+        number: Which of its receivers this is.
+        listening: Descriptors of sockets, in the order of the listeners.
+        ready: Descriptor to tell once instances are taken in.
+
+    Raises:
+        ConfigError: Certificates cannot be used.
+    """
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
+    # Each connection is a descriptor, and so are the two ends that wake its thread.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # A thread that has something to read waits for the others' turns to end: short ones.
+    sys.setswitchinterval(_TURN_S)
+    state = State(config.node.state)
+    with ExitStack() as stack:
+        while (held := locked(state.folder / "receivers.lock", is_shared=True)) is None:
+            if stopping.wait(LOOK_S) or os.getppid() != parent:
+                return
+        stack.enter_context(held)
+        spool, queue = state.spool(), state.queue(config.passed)
+        stack.callback(queue.close)
+        incoming = spool.incoming / incoming_of(number)
+        # Whoever had this number before has died, and owes nobody what is in it.
+        shutil.rmtree(incoming, ignore_errors=True)
+        incoming.mkdir(mode=0o700)
+        scp = StorageScp(config, incoming)
+        if os.getppid() != parent:
+            return
+        room = Room(state.folder, config.storage)
+        scp.start(
+            partial(
+                accept,
+                config=config,
+                spool=spool,
+                queue=queue,
+                lock=threading.Lock(),
+                room=room,
+                clock=now,
+            ),
+            room.lack,
+            [socket.socket(fileno=descriptor) for descriptor in listening],
+        )
+        stack.callback(scp.stop)
+        # What is there now stays; pynetdicom collects garbage while everyone waits.
+        gc.freeze()
+        tell(ready)
+        while not stopping.wait(LOOK_S) and os.getppid() == parent:
+            scp.renew()
+
+
+def incoming_of(number: object) -> str:
+    """Return the name of the folder that a receiver has for what is coming in."""
+    return f"receiver-{number}"
