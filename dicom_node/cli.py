@@ -13,6 +13,7 @@ from dicom_node import __version__
 from dicom_node.commands import (
     bench,
     grants,
+    inspect,
     keys,
     node,
     records,
@@ -62,6 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (study, keys, grants, records, node, route, bench, science):
+    for group in (study, inspect, keys, grants, records, node, route, bench, science):
         group.add(commands)
     return parser

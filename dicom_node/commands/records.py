@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from dicom_node import files
 from dicom_node.audit import Event
 from dicom_node.commands import terminal
+from dicom_node.commands.outcomes import tell
 from dicom_node.commands.state import add_state, state_in
-from dicom_node.commands.study import tell
 from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:

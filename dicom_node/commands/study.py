@@ -1,39 +1,31 @@
-"""``protect``, ``restore`` and ``inspect``: files in, files out."""
+"""``protect`` and ``restore``: files in, files out."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
-
 from dicom_node import files
 from dicom_node.audit import Event
 from dicom_node.codestreams import Copy
 from dicom_node.commands import terminal
+from dicom_node.commands.outcomes import tell
 from dicom_node.commands.state import add_state, state_in
-from dicom_node.elements import Limits
 from dicom_node.errors import NodeError
-from dicom_node.instance import OpenInstance
-from dicom_node.leaks import Certainty
 from dicom_node.listing import Listed
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Unmarked
-from miadmark_core.errors import MiadMarkError
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
 
     from dicom_node.codestreams import Given
     from dicom_node.filters.strip import Restored
-    from dicom_node.instance import Identity
+    from dicom_node.instance import Identity, OpenInstance
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.listings import Listings
@@ -107,16 +99,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     desk.add_argument("--ae-title", default="MIADMARK")
     desk.add_argument("--purpose", default="treatment")
     restore.set_defaults(run=_restore)
-
-    inspect = commands.add_parser("inspect", help="what a file says of its mark")
-    inspect.add_argument("paths", type=Path, nargs="+", metavar="PATH")
-    inspect.add_argument("--json", action="store_true")
-    inspect.add_argument(
-        "--leaks",
-        action="store_true",
-        help="tell what else shows the image, in files and folders; 1 if anything does",
-    )
-    inspect.set_defaults(run=_inspect)
 
 
 def _add_others(command: argparse.ArgumentParser) -> None:
@@ -349,89 +331,3 @@ def _desk(options: argparse.Namespace, keys: Keyring) -> DeskClient | None:
         **{name: getattr(options, name) for name in needed},
     )
     return DeskClient(remote, options.ae_title, keys.identities())
-
-
-def tell(
-    outcomes: Iterable[files.Outcome], count: int, verb: str, *, as_json: bool
-) -> int:
-    """Report every outcome; 1 if one of them failed."""
-    told: Counter[str] = Counter()
-    leaks: Counter[Certainty] = Counter()
-    bar = Console(stderr=True)
-    for outcome in track(
-        outcomes, verb, total=count, console=bar, disable=not bar.is_terminal
-    ):
-        told[outcome.status] += 1
-        leaks.update(finding.certainty for finding in outcome.leaks)
-        if as_json:
-            print(json.dumps(outcome.as_json()), flush=True)
-        if outcome.status == "failed":
-            terminal.complain(f"{outcome.source}: {outcome.reason}", outcome.hint)
-    if not as_json:
-        print(", ".join(f"{n} {status}" for status, n in told.items()) or "no files")
-        if leaks:
-            print(
-                f"{leaks[Certainty.IS]} elements still show an image, "
-                f"{leaks[Certainty.MAY_BE]} may: miadmark inspect --leaks names them"
-            )
-    return 1 if told["failed"] else 0
-
-
-def _inspect(options: argparse.Namespace) -> int:
-    from dicom_node.inspection import inspect
-
-    if options.leaks:
-        return _leaks(options)
-    code = 0
-    for path in options.paths:
-        try:
-            facts = inspect(path.read_bytes())
-        except (NodeError, MiadMarkError, OSError) as error:
-            terminal.complain(f"{path}: {error}", getattr(error, "hint", ""))
-            code = 1
-            continue
-        if options.json:
-            print(json.dumps({"in": str(path), **facts}))
-        else:
-            print(path)
-            for name, value in facts.items():
-                print(f"  {name.replace('_', ' ')}: {value}")
-    return code
-
-
-def _leaks(options: argparse.Namespace) -> int:
-    """Tell what each file shows besides marks; 1 if one shows an image for certain."""
-    from dicom_node.inspection import Shown, shown
-
-    code = 0
-    found: list[tuple[Path, Shown]] = []
-    for path in files.inputs(options.paths):
-        try:
-            found.append((path, shown(OpenInstance.of(path.read_bytes(), Limits()))))
-        except (NodeError, OSError) as error:
-            terminal.complain(f"{path}: {error}", getattr(error, "hint", ""))
-            code = 1
-    everything = [one for _, one in found]
-    for path, one in found:
-        is_beside = one.stands_beside(everything)
-        if one.is_certain:
-            code = 1
-        if options.json:
-            told = {
-                "in": str(path),
-                "marked": one.is_marked,
-                "beside_marked": is_beside,
-                "leaks": [finding.as_json() for finding in one.findings],
-            }
-            print(json.dumps(told))
-        elif one.findings:
-            print(f"{path}{' (not marked)' if not one.is_marked else ''}")
-            for finding in one.findings:
-                print(f"  {finding}. {finding.advice}")
-            if is_beside:
-                print("  Marked objects of the same study lie beside it.")
-    if not options.json:
-        count = sum(bool(one.findings) for one in everything)
-        certain = sum(one.is_certain for one in everything)
-        print(f"{len(found)} files: {certain} show an image, {count - certain} may")
-    return code
