@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from pydicom.uid import UID
 
-    from dicom_node.config import Destination
     from dicom_node.decoding import Decode
+    from dicom_node.destination import Destination
     from dicom_node.part10 import Head
 
 _NATIVE: Final = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)

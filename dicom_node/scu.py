@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
     from dicom_node.association import Association
-    from dicom_node.config import Destination
     from dicom_node.decoding import Decode
+    from dicom_node.destination import Destination
     from dicom_node.part10 import Head
 
 MOST_CONTEXTS: Final = 128

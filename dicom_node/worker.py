@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
     from dicom_node.audit import Audit
     from dicom_node.codestreams import Given
-    from dicom_node.config import Config, Destination
+    from dicom_node.config import Config
     from dicom_node.decoding import Decode
+    from dicom_node.destination import Destination
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.strip import Restored
