@@ -8,16 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
-from dicom_node.destination import Destination
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Action, Route
 from dicom_node.storage import Storage
 from miadmark_core.mode import Mode
+
+if TYPE_CHECKING:
+    from dicom_node.destination import Destination
 
 _CHARACTER_SET: Final = 0x00080005
 

@@ -1,4 +1,4 @@
-"""Where instances are sent, and how: the tables ``[[destination]]`` of a configuration."""
+"""Where instances are sent, and how: tables ``[[destination]]`` of a configuration."""
 
 from __future__ import annotations
 
