@@ -1,4 +1,4 @@
-"""A node takes another configuration while it works: nobody is refused, nothing is lost."""
+"""A node takes another configuration as it works: nobody is refused, nothing is lost."""
 
 from __future__ import annotations
 
