@@ -13,7 +13,8 @@ from dicom_node.routing import Action
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dicom_node.config import Config, Destination
+    from dicom_node.config import Config
+    from dicom_node.destination import Destination
     from dicom_node.listening import Listening, Peer
     from dicom_node.routing import Route
 
