@@ -56,7 +56,7 @@ CREATE INDEX IF NOT EXISTS job_working ON job (lane, lease_until)
 UPDATE job
    SET lane = CASE WHEN route IN (SELECT value FROM json_each(:passed))
                    THEN 'pass' ELSE 'filter' END
- WHERE state NOT IN ('sent', 'dropped');
+ WHERE state NOT IN ('sent', 'dropped') AND (:is_quiet OR state <> 'working');
 
 -- assign_destination
 -- In a queue of an earlier version a route had one.
@@ -247,6 +247,10 @@ SELECT filtered FROM job WHERE filtered IS NOT NULL;
 
 -- counts
 SELECT state, count(*) FROM job GROUP BY state;
+
+-- owed
+SELECT route, count(*) FROM job
+ WHERE state IN ('waiting', 'working', 'held', 'quarantined') GROUP BY route;
 
 -- held
 SELECT job.id, instance.sop_instance_uid, job.route, job.destination, job.reason
