@@ -19,8 +19,9 @@ from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit
 from dicom_node.codestreams import Copy, Given
-from dicom_node.config import Config, Destination, Listener
+from dicom_node.config import Config, Listener
 from dicom_node.decoding import decode_frames
+from dicom_node.destination import Destination
 from dicom_node.elements import Limits
 from dicom_node.errors import QuantityError
 from dicom_node.filters.mark import MarkedInstance, mark
@@ -32,7 +33,7 @@ from dicom_node.marking import Marking
 from dicom_node.naming import nothing
 from dicom_node.opening import Opening
 from dicom_node.quantities import require_no_quantity
-from dicom_node.queue.job import Arrival, JobState
+from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.spool import Spool
@@ -170,7 +171,7 @@ class Bench:
             hashlib.sha256(encoded).digest(),
             self.spool.write([encoded]),
         )
-        self.queue.add(arrival, ["out"], NOW)
+        self.queue.add(arrival, [Owed("out", "research")], NOW)
         assert self.worker.turn()
         self.worker.rest()
         after = self.queue.counts()
