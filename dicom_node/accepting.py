@@ -75,7 +75,11 @@ def accept(
         with lock:
             taken = queue.add(
                 Arrival(
-                    identity.sop_instance_uid, digest, name, identity.study_instance_uid
+                    identity.sop_instance_uid,
+                    digest,
+                    name,
+                    identity.study_instance_uid,
+                    received.calling_ae_title,
                 ),
                 [Owed(route.name, to) for route in routes for to in route.destinations],
                 moment,

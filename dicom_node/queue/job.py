@@ -72,6 +72,8 @@ class Arrival(NamedTuple):
     """Its name in the spool."""
     study_instance_uid: str = ""
     """As the object says; empty if it says none."""
+    calling_ae_title: str = ""
+    """Of whoever sent it, as it said: for people who look for it, and proof of nothing."""
 
 
 class Owed(NamedTuple):

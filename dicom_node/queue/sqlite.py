@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.durable import database
 from dicom_node.errors import SpoolError
+from dicom_node.queue import history
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -53,6 +54,7 @@ _SQL: Final = _statements()
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "calling_ae_title"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
@@ -120,6 +122,7 @@ class SqliteQueue:
         with _translated():
             for index in ("earlier", "due", "studies", "working"):
                 self._database.execute(_SQL[f"index_{index}"])
+            history.prepare(self._database)
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
