@@ -87,6 +87,11 @@ class _Rules:
         lanes = _WORKERS if self.config.passed else _WORKERS[:1]
         return {name: Role(name) for name in lanes}
 
+    def watching(self) -> dict[str, Role]:
+        """Return the roles of those that the node is looked at by."""
+        tables = {"metrics": self.config.metrics, "web": self.config.web}
+        return {name: Role(name) for name, table in tables.items() if table is not None}
+
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""
         return {} if self.config.release is None else {"desk": Role("desk")}
@@ -129,7 +134,8 @@ class Changing:
         """
         rules = self._rules = self._prepared(config, content)
         self._crew.take(
-            rules.working() | rules.receiving() | rules.releasing(), rules.handed_down
+            rules.working() | rules.receiving() | rules.releasing() | rules.watching(),
+            rules.handed_down,
         )
 
     @property
@@ -209,7 +215,8 @@ class Changing:
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.take(new.working() | new.releasing(), new.handed_down)
+        crew.end(old.watching(), _DESK_S)
+        crew.take(new.working() | new.releasing() | new.watching(), new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()

@@ -21,6 +21,7 @@ from dicom_node.commands import (
     route,
     science,
     study,
+    watch,
 )
 from dicom_node.commands.terminal import complain
 from dicom_node.errors import NodeError
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
-        *(study, inspect, keys, grants, records, config, node, route),
+        *(study, inspect, keys, grants, records, config, node, route, watch),
         *(bench, science),
     ):
         group.add(commands)

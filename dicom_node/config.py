@@ -20,6 +20,7 @@ from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     from dicom_node.destination import Destination
+    from dicom_node.watching import Metrics, Web
 
 _CHARACTER_SET: Final = 0x00080005
 
@@ -143,6 +144,8 @@ class Config:
     listeners: tuple[Listening, ...] = ()
     """Where instances come in; on ``bind`` and ``port`` of the node if none is given."""
     peers: tuple[Peer, ...] = ()
+    metrics: Metrics | None = None
+    web: Web | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""

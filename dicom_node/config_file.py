@@ -25,6 +25,7 @@ from dicom_node.marking import Profile, WeakMarks
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
+from dicom_node.watching import Metrics, Web
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
@@ -97,9 +98,17 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Listening, t, path.parent) for t in _tables(tables, "listener")
             ),
             peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
+            metrics=_optional(Metrics, tables, path.parent),
+            web=_optional(Web, tables, path.parent),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+
+
+def _optional(kind: type[T], tables: Mapping[str, Any], folder: Path) -> T | None:
+    """Return what a table says that has the name of its kind; None if there is none."""
+    table = tables.get(kind.__name__.lower())
+    return None if table is None else _made(kind, table, folder)
 
 
 def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
@@ -119,12 +128,17 @@ _TABLES: Final = frozenset(
         "route",
         "retry",
         "storage",
+        "metrics",
+        "web",
         "release",
         "desk",
     }
 )
 _PATHS: Final = frozenset(
-    {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
+    {
+        *("state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"),
+        *("oidc_ca", "oidc_secret_file"),
+    }
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,

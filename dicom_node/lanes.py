@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -75,8 +75,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        queue = state.queue(config.passed, lane)
-        stack.callback(queue.close)
+        queue = stack.enter_context(closing(state.queue(config.passed, lane)))
         note = StopNote(state.folder / f"{NAMES[lane]}.stop")
         spool = _taken_over(config, state, queue, lane, died=not note.taken())
         signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
@@ -87,8 +86,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         sealer = Sealer(keyring, ledger.number)
         decode = stack.enter_context(CodecProcess())
         asked = _desk_clients(config, keyring)
-        listings = state.listings(keyring)
-        stack.callback(listings.close)
+        listings = stack.enter_context(closing(state.listings(keyring)))
         listings.keep_only([route.name for route in config.routes if route.listing])
 
         def opening(study: str) -> Opening:
@@ -97,6 +95,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             return replace(site, openers=[*site.openers, *desks])
 
         codestreams = state.codestreams()
+        figures = stack.enter_context(state.figures())
 
         def as_it_came(restored: Restored, opening: Opening) -> Given:
             header = ledger.header_of(restored.record_id)
@@ -128,6 +127,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             decode=decode,
             clock=now,
             listings=listings if lane is Lane.FILTER else None,
+            took=figures.took,
         )
         stack.callback(worker.rest)
 
@@ -137,6 +137,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             """See to the disk: room, and what others have left."""
             nonlocal swept
             room.tend()
+            figures.flush()
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
                 spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)

@@ -22,6 +22,7 @@ from dicom_node.changing import Changing
 from dicom_node.doors import Doors
 from dicom_node.errors import ConfigError
 from dicom_node.extras import extra
+from dicom_node.figures import forget_levels
 from dicom_node.lanes import NAMES
 from dicom_node.receiver import incoming_of
 from dicom_node.reloading import LOCK, Watch
@@ -79,6 +80,7 @@ def serve(
             )
         stack.enter_context(held)
         _sweep(config, state, spool, queue, stopping)
+        forget_levels(state.figures().path)
         Room(state.folder, config.storage).tend()
         queue.close()
         doors = Doors()

@@ -91,6 +91,10 @@ _REFER: Final = "refer"
 """What is not marked and refers to what is was made for, beside the destination."""
 
 
+def _not_noted(_what: str, _seconds: float) -> None:
+    """Note nothing."""
+
+
 class _Lost(Exception):  # noqa: N818 nothing went wrong here
     """The lease ran out, and another worker has the job now: its file is sent."""
 
@@ -116,6 +120,7 @@ class Worker:
         decode: Decode,
         clock: Callable[[], datetime],
         listings: Listings | None = None,
+        took: Callable[[str, float], None] = _not_noted,
     ) -> None:
         """Keep what the work needs.
 
@@ -135,6 +140,7 @@ class Worker:
             decode: Calls the codecs, for what is stripped.
             clock: Returns the time, aware.
             listings: What routes with ``listing`` have sent and not listed yet.
+            took: Notes how many seconds something took.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._audit = keep, audit
@@ -145,6 +151,7 @@ class Worker:
         self._mark, self._clock = mark, clock
         self._passing = Passing(refer, audit)
         self._decode, self._listings = decode, listings
+        self._took = took
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
         self._sending: Sending | None = None
         self._studies: dict[int, str] = {}
@@ -314,9 +321,11 @@ class Worker:
         direct = self._releasing.direct(instance.identity(), route)
         recipients = [one.recipient for one in direct]
         try:
+            started = time.monotonic()
             sent = marked = self._mark(
                 instance, recipients, marks_quantities=route.mark_quantities
             )
+            self._took("mark", time.monotonic() - started)
         except (NotAnImageError, UnmarkablePixelsError) as error:
             sent = self._passing.instead(instance, recipients, route, sending, error)
         if sent is None:
@@ -354,7 +363,9 @@ class Worker:
             accepts_renamed=route.accept_renamed,
         )
         try:
+            started = time.monotonic()
             restored = strip(instance, opening, self._decode)
+            self._took("strip", time.monotonic() - started)
         except (NotMarkedError, NotAnImageError):
             return None
         if restored.is_renamed:

@@ -27,6 +27,12 @@ SLOT: Final = timedelta(minutes=10)
 """For how long each number of :meth:`History.pace` is."""
 _SLOT_LENGTH: Final = len("2026-01-01T12:3")
 
+_SEEN: Final = """
+SELECT job.id, job.instance_id, sop_instance_uid, instance.study_instance_uid,
+       calling_ae_title, received, route, destination, state, attempts, not_before,
+       reason, file, filtered, purpose
+  FROM job JOIN instance ON instance.id = job.instance_id
+"""
 _BACKFILL: Final = """
 INSERT INTO stand
     SELECT route, destination, state, count(*) FROM job GROUP BY 1, 2, 3;
@@ -201,7 +207,8 @@ class History:
         """
         found: dict[str, dict[str, int]] = {"received": {}, "sent": {}}
         for slot, what, times in self._rows(
-            "SELECT slot, what, times FROM pace WHERE slot >= :slot", slot=slot_of(since)
+            "SELECT slot, what, times FROM pace WHERE slot >= :slot",
+            slot=slot_of(since),
         ):
             found.setdefault(what, {})[slot] = times
         return found
@@ -218,7 +225,8 @@ class History:
         values: dict[str, object] = {"most": most, "before": before}
         if search.uid:
             clauses.append(
-                "job.instance_id IN (SELECT id FROM instance WHERE sop_instance_uid = :uid"
+                "job.instance_id IN"
+                " (SELECT id FROM instance WHERE sop_instance_uid = :uid"
                 " UNION SELECT id FROM instance WHERE study_instance_uid = :uid)"
             )
             values["uid"] = search.uid
@@ -264,13 +272,8 @@ class History:
         return [Step(_moment(at), job, what, about) for at, job, what, about in rows]
 
     def _seen(self, where: str, values: Mapping[str, object]) -> list[Seen]:
-        rows = self._rows(
-            "SELECT job.id, job.instance_id, sop_instance_uid,"
-            " instance.study_instance_uid, calling_ae_title, received, route,"
-            " destination, state, attempts, not_before, reason, file, filtered, purpose"
-            f" FROM job JOIN instance ON instance.id = job.instance_id WHERE {where}",  # noqa: S608 only names of this module
-            **values,
-        )
+        # What is put together are clauses of this module; values are values.
+        rows = self._rows(f"{_SEEN} WHERE {where}", **values)
         return [
             Seen(*row)._replace(
                 received=_moment(row[5]),

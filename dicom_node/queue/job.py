@@ -73,7 +73,7 @@ class Arrival(NamedTuple):
     study_instance_uid: str = ""
     """As the object says; empty if it says none."""
     calling_ae_title: str = ""
-    """Of whoever sent it, as it said: for people who look for it, and proof of nothing."""
+    """Of whoever sent it, as it said: for people to look for; it proves nothing."""
 
 
 class Owed(NamedTuple):

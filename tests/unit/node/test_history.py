@@ -191,7 +191,7 @@ def test_a_queue_of_an_earlier_version_tells_what_it_knows(tmp_path: Path) -> No
 
 
 def test_no_question_of_the_first_page_goes_through_all_jobs(
-    queue: SqliteQueue, history: History, tmp_path: Path
+    queue: SqliteQueue, history: History
 ) -> None:
     """The database is asked how it would find out: never by going through a table."""
     assert queue
