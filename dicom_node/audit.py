@@ -85,6 +85,8 @@ class Event(StrEnum):
     """Somebody has looked into the audit."""
     CHECKPOINT = "checkpoint"
     """The site has signed how far the audit goes: :mod:`dicom_node.checkpoints`."""
+    CONFIGURED = "configuration"
+    """A changed configuration was taken, or refused, while the node ran."""
 
 
 class Audit:

@@ -13,6 +13,7 @@ from dicom_node import __version__
 from dicom_node.commands import (
     audit,
     bench,
+    config,
     grants,
     inspect,
     keys,
@@ -65,16 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
-        study,
-        inspect,
-        keys,
-        grants,
-        records,
-        audit,
-        node,
-        route,
-        bench,
-        science,
+        *(study, inspect, keys, grants, records, audit, config, node, route),
+        *(bench, science),
     ):
         group.add(commands)
     return parser
