@@ -26,8 +26,10 @@ class SqliteOrders(Statements):
     def standing(self, job_id: int) -> Standing | None:
         """Return where a job stands; see the protocol."""
         with translated():
-            for *row, state, priority in self._all("standing", id=job_id):
-                return Standing(*row, JobState(state), priority)
+            for number, uid, route, to, state, priority in self._all(
+                "standing", id=job_id
+            ):
+                return Standing(number, uid, route, to, JobState(state), priority)
         return None
 
     def standing_of_study(self, study_instance_uid: str) -> list[Standing]:
@@ -67,7 +69,10 @@ class SqliteOrders(Statements):
         """Return the routes whose jobs wait; see the protocol."""
         with translated():
             rows = self._all("held_routes")
-        return [HeldRoute(*row, datetime.fromisoformat(since)) for *row, since in rows]
+        return [
+            HeldRoute(route, by, why, datetime.fromisoformat(since))
+            for route, by, why, since in rows
+        ]
 
 
 class SqliteStudies(Statements):
