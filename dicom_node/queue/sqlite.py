@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dicom_node.durable import database
 from dicom_node.errors import SpoolError
 from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Lane, Taken
+from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -73,6 +74,7 @@ class SqliteQueue:
         self._passed = frozenset(passed)
         self._lanes = tuple(Lane) if lane is None else (lane,)
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
+        self._turn = Turn(path.with_name(f"{path.name}.turn"))
         with _translated():
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
@@ -95,6 +97,7 @@ class SqliteQueue:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+        self._turn.close()
 
     def assign(self, *, is_quiet: bool = True) -> None:
         """Put jobs into their routes' lanes.
@@ -169,7 +172,7 @@ class SqliteQueue:
     def claim(self, now: datetime, lease: timedelta) -> Job | None:
         """Return the job that has been due longest; see the protocol."""
         until = _text(now + lease)
-        with self._transaction():
+        with self._transaction(lasts=False):
             for lane in self._lanes:
                 jobs = self._claimed(
                     "claim", now=_text(now), lease_until=until, lane=lane
@@ -182,7 +185,7 @@ class SqliteQueue:
         self, route: str, now: datetime, lease: timedelta, count: int
     ) -> list[Job]:
         """Return jobs of a route that were never claimed; see the protocol."""
-        with self._transaction():
+        with self._transaction(lasts=False):
             return self._claimed(
                 "claim_more",
                 route=route,
@@ -346,16 +349,27 @@ class SqliteQueue:
         return self._database.execute(_SQL[name], values).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated():
-            self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self, *, lasts: bool = True) -> Iterator[None]:
+        """Do what is done in a block as one.
+
+        Args:
+            lasts: False for what a power cut may undo: it is not durable, until
+                something that is comes after it.
+        """
+        with _translated(), self._turn:
+            if not lasts:
+                self._database.execute("PRAGMA synchronous = NORMAL")
             try:
+                self._database.execute("BEGIN IMMEDIATE")
                 yield
                 self._database.execute("COMMIT")
             except BaseException:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
+            finally:
+                if not lasts:
+                    self._database.execute("PRAGMA synchronous = FULL")
 
 
 def _text(moment: datetime) -> str:
