@@ -239,7 +239,10 @@ class Changing:
         """Put what is owed into the lanes that its routes have now."""
         try:
             with closing(self._queue()) as queue:
-                queue.assign(is_quiet=is_quiet)
+                assert self._rules is not None  # or there were no queue
+                routes = self._rules.config.routes
+                leads = {route.name: route.destinations[0] for route in routes}
+                queue.assign(leads, is_quiet=is_quiet)
         except SpoolError:
             logger.exception("what is owed could not be put into its lanes")
 

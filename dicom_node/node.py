@@ -78,7 +78,7 @@ def serve(
                 hint="One state folder, one node. Stop the other one first.",
             )
         stack.enter_context(held)
-        _sweep(state, spool, queue, stopping)
+        _sweep(config, state, spool, queue, stopping)
         Room(state.folder, config.storage).tend()
         queue.close()
         doors = Doors()
@@ -107,7 +107,11 @@ def serve(
 
 
 def _sweep(
-    state: State, spool: Spool, queue: SqliteQueue, stopping: threading.Event
+    config: Config,
+    state: State,
+    spool: Spool,
+    queue: SqliteQueue,
+    stopping: threading.Event,
 ) -> None:
     """Put in order what a crash or another configuration has left.
 
@@ -118,7 +122,7 @@ def _sweep(
     with all_locked(locks, stopping) as are_all_gone:
         if not are_all_gone:
             return
-        queue.assign()
+        queue.assign({route.name: route.destinations[0] for route in config.routes})
         swept = spool.sweep(queue.files())
         for folder in spool.incoming.glob(incoming_of("*")):
             shutil.rmtree(folder)
