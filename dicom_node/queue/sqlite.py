@@ -26,6 +26,7 @@ from dicom_node.queue.job import (
 from dicom_node.queue.order import BROKEN_GLASS, Order
 from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
 from dicom_node.queue.statements import SQL, as_text, translated
+from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -88,6 +89,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies):
         self._passed = frozenset(passed)
         self._lanes = tuple(Lane) if lane is None else (lane,)
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
+        self._turn = Turn(path.with_name(f"{path.name}.turn"))
         with translated():
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
@@ -115,6 +117,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies):
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+        self._turn.close()
 
     def assign(
         self, destinations: Mapping[str, str] | None = None, *, is_quiet: bool = True
@@ -203,7 +206,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies):
     ) -> Job | None:
         """Return the most urgent job that is due; see the protocol."""
         until = as_text(now + lease)
-        with self._transaction():
+        with self._transaction(lasts=False):
             for lane in self._lanes:
                 jobs = self._claimed(
                     "claim",
@@ -226,7 +229,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies):
         resting: Resting = NOBODY,
     ) -> list[Job]:
         """Return jobs that were never claimed; see the protocol."""
-        with self._transaction():
+        with self._transaction(lasts=False):
             return self._claimed(
                 "claim_more",
                 study=like.study_instance_uid,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from dicom_node.queue.turn import Turn
+
 _FILES: Final = ("queue.sql", "orders.sql", "studies.sql")
 
 
@@ -41,6 +43,7 @@ class Statements:
     """One connection, and what is done on it."""
 
     _database: sqlite3.Connection
+    _turn: Turn
 
     def _changed(self, name: str, **values: object) -> int:
         """Carry out a statement in a transaction; return how many rows it changed."""
@@ -55,16 +58,27 @@ class Statements:
         return self._database.execute(SQL[name], values).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with translated():
-            self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self, *, lasts: bool = True) -> Iterator[None]:
+        """Do what is done in a block as one.
+
+        Args:
+            lasts: False for what a power cut may undo: it is not durable, until
+                something that is comes after it.
+        """
+        with translated(), self._turn:
+            if not lasts:
+                self._database.execute("PRAGMA synchronous = NORMAL")
             try:
+                self._database.execute("BEGIN IMMEDIATE")
                 yield
                 self._database.execute("COMMIT")
             except BaseException:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
+            finally:
+                if not lasts:
+                    self._database.execute("PRAGMA synchronous = FULL")
 
 
 def as_text(moment: datetime) -> str:
