@@ -3,7 +3,8 @@
 A node is one process that starts the others, and again if they die; these end when the
 first is gone: one or several that receive, one that filters and sends, one that sends
 what is not filtered, if any route passes something, and one that releases, if the
-configuration has a desk. Those that receive share the sockets, which the first has
+configuration has a desk, and one that takes in what is handed in, if it has a hatch.
+Those that receive share the sockets, which the first has
 opened, so that nobody who calls finds them closed.
 """
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.errors import ConfigError
 from dicom_node.extras import extra
+from dicom_node.hatch_folder import HatchFolder
 from dicom_node.lanes import NAMES
 from dicom_node.receiver import incoming_of
 from dicom_node.room import Room
@@ -82,6 +84,7 @@ def serve(
         stack.enter_context(held)
         _sweep(state, spool, queue, stopping)
         Room(state.folder, config.storage).tend()
+        _make_hatches(config)
         queue.close()
         sockets = [
             stack.enter_context(listening_socket(door)) for door in config.listeners
@@ -101,8 +104,21 @@ def serve(
             )
         if config.release is not None:
             roles["desk"] = Role("desk")
+        if config.hatches:
+            roles["hatch"] = Role("hatch")
         handed_down = stack.enter_context(held_for_others(content))
         supervise(roles, config_path, handed_down, stopping)
+
+
+def _make_hatches(config: Config) -> None:
+    """Make the folders of hatches, so that others can hand in before a process runs."""
+    for hatch in config.hatches:
+        try:
+            HatchFolder(hatch.folder).make()
+        except OSError as error:
+            raise ConfigError(
+                f"hatch {hatch.name!r}: {hatch.folder} cannot be made: {error.strerror}"
+            ) from error
 
 
 def _place(listening: socket.socket) -> str:
