@@ -14,10 +14,13 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import make_folder, stream_durably, sync_folder, write_durably
+from dicom_node.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from dicom_node.hatch import Hatch
 
 _OBJECT: Final = ".dcm"
 _PART: Final = ".part"
@@ -102,6 +105,22 @@ class HatchFolder:
         for file in left:
             file.unlink(missing_ok=True)
         return len(left)
+
+
+def make_folders(hatches: Iterable[Hatch]) -> None:
+    """Make the folders of hatches, so that others can hand in.
+
+    Raises:
+        ConfigError: One cannot be made.
+    """
+    for hatch in hatches:
+        try:
+            HatchFolder(hatch.folder).make()
+        except OSError as error:
+            raise ConfigError(
+                f"hatch {hatch.name!r}: {hatch.folder} cannot be made: {error.strerror}",
+                hint="The account that the node runs under has to be able to write it.",
+            ) from error
 
 
 def _objects(folder: Path) -> Iterable[tuple[int, Path]]:

@@ -44,7 +44,11 @@ class Taker:
     """Takes in what one hatch holds."""
 
     def __init__(
-        self, hatch: Hatch, incoming: Path, accept: Callable[[Received], None]
+        self,
+        hatch: Hatch,
+        incoming: Path,
+        accept: Callable[[Received], None],
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare.
 
@@ -52,8 +56,10 @@ class Taker:
             hatch: Where, and by which titles it is routed.
             incoming: Folder of the spool for what is coming in.
             accept: Makes an object durable and owes it to its routes, or raises.
+            is_stopping: Asked between two objects.
         """
         self._hatch, self._incoming, self._accept = hatch, incoming, accept
+        self._is_stopping = is_stopping
         self._folder = HatchFolder(hatch.folder)
         self._faults: dict[str, int] = {}
 
@@ -65,7 +71,7 @@ class Taker:
             SpoolError: The node can take in nothing just now; likewise.
         """
         files = self._folder.waiting()
-        return sum(self._take(file) for file in files)
+        return sum(self._take(file) for file in files if not self._is_stopping())
 
     def sweep(self, before: float) -> None:
         """Delete what those who hand in have left half written; see the folder."""
@@ -148,7 +154,9 @@ def take_in(config: Config, parent: int) -> None:
             room=Room(state.folder, config.storage),
             clock=now,
         )
-        takers = [Taker(hatch, incoming, take) for hatch in config.hatches]
+        takers = [
+            Taker(hatch, incoming, take, stopping.is_set) for hatch in config.hatches
+        ]
         resting: dict[Taker, float] = {}
         swept = -_LEFT_AFTER_S
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
