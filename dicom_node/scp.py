@@ -322,6 +322,7 @@ def handle_store(
         event.dataset_path,
         event.assoc.requestor.ae_title.strip(),
         (association.called_ae_title or "").strip(),
+        priority=request.Priority or 0,
     )
     uid = request.AffectedSOPInstanceUID
     if event.context.abstract_syntax != request.AffectedSOPClassUID:
