@@ -149,6 +149,7 @@ class Config:
     peers: tuple[Peer, ...] = ()
     hatches: tuple[Hatch, ...] = ()
     """Folders through which programs on this machine hand objects in."""
+    break_glass: BreakGlass = field(default_factory=BreakGlass)
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""

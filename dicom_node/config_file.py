@@ -19,6 +19,7 @@ from dicom_node.config import (
     Retry,
 )
 from dicom_node.destination import Destination
+from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers

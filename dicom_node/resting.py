@@ -1,4 +1,4 @@
-"""Which routes rest now: by their hours, by the configuration, or since a person wants it."""
+"""Which routes rest now: by their hours, their configuration, or a person's wish."""
 
 from __future__ import annotations
 

@@ -126,12 +126,16 @@ def _handed_down(options: argparse.Namespace) -> Config:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from dicom_node.commands.orders import waits
     from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
 
-    queue = state_in(load(options.config).node.state).queue()
+    config = load(options.config)
+    queue = state_in(config.node.state).queue()
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    for line in waits(config, queue, terminal.now()):
+        print(line)
     for state in (JobState.HELD, JobState.QUARANTINED):
         for job in queue.held(state):
             where = f"on {job.route} to {job.destination}"
