@@ -143,9 +143,10 @@ def _of_lane(lane: Lane) -> dict[str, Any]:
 
 def _told(lane: Lane) -> str:
     tally = lane.tally
+    names = ("sent", "dropped", "held", "quarantined", "pending")
+    terms = " + ".join(f"{getattr(tally, name)} {name}" for name in names)
     parts = [
-        f"{tally.received} received = {tally.sent} sent + {tally.dropped} dropped + "
-        f"{tally.held} held + {tally.quarantined} quarantined + {tally.pending} pending",
+        f"{tally.received} received = {terms}",
         f"{lane.received_per_minute:.1f} in, {lane.sent_per_minute:.1f} out a minute",
     ]
     if lane.oldest_s is not None:

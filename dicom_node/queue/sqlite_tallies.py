@@ -37,10 +37,13 @@ class SqliteTallies(Statements):
             for (route, destination), each in counts.items():
                 where = {"route": route, "destination": destination}
                 lately = dict(self._all("lately", since=since, until=until, **where))
-                oldest = [datetime.fromisoformat(t) for (t,) in self._all("oldest", **where)]
+                oldest = [
+                    datetime.fromisoformat(t) for (t,) in self._all("oldest", **where)
+                ]
                 found.append(
                     Tally(
-                        **where,
+                        route=route,
+                        destination=destination,
                         **each,
                         oldest=oldest[0] if oldest else None,
                         received_lately=lately.get("received", 0),
