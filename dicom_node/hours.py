@@ -75,7 +75,7 @@ def _hours(texts: tuple[str, ...], timezone: str) -> Hours:
     except (OSError, ValueError, KeyError) as error:  # no file, or no name of one
         raise ConfigError(
             f"timezone {timezone!r} is not known",
-            hint="A name of the IANA database, as Europe/Berlin. Is Debian's tzdata there?",
+            hint="A name of the IANA database, as Europe/Berlin; Debian: tzdata.",
         ) from error
     return Hours(tuple(_span(text) for text in texts), zone)
 

@@ -1,4 +1,4 @@
-"""How urgent an instance is on a route, when a route rests, and what waits for its study."""
+"""How urgent an instance is, when its route rests, and how it waits for its study."""
 
 from __future__ import annotations
 
