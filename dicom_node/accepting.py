@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 from dicom_node.elements import Limits
 from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
 from dicom_node.instance import OpenInstance
-from dicom_node.mapped import chunks, read
+from dicom_node.mapped import IN_MEMORY, chunks
+from dicom_node.outline import outline
 from dicom_node.queue.job import CLASHES, Arrival, Taken
 from dicom_node.route import Facts, choose
+from dicom_node.sealed_file import SealedFile
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from dicom_node.config import Config
     from dicom_node.instance import Identity
@@ -52,8 +55,8 @@ def accept(
         SpoolError: It could not be made durable, or the disk is all but full.
     """
     room.require()
-    encoded = read(received.part)
-    instance = OpenInstance.of(encoded, Limits())
+    file = spool.coming(received.part)
+    instance = _opened(file)
     identity = instance.identity()
     _require_as_announced(instance, identity)
     facts = Facts(
@@ -68,7 +71,7 @@ def accept(
             f"no route is for {identity.modality or 'this'} from "
             f"{received.calling_ae_title} to {received.called_ae_title}"
         )
-    digest = _digest(instance)
+    digest = _digest(instance, file)
     name = spool.take(received.part)
     taken, moment = Taken.KNOWN, clock()
     try:
@@ -105,9 +108,21 @@ def _require_as_announced(instance: OpenInstance, identity: Identity) -> None:
             )
 
 
-def _digest(instance: OpenInstance) -> bytes:
+def _opened(file: Path | SealedFile) -> OpenInstance:
+    """Return an instance to be looked at; of one too large to decrypt, its outline."""
+    if isinstance(file, SealedFile) and file.size >= IN_MEMORY:
+        return OpenInstance.of(outline(file), Limits())
+    return OpenInstance.read(file, Limits())
+
+
+def _digest(instance: OpenInstance, file: Path | SealedFile) -> bytes:
     """Return what tells the same bytes from others, whoever wrote the file's head."""
     digest = hashlib.sha256(f"{instance.file.transfer_syntax}\n".encode())
-    for chunk in chunks(instance.file.dataset):
-        digest.update(chunk)
+    dataset = instance.file.dataset
+    if isinstance(file, SealedFile) and file.size >= IN_MEMORY:
+        pieces = file.pieces(file.size - len(dataset))
+    else:
+        pieces = chunks(dataset)
+    for piece in pieces:
+        digest.update(piece)
     return digest.digest()

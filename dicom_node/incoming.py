@@ -5,6 +5,8 @@ told nothing, and many take that for a fault of the network. So an error is kept
 rest of the data set is let go by, and whoever answers the request is told: the answer is
 that there is no room. What is kept is synced by the very descriptor that wrote it, since
 another may not be told of an error.
+
+With keys it is sealed as it comes (:mod:`dicom_node.sealed_file`).
 """
 
 from __future__ import annotations
@@ -12,29 +14,37 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pynetdicom import dimse_messages
 
 from dicom_node.errors import SpoolError
+from dicom_node.sealed_file import SUFFIX, Sealing, for_the_owner
+
+if TYPE_CHECKING:
+    from dicom_node.spool_keys import SpoolKeys
 
 
 class IncomingFile:
     """A new file, written to once from its start; stands in for a temporary one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: SpoolKeys | None = None) -> None:
         """Make it, with a name that nobody can guess; whether that worked is said later.
 
         Args:
             folder: Where.
+            keys: Seal it; without them it is what was written.
         """
         self._descriptor = -1
         self._trouble: OSError | None = None
-        self.name = str(folder / f"{secrets.token_hex(16)}.in")
+        name = f"{secrets.token_hex(16)}{'.in' if keys is None else SUFFIX}"
+        self.name = str(folder / name)
+        self._sealing: Sealing | None = None
+        if keys is not None:
+            self._sealing = Sealing(name, keys.newest(), self._write)
         try:
-            self._descriptor = os.open(
-                self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-            )
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            self._descriptor = for_the_owner(self.name, flags)
         except OSError as error:
             self._trouble = error
 
@@ -46,13 +56,18 @@ class IncomingFile:
     def write(self, data: bytes) -> int:
         """Write all of ``data``, or let it go by after an error."""
         if self._trouble is None:
-            rest = memoryview(data)
             try:
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
+                if self._sealing is None:
+                    self._write(memoryview(data))
+                else:
+                    self._sealing.write(data)
             except OSError as error:
                 self._trouble = error
         return len(data)
+
+    def _write(self, rest: memoryview) -> None:
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
 
     def flush(self) -> None:
         """Do nothing: nothing is held back."""
@@ -80,6 +95,9 @@ class IncomingFile:
         """
         if self._trouble is None:
             try:
+                if self._sealing is not None:
+                    self._sealing.finish()
+                    self._sealing = None
                 os.fsync(self._descriptor)
             except OSError as error:
                 self._trouble = error
@@ -90,13 +108,17 @@ class IncomingFile:
             ) from self._trouble
 
 
-def receive_into(folder: Path) -> None:
+def receive_into(folder: Path, keys: SpoolKeys | None = None) -> None:
     """Let pynetdicom write what comes in to such files, from now on, in this process.
 
     It has no other way to be told than the name under which it knows temporary files.
+
+    Args:
+        folder: Where.
+        keys: Seal them; without them they are not sealed.
     """
 
     def made(**_: object) -> IncomingFile:
-        return IncomingFile(folder)
+        return IncomingFile(folder, keys)
 
     vars(dimse_messages)["NamedTemporaryFile"] = made

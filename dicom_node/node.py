@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.errors import ConfigError
 from dicom_node.extras import extra
+from dicom_node.forgetting import require_key_folder, spool_keys
 from dicom_node.lanes import NAMES
 from dicom_node.receiver import incoming_of
 from dicom_node.room import Room
@@ -63,9 +64,11 @@ def serve(
     Raises:
         ConfigError: Another node runs on the same state folder, a port is taken, or
             certificates cannot be used.
+        KeyFolderError: The keys cannot be read, or the spool was sealed with others.
     """
     state = State(config.node.state)
-    keys_of(state, config.node.fingerprint)
+    require_key_folder(state.folder / "keys", state.spool())
+    keyring = keys_of(state, config.node.fingerprint)
     for door in config.listeners:
         tls_of(door)
     spool, queue = state.spool(), state.queue(config.passed)
@@ -83,6 +86,9 @@ def serve(
         _sweep(state, spool, queue, stopping)
         Room(state.folder, config.storage).tend()
         queue.close()
+        sealed_with = stack.enter_context(
+            spool_keys(keyring.spool, spool, now, encrypts=config.storage.encrypt)
+        )
         sockets = [
             stack.enter_context(listening_socket(door)) for door in config.listeners
         ]
@@ -96,8 +102,9 @@ def serve(
             roles[f"receiver {number}"] = Role(
                 "receiver",
                 *("--number", str(number), "--ready", str(telling)),
+                *("--keys", str(sealed_with.descriptor)),
                 *("--listening", *map(str, descriptors)),
-                keeps=[*descriptors, telling],
+                keeps=[*descriptors, telling, sealed_with.descriptor],
             )
         if config.release is not None:
             roles["desk"] = Role("desk")

@@ -25,11 +25,9 @@ from dicom_node.mapped import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
     from pydicom.uid import UID
 
-    from dicom_node.mapped import Buffer
+    from dicom_node.mapped import Buffer, Source
 
 MAX_INFLATED: Final = 1 << 30
 """Bytes that a deflated data set may grow to."""
@@ -105,14 +103,14 @@ class Head(NamedTuple):
     """Bytes before the data set."""
 
 
-def read_head(path: Path) -> Head:
+def read_head(source: Source) -> Head:
     """Return the head of a file that was read as a whole before, in a tenth of the time.
 
     Raises:
         MalformedObjectError: It has none.
         OSError: It cannot be read.
     """
-    with path.open("rb") as stream:
+    with source.open("rb") as stream:
         if stream.read(132)[128:] != b"DICM":
             raise MalformedObjectError("not a DICOM file")
         found: dict[int, bytes] = {}

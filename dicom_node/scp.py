@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from dicom_node.config import Config
     from dicom_node.listening import Listening
+    from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +101,15 @@ class Received(NamedTuple):
 class StorageScp:
     """Listens, and hands each instance on."""
 
-    def __init__(self, config: Config, incoming: Path) -> None:
+    def __init__(
+        self, config: Config, incoming: Path, keys: SpoolKeys | None = None
+    ) -> None:
         """Prepare; nothing is open yet.
 
         Args:
             config: Where, how, and from whom.
             incoming: Folder for what is coming in; set for the whole process.
+            keys: Seal what is coming in; without them it is not sealed.
 
         Raises:
             ConfigError: Certificates cannot be used.
@@ -113,7 +117,7 @@ class StorageScp:
         self._config = config
         self._tls = [tls_of(door) for door in config.listeners]
         self._servers: list[GuardedServer] = []
-        receive_into(incoming)
+        receive_into(incoming, keys)
         tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
         # They would write query identifiers, that is patients, into the log.

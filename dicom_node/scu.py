@@ -33,6 +33,7 @@ from dicom_node.grants import fingerprint
 from dicom_node.instance import OpenInstance
 from dicom_node.part10 import read_head
 from dicom_node.pixel_layout import NATIVE, TAGS
+from dicom_node.sealed_file import SealedFile
 from dicom_node.syntaxes import UIDS, Syntax
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dicom_node.association import Association
     from dicom_node.config import Destination
     from dicom_node.decoding import Decode
+    from dicom_node.mapped import Source
     from dicom_node.part10 import Head
 
 _NATIVE: Final = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
@@ -103,7 +105,9 @@ class Sending:
         self.close()
 
     def send(
-        self, file: Path, allow: Callable[[Receiver], object] = lambda _: None
+        self,
+        file: Path | SealedFile,
+        allow: Callable[[Receiver], object] = lambda _: None,
     ) -> None:
         """Return once the destination has said that it has the instance in ``file``.
 
@@ -151,7 +155,7 @@ class Sending:
         is_first = first is Syntax.AS_IS or UIDS[first] == syntax
         return association if is_first and association.is_established else None
 
-    def _sent(self, association: Association, path: Path, head: Head) -> int:
+    def _sent(self, association: Association, path: Source, head: Head) -> int:
         try:
             return association.store(path, head)
         except AssociationError as error:
@@ -261,7 +265,9 @@ class Sending:
             "transfer_syntaxes, or another destination. Nothing is made lossy.",
         )
 
-    def _ready(self, file: Path, syntax: str, accepted: Sequence[UID]) -> Path:
+    def _ready(
+        self, file: Path | SealedFile, syntax: str, accepted: Sequence[UID]
+    ) -> Path | SealedFile:
         """Return the file to be sent: ``file``, or a copy in another syntax beside it.
 
         Raises:
@@ -336,7 +342,7 @@ class Sending:
         return f"{self.destination.name} ({self.destination.address})"
 
 
-def _head(file: Path) -> Head:
+def _head(file: Source) -> Head:
     try:
         return read_head(file)
     except OSError as error:
@@ -347,13 +353,14 @@ def _head(file: Path) -> Head:
         raise SendRefusedError(str(error), hint=error.hint) from error
 
 
-def _abilities(file: Path, syntax: str) -> tuple[UID, ...]:
+def _abilities(file: Source, syntax: str) -> tuple[UID, ...]:
     """Return the compressed syntaxes that an object may be put into.
 
     Of one that is compressed in another way, this is known once it is decompressed.
     """
     try:
-        attributes = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
+        with file.open("rb") as stream:
+            attributes = dcmread(stream, stop_before_pixels=True, specific_tags=[*TAGS])
     except Exception:  # noqa: BLE001 it is read with more care once it has to be
         return ()
     if "Rows" not in attributes:
@@ -363,13 +370,15 @@ def _abilities(file: Path, syntax: str) -> tuple[UID, ...]:
     return tuple(to for to in COMPRESSED if can(attributes, to))
 
 
-def _written(file: Path, instance: OpenInstance) -> Path:
+def _written(file: Path | SealedFile, instance: OpenInstance) -> Path | SealedFile:
     """Write a copy beside ``file``, for its owner only; half of it is not left behind.
 
     Under a name of its own: another route may send the same file at the same time.
     """
     descriptor, name = -1, ""
     try:
+        if isinstance(file, SealedFile):
+            return file.beside(instance.file.chunks())
         descriptor, name = tempfile.mkstemp(".part", f"{file.name}.", file.parent)
         with os.fdopen(descriptor, "wb") as stream:
             stream.writelines(instance.file.chunks())
@@ -377,7 +386,7 @@ def _written(file: Path, instance: OpenInstance) -> Path:
         if name:
             Path(name).unlink(missing_ok=True)
         raise SendInterruptedError(
-            f"{file.parent} cannot be written: {error.strerror}",
+            f"a copy of {file} cannot be written: {error.strerror}",
             hint="Check its disk: full, read-only, or gone?",
         ) from error
     return Path(name)

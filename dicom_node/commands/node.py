@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
             command.add_argument("--content", type=int, required=True, metavar="FD")
         if run is _receive:
-            for option in ("--number", "--ready"):
+            for option in ("--number", "--ready", "--keys"):
                 command.add_argument(option, type=int, required=True)
             command.add_argument("--listening", type=int, nargs="+", metavar="FD")
         if run is _release:
@@ -79,6 +79,7 @@ def _receive(options: argparse.Namespace) -> int:
         options.number,
         options.listening,
         options.ready,
+        options.keys,
     )
     return 0
 
