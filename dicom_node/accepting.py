@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
     from datetime import datetime
-    from pathlib import Path
 
     from dicom_node.config import Config
     from dicom_node.instance import Identity
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.room import Room
     from dicom_node.scp import Received
+    from dicom_node.sealed_file import Stored
     from dicom_node.spool import Spool
 
 
@@ -108,14 +108,14 @@ def _require_as_announced(instance: OpenInstance, identity: Identity) -> None:
             )
 
 
-def _opened(file: Path | SealedFile) -> OpenInstance:
+def _opened(file: Stored) -> OpenInstance:
     """Return an instance to be looked at; of one too large to decrypt, its outline."""
     if isinstance(file, SealedFile) and file.size >= IN_MEMORY:
         return OpenInstance.of(outline(file), Limits())
     return OpenInstance.read(file, Limits())
 
 
-def _digest(instance: OpenInstance, file: Path | SealedFile) -> bytes:
+def _digest(instance: OpenInstance, file: Stored) -> bytes:
     """Return what tells the same bytes from others, whoever wrote the file's head."""
     digest = hashlib.sha256(f"{instance.file.transfer_syntax}\n".encode())
     dataset = instance.file.dataset

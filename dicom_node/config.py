@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
 from dicom_node.errors import ConfigError
@@ -16,8 +16,10 @@ from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Action, Route
 from dicom_node.storage import Storage
-from dicom_node.syntaxes import DEFAULT, Syntax
 from miadmark_core.mode import Mode
+
+if TYPE_CHECKING:
+    from dicom_node.destination import Destination
 
 _CHARACTER_SET: Final = 0x00080005
 
@@ -63,41 +65,6 @@ class Listener:
     def marking(self) -> Marking:
         """Return how this node marks."""
         return Marking(profile=self.profile, mode=self.mode, weak_marks=self.weak_marks)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
-    """Where instances are sent."""
-
-    name: str
-    """How routes call it."""
-    ae_title: str
-    """The called AE title."""
-    host: str
-    port: int = 11112
-    tls_ca: Path | None = None
-    """Certificates that its own must be signed by, PEM; without it, no TLS."""
-    tls_hostname: str = ""
-    """The name in its certificate, if it is not ``host``."""
-    transfer_syntaxes: tuple[Syntax, ...] = DEFAULT
-    """What objects may be sent in, best first; the first that it accepts is taken."""
-    timeout_s: float = 30.0
-    """For the association and for each message, in seconds."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        check_ae_title(f"destination {self.name!r}", self.ae_title)
-        check_port(f"destination {self.name!r}", self.port)
-        if not self.transfer_syntaxes:
-            raise ConfigError(
-                f"destination {self.name!r}: transfer_syntaxes is empty",
-                hint=f"Some of: {', '.join(Syntax)}.",
-            )
-
-    @property
-    def address(self) -> str:
-        """Return ``host:port``."""
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

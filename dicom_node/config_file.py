@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from dicom_node.condition import Condition
 from dicom_node.config import (
     Config,
-    Destination,
     Listener,
     ReleaseDesk,
     RemoteDesk,
     Retry,
 )
+from dicom_node.destination import Destination
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.marking import Profile, WeakMarks

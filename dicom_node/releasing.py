@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from dicom_node.authorising import Grant
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
+    from dicom_node.outgoing import Receiver
     from dicom_node.routing import Route
-    from dicom_node.scu import Receiver
 
 logger = logging.getLogger(__name__)
 

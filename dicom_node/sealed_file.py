@@ -23,6 +23,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography.exceptions import InvalidTag
@@ -34,7 +35,6 @@ from dicom_node.errors import SpoiledFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from dicom_node.mapped import Buffer
     from dicom_node.spool_keys import SpoolKey, SpoolKeys
@@ -177,6 +177,10 @@ class SealedFile:
             path.unlink(missing_ok=True)
             raise
         return SealedFile(path, self._keys)
+
+
+Stored = Path | SealedFile
+"""Where something of the spool lies: as it is, or sealed."""
 
 
 class Opened(io.RawIOBase):

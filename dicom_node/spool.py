@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from dicom_node.mapped import Buffer
+    from dicom_node.sealed_file import Stored
     from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Spool:
         """Return where the file of that name lies."""
         return self._folder / name
 
-    def file(self, name: str) -> Path | SealedFile:
+    def file(self, name: str) -> Stored:
         """Return the file of that name, to be opened and read.
 
         Raises:
@@ -82,11 +83,11 @@ class Spool:
         """
         return self._source(self.path(name))
 
-    def coming(self, part: Path) -> Path | SealedFile:
+    def coming(self, part: Path) -> Stored:
         """Return a file in :attr:`incoming`; see :meth:`file`."""
         return self._source(part)
 
-    def _source(self, path: Path) -> Path | SealedFile:
+    def _source(self, path: Path) -> Stored:
         if path.suffix != SUFFIX:
             return path
         if self._keys is None:

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
     from dicom_node.audit import Audit
     from dicom_node.codestreams import Given
-    from dicom_node.config import Config, Destination
+    from dicom_node.config import Config
     from dicom_node.decoding import Decode
+    from dicom_node.destination import Destination
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.strip import Restored
@@ -52,10 +53,10 @@ if TYPE_CHECKING:
     from dicom_node.listings import Listings
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
+    from dicom_node.outgoing import Receiver
     from dicom_node.passing import Refer
     from dicom_node.queue.job import Job, Queue
     from dicom_node.routing import Route
-    from dicom_node.scu import Receiver
     from dicom_node.spool import Spool
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.sealing.record import Header

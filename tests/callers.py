@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from dicom_node.config import Config, Destination, Listener
+from dicom_node.config import Config, Listener
+from dicom_node.destination import Destination
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.routing import Action, Route
 from dicom_node.scp import Received, StorageScp, listening_socket

@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node.config import Destination
 from dicom_node.demo.loopback import LOOPBACK, MARKING, STRIPPING, Loopback
+from dicom_node.destination import Destination
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance

@@ -19,7 +19,6 @@ from cryptography import x509
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from dicom_node.config import Destination
 from dicom_node.demo.loopback import (
     LOOPBACK,
     MARKING,
@@ -29,6 +28,7 @@ from dicom_node.demo.loopback import (
     make_certificate,
 )
 from dicom_node.demo.selftest import pixels, send
+from dicom_node.destination import Destination
 from dicom_node.errors import NodeError, SendError, SendRefusedError
 from dicom_node.queue.job import JobState
 from dicom_node.scu import Sending

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from dicom_node.config import Destination
 from dicom_node.demo.loopback import LOOPBACK, MARKING, Loopback
+from dicom_node.destination import Destination
 from dicom_node.elements import Limits
 from dicom_node.filters.mark import MarkedInstance
 from dicom_node.filters.strip import strip

@@ -21,9 +21,10 @@ from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit, Event
 from dicom_node.compression import put_into
-from dicom_node.config import Config, Destination, Listener
+from dicom_node.config import Config, Listener
 from dicom_node.decoding import decode_frames
 from dicom_node.demo.loopback import await_that
+from dicom_node.destination import Destination
 from dicom_node.errors import CodecProcessError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.preparation import prepare

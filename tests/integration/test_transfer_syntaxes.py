@@ -18,8 +18,8 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
 from dicom_node.compression import put_into
-from dicom_node.config import Destination
 from dicom_node.demo.loopback import LOOPBACK
+from dicom_node.destination import Destination
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import SendRefusedError
 from dicom_node.filters.mark import MarkedInstance

@@ -19,8 +19,9 @@ from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit
 from dicom_node.codestreams import Copy, Given
-from dicom_node.config import Config, Destination, Listener
+from dicom_node.config import Config, Listener
 from dicom_node.decoding import decode_frames
+from dicom_node.destination import Destination
 from dicom_node.elements import Limits
 from dicom_node.errors import QuantityError
 from dicom_node.filters.mark import MarkedInstance, mark

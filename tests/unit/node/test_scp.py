@@ -16,7 +16,8 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.accepting import accept
-from dicom_node.config import Config, Destination, Listener
+from dicom_node.config import Config, Listener
+from dicom_node.destination import Destination
 from dicom_node.errors import (
     ClashError,
     MalformedObjectError,
