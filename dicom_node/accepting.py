@@ -20,11 +20,12 @@ from dicom_node.sealed_file import SealedFile
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from dicom_node.config import Config
     from dicom_node.instance import Identity
+    from dicom_node.mapped import Buffer
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.room import Room
     from dicom_node.scp import Received
@@ -120,7 +121,7 @@ def _digest(instance: OpenInstance, file: Stored) -> bytes:
     digest = hashlib.sha256(f"{instance.file.transfer_syntax}\n".encode())
     dataset = instance.file.dataset
     if isinstance(file, SealedFile) and file.size >= IN_MEMORY:
-        pieces = file.pieces(file.size - len(dataset))
+        pieces: Iterator[Buffer] = file.pieces(file.size - len(dataset))
     else:
         pieces = chunks(dataset)
     for piece in pieces:

@@ -40,6 +40,7 @@ from dicom_node.dimse import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
     from dicom_node.mapped import Readable, Source
     from dicom_node.part10 import Head
 

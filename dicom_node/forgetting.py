@@ -2,9 +2,9 @@
 
 A disk may keep what was deleted, and writing over a file proves nothing where blocks are
 never written in place (flash, copy-on-write, snapshots). So nothing is written over: once
-no file is sealed with a key that was replaced, the key goes, and whatever a disk still has
-of those files is noise to everybody. How well the key itself is forgotten is up to what
-keeps it; see ``keys rotate root``.
+no file is sealed with a key that was replaced, the key goes, and whatever a disk still
+has of those files is noise to everybody. How well the key itself is forgotten is up to
+what keeps it; see ``keys rotate root``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LOOK_S: Final = 3600.0
 
 
 def require_key_folder(folder: Path, spool: Spool) -> None:
-    """Return if there are keys, or nothing is sealed with any: new ones would not open it.
+    """Return if there are keys, or nothing is sealed: new keys would not open it.
 
     Raises:
         KeyFolderError: The spool is sealed, and the key folder is gone.

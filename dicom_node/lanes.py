@@ -68,10 +68,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     state = State(config.node.state)
-    # What memory has no room for lies beside what is coming in, not in /tmp; and where
-    # that is sealed, in no file at all.
-    tempfile.tempdir = str(state.spool().incoming)
-    hold_in_memory(is_so=config.storage.encrypt)
+    _keep_from_tmp(config, state)
     with ExitStack() as stack:
         while (held := locked(state.folder / f"{NAMES[lane]}.lock")) is None:
             # The worker of a node that was killed has not noticed yet.
@@ -82,8 +79,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         stack.callback(queue.close)
         note = StopNote(state.folder / f"{NAMES[lane]}.stop")
         keyring = keys_of(state, config.node.fingerprint)
-        spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
-        _take_over(config, state, spool, queue, lane, died=not note.taken())
+        spool = _taken_over(config, state, keyring, queue, lane, died=not note.taken())
         signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
@@ -155,29 +151,40 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         _run(worker, tend, recover, stopping, parent)
 
 
+def _keep_from_tmp(config: Config, state: State) -> None:
+    """Let what memory has no room for lie beside what is coming in, not in /tmp.
+
+    Where that is sealed, it lies in no file at all.
+    """
+    tempfile.tempdir = str(state.spool().incoming)
+    hold_in_memory(is_so=config.storage.encrypt)
+
+
 def _stop(stopping: threading.Event, note: StopNote, *_: object) -> None:
     stopping.set()
     note.leave()
 
 
-def _take_over(
+def _taken_over(
     config: Config,
     state: State,
-    spool: Spool,
+    keyring: Keyring,
     queue: SqliteQueue,
     lane: Lane,
     *,
     died: bool,
-) -> None:
-    """Take up what whoever worked in a lane before has left."""
+) -> Spool:
+    """Take up what whoever worked in a lane before has left, and return the spool."""
     released = queue.release_claims(now() + config.retry.first_wait, died=died)
     if released:
         logger.info("released jobs=%d", released)
+    spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
     spool.delete(queue.forget_sent())
     # Only filtering makes files to be sent.
     alone = lane is Lane.FILTER
     spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
     state.codestreams().sweep(time.time() - _LEFT_AFTER_S)
+    return spool
 
 
 def _run(

@@ -130,7 +130,7 @@ def joined(parts: Iterable[Buffer], size: int) -> Buffer:
 
 
 def _held(parts: Iterable[Buffer]) -> Buffer:
-    with open(os.memfd_create("object"), "wb") as stream:
+    with os.fdopen(os.memfd_create("object"), "w+b") as stream:
         return _filled(stream, parts)
 
 

@@ -45,7 +45,8 @@ def outline(source: Source) -> memoryview:
     """
     head = read_head(source)
     encoding = Encoding.of(uid.UID(head.transfer_syntax_uid))
-    with source.open("rb") as stream, open(os.memfd_create("outline"), "wb") as drawn:
+    memory = os.memfd_create("outline")
+    with os.fdopen(memory, "w+b") as drawn, source.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         drawn.truncate(size)
         kept, start = 0, 0

@@ -25,6 +25,7 @@ from dicom_node.mapped import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from pydicom.uid import UID
 
     from dicom_node.mapped import Buffer, Source

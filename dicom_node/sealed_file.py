@@ -1,4 +1,4 @@
-"""A file of the spool that nobody reads without the node's key, and nobody changes unseen.
+"""A file of the spool that nobody reads without the key, and nobody changes unseen.
 
 Layout, version 1::
 
@@ -198,8 +198,7 @@ class Opened(io.RawIOBase):
             body = os.fstat(self._descriptor).st_size - _HEADER.size
             self._chunks = max(-(-body // (CHUNK + _TAG)), 1)
             self._size = body - self._chunks * _TAG
-            if self._size < 0:
-                raise self._spoiled()
+            self._require_size()
             self._cipher = _cipher(self._named, key)
         except BaseException:
             os.close(self._descriptor)
@@ -207,6 +206,10 @@ class Opened(io.RawIOBase):
             raise
         self._sealed = memoryview(bytearray(min(body, CHUNK + _TAG)))
         self._plain = memoryview(bytearray(min(self._size, CHUNK)))
+
+    def _require_size(self) -> None:
+        if self._size < 0:
+            raise self._spoiled()
 
     def readable(self) -> bool:
         """Return that it can be."""
