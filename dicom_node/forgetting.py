@@ -65,17 +65,13 @@ class Forgetting:
         """
         self._ring, self._spool, self._clock = ring, spool, clock
 
-    def begin(self, *, encrypts: bool) -> HandedKeys:
+    def begin(self) -> HandedKeys:
         """Return the keys for processes that have no others; the first is made now.
-
-        Args:
-            encrypts: Whether something is going to be sealed.
 
         Raises:
             KeyFolderError: Something in the spool was sealed with none of them.
         """
-        if encrypts:
-            self._ring.rotate_if_due(self._clock(), LASTS)
+        self._ring.rotate_if_due(self._clock(), LASTS)
         for version, key_id in sorted(self._spool.keys_in_use()):
             self._ring.of(version, key_id)
         return HandedKeys.made(self._ring.all())
@@ -97,7 +93,7 @@ class Forgetting:
 
 @contextmanager
 def spool_keys(
-    ring: SpoolRing, spool: Spool, clock: Callable[[], datetime], *, encrypts: bool
+    ring: SpoolRing, spool: Spool, clock: Callable[[], datetime]
 ) -> Iterator[HandedKeys]:
     """Yield keys to hand down, and look after them until the end of the block.
 
@@ -105,16 +101,15 @@ def spool_keys(
         ring: The keys.
         spool: What is sealed with them.
         clock: Returns the time, aware.
-        encrypts: Whether something is going to be sealed.
 
     Raises:
         KeyFolderError: Something in the spool was sealed with none of them.
     """
     forgetting, over = Forgetting(ring, spool, clock), threading.Event()
-    handed = forgetting.begin(encrypts=encrypts)
+    handed = forgetting.begin()
 
     def tend() -> None:
-        while encrypts and not over.wait(_LOOK_S):
+        while not over.wait(_LOOK_S):
             try:
                 forgetting.turn(handed)
             except (NodeError, OSError):

@@ -230,6 +230,10 @@ class Queue(Protocol):
         """Return how many jobs stand where; every state is there."""
         ...
 
+    def owed(self) -> dict[str, int]:
+        """Return how many jobs of each route are not settled, where there are any."""
+        ...
+
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -239,6 +240,10 @@ class MemoryQueue:
         """Return how many jobs stand where."""
         states = [owed.state for owed in self._jobs]
         return {state: states.count(state) for state in JobState}
+
+    def owed(self) -> dict[str, int]:
+        """Return how many jobs of each route are not settled; see the protocol."""
+        return dict(Counter(o.route for o in self._jobs if o.state not in _SETTLED))
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""

@@ -39,7 +39,7 @@ CREATE INDEX IF NOT EXISTS job_by_lane ON job (lane, state, not_before, id);
 UPDATE job
    SET lane = CASE WHEN route IN (SELECT value FROM json_each(:passed))
                    THEN 'pass' ELSE 'filter' END
- WHERE state NOT IN ('sent', 'dropped');
+ WHERE state NOT IN ('sent', 'dropped') AND (:is_quiet OR state <> 'working');
 
 -- last_job
 -- Where an instance stands on a route.
@@ -171,6 +171,10 @@ SELECT filtered FROM job WHERE filtered IS NOT NULL;
 
 -- counts
 SELECT state, count(*) FROM job GROUP BY state;
+
+-- owed
+SELECT route, count(*) FROM job
+ WHERE state IN ('waiting', 'working', 'held', 'quarantined') GROUP BY route;
 
 -- held
 SELECT job.id, instance.sop_instance_uid, job.route, job.reason

@@ -96,13 +96,17 @@ class SqliteQueue:
         """Close the file."""
         self._database.close()
 
-    def assign(self) -> None:
-        """Put every job into its route's lane; only while nobody works.
+    def assign(self, *, is_quiet: bool = True) -> None:
+        """Put jobs into their routes' lanes.
 
         For jobs of another time, when a route may have had another action.
+
+        Args:
+            is_quiet: Whether nobody works: else what somebody has stays in its lane.
         """
         with self._transaction():
-            self._all("assign", passed=json.dumps(sorted(self._passed)))
+            passed = json.dumps(sorted(self._passed))
+            self._all("assign", passed=passed, is_quiet=is_quiet)
 
     def add(
         self,
@@ -282,6 +286,11 @@ class SqliteQueue:
         with _translated():
             found = dict(self._all("counts"))
         return {state: found.get(state.value, 0) for state in JobState}
+
+    def owed(self) -> dict[str, int]:
+        """Return how many jobs of each route are not settled; see the protocol."""
+        with _translated():
+            return dict(self._all("owed"))
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""

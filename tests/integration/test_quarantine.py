@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -277,13 +278,14 @@ action = "mark"
 @contextmanager
 def a_worker(config: Path) -> Iterator[subprocess.Popen[bytes]]:
     """One as a node starts it; killed at the end of the block."""
-    with held_for_others(config.read_bytes()) as content:
-        process = Role("worker").started(config, content)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+    content = held_for_others(config.read_bytes())
+    process = Role("worker").started(config, content)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        os.close(content)
 
 
 @pytest.mark.parametrize("is_told", [True, False])

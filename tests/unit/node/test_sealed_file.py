@@ -79,9 +79,7 @@ def test_nothing_of_it_may_change(tmp_path: Path, keys: HandedKeys) -> None:
         whole = path.read_bytes()
         assert len(whole) == 20 + 40 + 3 * 16
         for at in range(len(whole)):
-            path.write_bytes(
-                whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
-            )
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
             with (
                 pytest.raises((SpoiledFileError, KeyFolderError)),
                 SealedFile(path, keys).open() as stream,
@@ -96,8 +94,9 @@ def test_a_file_that_is_cut_joined_or_reordered_does_not_open(
         patch.setattr(sealed_file, "CHUNK", 16)
         path = sealed(tmp_path, "a", os.urandom(48))
         whole = path.read_bytes()
-        head, first, second, third = whole[:20], *(
-            whole[20 + 32 * n : 52 + 32 * n] for n in range(3)
+        head, first, second, third = (
+            whole[:20],
+            *(whole[20 + 32 * n : 52 + 32 * n] for n in range(3)),
         )
         cut = [whole[:size] for size in range(len(whole))]
         for other in (
