@@ -7,7 +7,7 @@ its way, or was sent a while ago, are kept apart for a person, and overwrite not
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from dicom_node.elements import Limits
 from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
@@ -57,7 +57,7 @@ def accept(
     """
     room.require()
     file = spool.coming(received.part)
-    instance = _opened(file)
+    instance = _opened(file, received.content)
     identity = instance.identity()
     _require_as_announced(instance, identity)
     facts = Facts(
@@ -109,18 +109,24 @@ def _require_as_announced(instance: OpenInstance, identity: Identity) -> None:
             )
 
 
-def _opened(file: Stored) -> OpenInstance:
+def _opened(file: Stored, content: bytes | None) -> OpenInstance:
     """Return an instance to be looked at; of one too large to decrypt, its outline."""
-    if isinstance(file, SealedFile) and file.size >= IN_MEMORY:
+    if content is not None:
+        return OpenInstance.of(content, Limits())
+    if _is_outlined(file):
         return OpenInstance.of(outline(file), Limits())
     return OpenInstance.read(file, Limits())
+
+
+def _is_outlined(file: Stored) -> TypeGuard[SealedFile]:
+    return isinstance(file, SealedFile) and file.size >= IN_MEMORY
 
 
 def _digest(instance: OpenInstance, file: Stored) -> bytes:
     """Return what tells the same bytes from others, whoever wrote the file's head."""
     digest = hashlib.sha256(f"{instance.file.transfer_syntax}\n".encode())
     dataset = instance.file.dataset
-    if isinstance(file, SealedFile) and file.size >= IN_MEMORY:
+    if _is_outlined(file):
         pieces: Iterator[Buffer] = file.pieces(file.size - len(dataset))
     else:
         pieces = chunks(dataset)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pynetdicom import dimse_messages
 
@@ -23,6 +23,9 @@ from dicom_node.sealed_file import SUFFIX, Sealing, for_the_owner
 
 if TYPE_CHECKING:
     from dicom_node.spool_keys import SpoolKeys
+
+IN_MEMORY: Final = 1 << 20
+"""Bytes up to which what is written is held as well, until the request is answered."""
 
 
 class IncomingFile:
@@ -37,6 +40,8 @@ class IncomingFile:
         """
         self._descriptor = -1
         self._trouble: OSError | None = None
+        self._pieces: list[bytes] = []
+        self._room = IN_MEMORY
         name = f"{secrets.token_hex(16)}{'.in' if keys is None else SUFFIX}"
         self.name = str(folder / name)
         self._sealing: Sealing | None = None
@@ -56,6 +61,7 @@ class IncomingFile:
     def write(self, data: bytes) -> int:
         """Write all of ``data``, or let it go by after an error."""
         if self._trouble is None:
+            self._keep(data)
             try:
                 if self._sealing is None:
                     self._write(memoryview(data))
@@ -64,6 +70,18 @@ class IncomingFile:
             except OSError as error:
                 self._trouble = error
         return len(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._room -= len(data)
+        if self._room >= 0:
+            self._pieces.append(bytes(data))
+        else:
+            self._pieces.clear()
+
+    @property
+    def content(self) -> bytes | None:
+        """Return all that was written, if that is little: whoever looks reads nothing."""
+        return b"".join(self._pieces) if self._room >= 0 else None
 
     def _write(self, rest: memoryview) -> None:
         while rest:
@@ -94,6 +112,7 @@ class IncomingFile:
             SpoolError: Something is not: the file is as good as lost.
         """
         if self._trouble is None:
+            self._keep(data)
             try:
                 if self._sealing is not None:
                     self._sealing.finish()

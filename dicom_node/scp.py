@@ -96,6 +96,8 @@ class Received(NamedTuple):
     """A DICOM file (PS3.10) in the spool's folder for what is coming in."""
     calling_ae_title: str
     called_ae_title: str
+    content: bytes | None = None
+    """What is in the file, if that is little."""
 
 
 class StorageScp:
@@ -341,6 +343,7 @@ def _status_of(
     try:
         if isinstance(file, IncomingFile):
             file.finish()
+            received = received._replace(content=file.content)
         accept(received)
     except tuple(REFUSALS) as error:
         logger.warning("refused instance=%s reason=%s", uid, error)

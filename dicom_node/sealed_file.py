@@ -3,7 +3,7 @@
 Layout, version 1::
 
     "MIADSPL1" (8) | version of the spool key (4) | which key that is (8)
-    | chunks of 256 KiB, each sealed by AES-256-GCM (+ 16)
+    | chunks of 64 KiB, each sealed by AES-256-GCM (+ 16)
 
     key of the file = HKDF-Expand-SHA-256(spool key, label "file" | its name)
     nonce = chunk number (11 bytes) | 01 for the last, else 00
@@ -23,6 +23,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -42,10 +43,12 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".sealed"
 """Ends the names of such files."""
 
-CHUNK: Final = 256 * 1024
+CHUNK: Final = 64 * 1024
 _TAG: Final = 16
 _MAGIC: Final = b"MIADSPL1"
 _HEADER: Final = struct.Struct(">8sL8s")
+_LENT: Final[deque[memoryview]] = deque(maxlen=64)
+"""Buffers that nobody uses now; several threads may take and give."""
 _LABEL: Final = b"miadmark/v1/spool/file "
 
 
@@ -65,8 +68,8 @@ class Sealing:
         self._write = write
         self._header = _HEADER.pack(_MAGIC, key.version, key.id)
         self._cipher = _cipher(name, key)
-        self._plain = memoryview(bytearray(CHUNK))
-        self._sealed = memoryview(bytearray(_HEADER.size + CHUNK + _TAG))
+        self._buffers = _lent(), _lent()
+        self._plain, self._sealed = self._buffers[0][:CHUNK], self._buffers[1]
         self._filled = self._number = 0
 
     def write(self, data: Buffer) -> None:
@@ -88,6 +91,7 @@ class Sealing:
     def finish(self) -> None:
         """Seal what waits: nothing can come after it."""
         self._seal(self._plain[: self._filled], is_last=True)
+        _LENT.extend(self._buffers)
 
     def _seal(self, plain: memoryview, *, is_last: bool) -> None:
         nonce, start = _nonce(self._number, is_last=is_last), 0
@@ -135,8 +139,7 @@ class SealedFile:
     @property
     def size(self) -> int:
         """Return how many bytes were written to it."""
-        with self.open() as stream:
-            return stream.seek(0, os.SEEK_END)
+        return max(_sizes(self._path.stat().st_size)[1], 0)
 
     def pieces(self, start: int) -> Iterator[memoryview]:
         """Go through what was written from ``start`` on; each piece until the next.
@@ -195,17 +198,15 @@ class Opened(io.RawIOBase):
         try:
             self._header = os.pread(self._descriptor, _HEADER.size, 0)
             key = keys.of(*key_of(self._header, self._named))
-            body = os.fstat(self._descriptor).st_size - _HEADER.size
-            self._chunks = max(-(-body // (CHUNK + _TAG)), 1)
-            self._size = body - self._chunks * _TAG
+            size = os.fstat(self._descriptor).st_size
+            self._chunks, self._size = _sizes(size)
             self._require_size()
             self._cipher = _cipher(self._named, key)
         except BaseException:
             os.close(self._descriptor)
             self._descriptor = -1
             raise
-        self._sealed = memoryview(bytearray(min(body, CHUNK + _TAG)))
-        self._plain = memoryview(bytearray(min(self._size, CHUNK)))
+        self._sealed, self._plain = _lent(), _lent()
 
     def _require_size(self) -> None:
         if self._size < 0:
@@ -245,12 +246,9 @@ class Opened(io.RawIOBase):
                 count = CHUNK
                 self._open(number, view[done : done + CHUNK])
             else:
-                if number != self._held:
-                    self._held = -1
-                    self._open(number, self._plain[: self._length(number)])
-                    self._held = number
-                count = min(self._length(number) - start, wanted - done)
-                view[done : done + count] = self._plain[start : start + count]
+                piece = self._piece(wanted - done)
+                count = len(piece)
+                view[done : done + count] = piece
             done += count
             self._position += count
         return done
@@ -258,9 +256,13 @@ class Opened(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         """Return as much as there is, or ``size`` bytes of it; see :meth:`readinto`."""
         left = max(self._size - self._position, 0)
-        content = bytearray(left if size is None or size < 0 else min(size, left))
-        self.readinto(content)
-        return bytes(content)
+        left = left if size is None or size < 0 else min(size, left)
+        content = io.BytesIO()
+        while left:
+            piece = self._piece(left)
+            left -= content.write(piece)
+            self._position += len(piece)
+        return content.getvalue()
 
     def readall(self) -> bytes:
         """Return the rest."""
@@ -282,7 +284,18 @@ class Opened(io.RawIOBase):
         descriptor, self._descriptor = getattr(self, "_descriptor", -1), -1
         if descriptor >= 0:
             os.close(descriptor)
+            _LENT.extend((self._sealed, self._plain))
         super().close()
+
+    def _piece(self, most: int) -> memoryview:
+        """Return what comes next, as far as its chunk reaches."""
+        number, start = divmod(self._position, CHUNK)
+        length = self._length(number)
+        if number != self._held:
+            self._held = -1
+            self._open(number, self._plain[:length])
+            self._held = number
+        return self._plain[start : min(length, start + most)]
 
     def _length(self, number: int) -> int:
         return min(CHUNK, self._size - number * CHUNK)
@@ -337,6 +350,21 @@ def spoiled(name: str) -> SpoiledFileError:
         hint="Look at the disk, and at who can write to it. Ask the sender for the "
         "object again: that takes its place.",
     )
+
+
+def _sizes(size: int) -> tuple[int, int]:
+    """Return how many chunks a file of that size has, and how much was written to it."""
+    body = size - _HEADER.size
+    chunks = max(-(-body // (CHUNK + _TAG)), 1)
+    return chunks, body - chunks * _TAG
+
+
+def _lent() -> memoryview:
+    """Return a buffer for a chunk: fresh memory costs more than opening what it holds."""
+    try:
+        return _LENT.pop()
+    except IndexError:
+        return memoryview(bytearray(_HEADER.size + CHUNK + _TAG))
 
 
 def _cipher(name: str, key: SpoolKey) -> AESGCM:
