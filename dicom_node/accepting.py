@@ -14,7 +14,7 @@ from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import IN_MEMORY, chunks
 from dicom_node.outline import outline
-from dicom_node.queue.job import CLASHES, Arrival, Taken
+from dicom_node.queue.job import CLASHES, Arrival, Owed, Taken
 from dicom_node.route import Facts, choose
 from dicom_node.sealed_file import SealedFile
 
@@ -73,13 +73,17 @@ def accept(
             f"{received.calling_ae_title} to {received.called_ae_title}"
         )
     digest = _digest(instance, file)
-    name = spool.take(received.part)
+    if received.settled is not None:
+        received.settled()
+    name = spool.take(received.part, is_synced=received.settled is not None)
     taken, moment = Taken.KNOWN, clock()
     try:
         with lock:
             taken = queue.add(
-                Arrival(identity.sop_instance_uid, digest, name),
-                [route.name for route in routes],
+                Arrival(
+                    identity.sop_instance_uid, digest, name, identity.study_instance_uid
+                ),
+                [Owed(route.name, to) for route in routes for to in route.destinations],
                 moment,
                 moment - config.storage.remember_sent,
                 spool.holds,

@@ -3,8 +3,8 @@
 The new one is judged as a whole, and its receivers have to be ready before anything of
 the old one ends: a configuration that cannot work changes nothing. Then those that
 receive by the old one accept nothing more and finish their associations, while others
-accept on the same sockets; whoever filters, passes or releases finishes what it is at,
-and another takes its place. What is owed lies in the queue all the while.
+accept on the same sockets; whoever filters, passes, releases or takes in finishes
+what it is at, and another takes its place. What is owed lies in the queue all the while.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.audit import Event
 from dicom_node.config_file import read
 from dicom_node.errors import AuditError, ConfigError, NodeError, SpoolError
+from dicom_node.hatch_folder import make_folders
 from dicom_node.reloading import Answer, digest_of
 from dicom_node.review import left_behind
 from dicom_node.scp import listening_socket
@@ -46,6 +47,7 @@ _READY_S: Final = 60.0
 _WORK_S: Final = 120.0
 """How long a worker may take to finish the job it is at."""
 _DESK_S: Final = 10.0
+_HATCH_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class _Rules:
         """Return the role of the desk, if there is one."""
         return {} if self.config.release is None else {"desk": Role("desk")}
 
+    def taking_in(self, keys: int) -> dict[str, Role]:
+        """Return the role of whoever takes in what is handed in, if there is a hatch."""
+        role = Role("hatch", "--keys", str(keys), keeps=[keys])
+        return {"hatch": role} if self.config.hatches else {}
+
 
 class Changing:
     """Has the processes of a node go by one configuration after another."""
@@ -132,7 +139,7 @@ class Changing:
         """
         rules = self._rules = self._prepared(config, content)
         roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
-        self._crew.take(roles, rules.handed_down)
+        self._crew.take(roles | rules.taking_in(self._keys), rules.handed_down)
 
     @property
     def is_ready(self) -> bool:
@@ -207,16 +214,19 @@ class Changing:
             )
         crew.dismiss(old.receivers)
         self._rules, self._is_assigned = new, False
+        crew.end(["hatch"], _HATCH_S)
         crew.end(_WORKERS, _WORK_S)
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.take(new.working() | new.releasing(), new.handed_down)
+        roles = new.working() | new.releasing() | new.taking_in(self._keys)
+        crew.take(roles, new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()
 
     def _prepared(self, config: Config, content: bytes) -> _Rules:
+        make_folders(config.hatches)
         descriptors = self._doors.open(config.listeners)
         first, self._numbered = self._numbered, self._numbered + config.node.receivers
         return _Rules(
@@ -241,7 +251,10 @@ class Changing:
         """Put what is owed into the lanes that its routes have now."""
         try:
             with closing(self._queue()) as queue:
-                queue.assign(is_quiet=is_quiet)
+                assert self._rules is not None  # or there were no queue
+                routes = self._rules.config.routes
+                leads = {route.name: route.destinations[0] for route in routes}
+                queue.assign(leads, is_quiet=is_quiet)
         except SpoolError:
             logger.exception("what is owed could not be put into its lanes")
 

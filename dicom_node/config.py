@@ -20,6 +20,7 @@ from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     from dicom_node.destination import Destination
+    from dicom_node.hatch import Hatch
 
 _CHARACTER_SET: Final = 0x00080005
 
@@ -143,6 +144,8 @@ class Config:
     listeners: tuple[Listening, ...] = ()
     """Where instances come in; on ``bind`` and ``port`` of the node if none is given."""
     peers: tuple[Peer, ...] = ()
+    hatches: tuple[Hatch, ...] = ()
+    """Folders through which programs on this machine hand objects in."""
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""
@@ -151,15 +154,18 @@ class Config:
             ("destination", names),
             ("route", [r.name for r in self.routes]),
             ("peer", [p.ae_title for p in self.peers]),
+            ("hatch", [h.name for h in self.hatches]),
+            ("folder of a hatch", [str(h.folder) for h in self.hatches]),
             ("listener", [f"{d.bind}:{d.port}" for d in self.listeners if d.port]),
         ):
             twice = {name for name in used if used.count(name) > 1}
             if twice:
                 raise ConfigError(f"{kind} {twice.pop()!r} is there twice")
         for route in self.routes:
-            if route.destination not in names:
+            unknown = [name for name in route.destinations if name not in names]
+            if unknown:
                 raise ConfigError(
-                    f"route {route.name!r}: no destination {route.destination!r}",
+                    f"route {route.name!r}: no destination {unknown[0]!r}",
                     hint=f"There are: {', '.join(names) or 'none'}.",
                 )
 
@@ -195,9 +201,9 @@ class Config:
         """Return the names of routes that send instances as they came."""
         return frozenset(r.name for r in self.routes if r.action is Action.PASS)
 
-    def destination_of(self, route: Route) -> Destination:
-        """Return where ``route`` leads."""
-        return next(d for d in self.destinations if d.name == route.destination)
+    def destination(self, name: str) -> Destination | None:
+        """Return the destination of that name, if it is still there."""
+        return next((d for d in self.destinations if d.name == name), None)
 
     def route(self, name: str) -> Route | None:
         """Return the route of that name, if it is still there."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -22,10 +23,15 @@ from dicom_node.errors import SpoolError
 from dicom_node.sealed_file import SUFFIX, Sealing, for_the_owner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dicom_node.spool_keys import SpoolKeys
 
 IN_MEMORY: Final = 1 << 20
 """Bytes up to which what is written is held as well, until the request is answered."""
+
+_SYNCING: Final = ThreadPoolExecutor(16, "sync")
+"""A thread waits for the disk while another looks at what has come."""
 
 
 class IncomingFile:
@@ -105,18 +111,32 @@ class IncomingFile:
         """Return whether nothing more can be written, or nothing ever could."""
         return self._descriptor < 0
 
+    def _end(self) -> None:
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None and self._trouble is None:
+            try:
+                sealing.finish()
+            except OSError as error:
+                self._trouble = error
+
+    def begin(self) -> Callable[[], None]:
+        """Begin to put it on disk, all that was written; nothing is written any more.
+
+        Returns:
+            What waits until it is there, as :meth:`finish` does; as often as one likes.
+        """
+        self._end()  # whoever looks at the file meanwhile finds all of it
+        return _SYNCING.submit(self.finish).result
+
     def finish(self) -> None:
         """Return once all that was written is on disk.
 
         Raises:
             SpoolError: Something is not: the file is as good as lost.
         """
+        self._end()
         if self._trouble is None:
-            self._keep(data)
             try:
-                if self._sealing is not None:
-                    self._sealing.finish()
-                    self._sealing = None
                 os.fsync(self._descriptor)
             except OSError as error:
                 self._trouble = error

@@ -2,10 +2,11 @@
 
 A node is one process that starts the others, and again if they die; these end when the
 first is gone: one or several that receive, one that filters and sends, one that sends
-what is not filtered, if any route passes something, and one that releases, if the
-configuration has a desk. Those that receive share the sockets, which the first has
-opened (``doors``), so that nobody who calls finds them closed. A changed configuration
-makes it start others in their places (``changing``).
+what is not filtered, if any route passes something, one that releases, if the
+configuration has a desk, and one that takes in what programs of this machine hand in, if
+it has a hatch. Those that receive share the sockets, which the first has opened
+(``doors``), so that nobody who calls finds them closed. A changed configuration makes it
+start others in their places (``changing``).
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def serve(
                 hint="One state folder, one node. Stop the other one first.",
             )
         stack.enter_context(held)
-        _sweep(state, spool, queue, stopping)
+        _sweep(config, state, spool, queue, stopping)
         Room(state.folder, config.storage).tend()
         queue.close()
         sealed_with = stack.enter_context(spool_keys(keyring.spool, spool, now))
@@ -112,7 +113,11 @@ def serve(
 
 
 def _sweep(
-    state: State, spool: Spool, queue: SqliteQueue, stopping: threading.Event
+    config: Config,
+    state: State,
+    spool: Spool,
+    queue: SqliteQueue,
+    stopping: threading.Event,
 ) -> None:
     """Put in order what a crash or another configuration has left.
 
@@ -123,7 +128,7 @@ def _sweep(
     with all_locked(locks, stopping) as are_all_gone:
         if not are_all_gone:
             return
-        queue.assign()
+        queue.assign({route.name: route.destinations[0] for route in config.routes})
         swept = spool.sweep(queue.files())
         for folder in spool.incoming.glob(incoming_of("*")):
             shutil.rmtree(folder)

@@ -97,7 +97,8 @@ def route_line(route: Route) -> str:
         if wanted
     ]
     what = "; ".join(conditions) or "everything"
-    return f"{route.name}: {route.action.value}, to {route.destination}: {what}"
+    to = " and ".join(route.destinations)
+    return f"{route.name}: {route.action.value}, to {to}: {what}"
 
 
 def covers(wide: Route, narrow: Route) -> bool:
@@ -125,30 +126,32 @@ def may_meet(one: Route, other: Route) -> bool:
     return all(not a or not b or not set(a).isdisjoint(b) for a, b in lists)
 
 
-def _pairs(config: Config) -> Iterator[tuple[Route, Route]]:
-    """Yield each two routes with a destination in common."""
+def _pairs(config: Config) -> Iterator[tuple[Route, Route, str]]:
+    """Yield each two routes with a destination in common, and that."""
     for number, one in enumerate(config.routes):
         for other in config.routes[number + 1 :]:
-            if one.destination == other.destination:
-                yield one, other
+            for destination in one.destinations:
+                if destination in other.destinations:
+                    yield one, other, destination
 
 
 def _both_ways(config: Config) -> Iterator[str]:
-    for one, other in _pairs(config):
+    for one, other, destination in _pairs(config):
         actions = {one.action, other.action}
         if actions == {Action.MARK, Action.PASS} and may_meet(one, other):
             yield (
                 f"routes {one.name!r} and {other.name!r} may send the same instance to "
-                f"{one.destination!r}, marked and as it came: that gives the mark away"
+                f"{destination!r}, marked and as it came: that gives the mark away"
             )
 
 
 def _without_tls(config: Config) -> Iterator[str]:
-    by_name = {one.name: one for one in config.destinations}
-    for route in config.routes:
-        if route.action is Action.STRIP and by_name[route.destination].tls_ca is None:
+    open_ones = {one.name for one in config.destinations if one.tls_ca is None}
+    originals = [route for route in config.routes if route.action is Action.STRIP]
+    for route in originals:
+        for name in sorted(open_ones.intersection(route.destinations)):
             yield (
-                f"route {route.name!r} sends originals to {route.destination!r} "
+                f"route {route.name!r} sends originals to {name!r} "
                 + (
                     "without TLS, to whoever answers there"
                     if route.insecure
@@ -182,20 +185,20 @@ def _never_taken(config: Config) -> Iterator[str]:
 
 
 def _twice(config: Config) -> Iterator[str]:
-    for one, other in _pairs(config):
+    for one, other, destination in _pairs(config):
         if one.action is not other.action:
             continue
         for wide, narrow in ((one, other), (other, one)):
             if covers(wide, narrow):
                 yield (
                     f"route {narrow.name!r} is shadowed: what takes it takes "
-                    f"{wide.name!r} too, and goes to {wide.destination!r} twice"
+                    f"{wide.name!r} too, and goes to {destination!r} twice"
                 )
                 break
 
 
 def _unused(config: Config) -> Iterator[str]:
-    used = {route.destination for route in config.routes}
+    used = {name for route in config.routes for name in route.destinations}
     for one in config.destinations:
         if one.name not in used:
             yield f"destination {one.name!r} is used by no route"

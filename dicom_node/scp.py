@@ -98,6 +98,9 @@ class Received(NamedTuple):
     called_ae_title: str
     content: bytes | None = None
     """What is in the file, if that is little."""
+    settled: Callable[[], object] | None = None
+    """Returns once what is in the file is on disk, and raises if it is not; None if that
+    has still to be seen to."""
 
 
 class StorageScp:
@@ -342,9 +345,13 @@ def _status_of(
     file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:
         if isinstance(file, IncomingFile):
-            file.finish()
-            received = received._replace(content=file.content)
-        accept(received)
+            settled = file.begin()
+            try:
+                accept(received._replace(settled=settled, content=file.content))
+            finally:
+                settled()  # if the disk is at fault, that is what is answered
+        else:
+            accept(received)
     except tuple(REFUSALS) as error:
         logger.warning("refused instance=%s reason=%s", uid, error)
         return next(s for kind, s in REFUSALS.items() if isinstance(error, kind))

@@ -118,8 +118,12 @@ class Spool:
                 continue  # it is gone meanwhile, or is told of when it is read
         return found
 
-    def take(self, part: Path) -> str:
+    def take(self, part: Path, *, is_synced: bool = False) -> str:
         """Take over a file in :attr:`incoming`; it is durable when this returns.
+
+        Args:
+            part: Which.
+            is_synced: Whether what is in it is on disk.
 
         Returns:
             Its name from now on.
@@ -127,8 +131,9 @@ class Spool:
         Raises:
             SpoolError: The disk is full or broken; the file is no promise to anyone.
         """
-        with _translated(self._folder), part.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if not is_synced:
+            with _translated(self._folder), part.open("rb") as stream:
+                os.fsync(stream.fileno())
         if part.suffix == SUFFIX:
             return self._named(part, part.name)  # another name would not open it
         return self._named(part, f"{self._random(16).hex()}{_PLAIN}")

@@ -24,6 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("worker", _work, "what serve starts to filter and send"),
         ("passer", _pass, "what serve starts to send what is not filtered"),
         ("desk", _desk, "what serve starts to release object keys"),
+        ("hatch", _take_in, "what serve starts to take in what is handed in"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
         ("discard", _discard, "give up held and quarantined jobs, unsent"),
@@ -31,11 +32,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run in {_receive, _work, _pass, _desk}:
+        if run in {_receive, _work, _pass, _desk, _take_in}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
             command.add_argument("--content", type=int, required=True, metavar="FD")
+        if run in {_receive, _take_in}:
+            command.add_argument("--keys", type=int, required=True, metavar="FD")
         if run is _receive:
-            for option in ("--number", "--ready", "--keys"):
+            for option in ("--number", "--ready"):
                 command.add_argument(option, type=int, required=True)
             command.add_argument("--listening", type=int, nargs="+", metavar="FD")
         if run is _release:
@@ -109,6 +112,14 @@ def _desk(options: argparse.Namespace) -> int:
     return 0
 
 
+def _take_in(options: argparse.Namespace) -> int:
+    from dicom_node.taking_in import take_in
+
+    log.configure()
+    take_in(_handed_down(options), options.parent, options.keys)
+    return 0
+
+
 def _handed_down(options: argparse.Namespace) -> Config:
     """Return the configuration that the node has read, whatever its file says now."""
     from dicom_node.config_file import read
@@ -126,8 +137,8 @@ def _status(options: argparse.Namespace) -> int:
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     for state in (JobState.HELD, JobState.QUARANTINED):
         for job in queue.held(state):
-            what = f"{job.id}: {state} {job.sop_instance_uid} on {job.route}"
-            print(f"{what}: {job.reason}")
+            where = f"on {job.route} to {job.destination}"
+            print(f"{job.id}: {state} {job.sop_instance_uid} {where}: {job.reason}")
     queue.close()
     return 0
 
@@ -164,6 +175,7 @@ def _discard(options: argparse.Namespace) -> int:
             Event.DROPPED,
             how="discarded",
             route=job.route,
+            destination=job.destination,
             instance=job.sop_instance_uid,
             reason=job.reason[:500],
             by=by,

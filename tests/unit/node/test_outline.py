@@ -11,6 +11,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -52,7 +53,7 @@ def an_object(images: Path, syntax: str, folder: Path) -> Path:
         one.PixelData = encapsulate([os.urandom(4000), os.urandom(999)])
         one["PixelData"].is_undefined_length = True
     one.add_new(0xFFFCFFFC, "OB", os.urandom(100))
-    one.file_meta.TransferSyntaxUID = syntax
+    one.file_meta.TransferSyntaxUID = UID(syntax)
     path = folder / "object.dcm"
     buffer = io.BytesIO()
     dcmwrite(
