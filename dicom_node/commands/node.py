@@ -35,6 +35,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         if run in {_receive, _work, _pass, _desk, _take_in}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
             command.add_argument("--content", type=int, required=True, metavar="FD")
+        if run in {_receive, _take_in}:
+            command.add_argument("--keys", type=int, required=True, metavar="FD")
         if run is _receive:
             for option in ("--number", "--ready"):
                 command.add_argument(option, type=int, required=True)
@@ -82,6 +84,7 @@ def _receive(options: argparse.Namespace) -> int:
         options.number,
         options.listening,
         options.ready,
+        options.keys,
     )
     return 0
 
@@ -115,7 +118,7 @@ def _take_in(options: argparse.Namespace) -> int:
     from dicom_node.taking_in import take_in
 
     log.configure()
-    take_in(_handed_down(options), options.parent)
+    take_in(_handed_down(options), options.parent, options.keys)
     return 0
 
 
