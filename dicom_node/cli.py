@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from dicom_node import __version__
 from dicom_node.commands import (
+    audit,
     bench,
     config,
     grants,
     inspect,
     keys,
     node,
+    orders,
     records,
     route,
     science,
@@ -66,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
-        *(study, inspect, keys, grants, records, config, node, route, watch),
-        *(bench, science),
+        *(study, inspect, keys, grants, records, audit, config, node, route),
+        *(watch, orders, bench, science),
     ):
         group.add(commands)
     return parser

@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
+from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Action, Route
 from dicom_node.storage import Storage
+from dicom_node.timing import Complete
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     from dicom_node.destination import Destination
+    from dicom_node.hatch import Hatch
     from dicom_node.watching import Metrics, Web
 
 _CHARACTER_SET: Final = 0x00080005
+_STUDY_RELATED_INSTANCES: Final = 0x00201208
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +148,9 @@ class Config:
     listeners: tuple[Listening, ...] = ()
     """Where instances come in; on ``bind`` and ``port`` of the node if none is given."""
     peers: tuple[Peer, ...] = ()
+    hatches: tuple[Hatch, ...] = ()
+    """Folders through which programs on this machine hand objects in."""
+    break_glass: BreakGlass = field(default_factory=BreakGlass)
     metrics: Metrics | None = None
     web: Web | None = None
 
@@ -154,6 +161,8 @@ class Config:
             ("destination", names),
             ("route", [r.name for r in self.routes]),
             ("peer", [p.ae_title for p in self.peers]),
+            ("hatch", [h.name for h in self.hatches]),
+            ("folder of a hatch", [str(h.folder) for h in self.hatches]),
             ("listener", [f"{d.bind}:{d.port}" for d in self.listeners if d.port]),
         ):
             twice = {name for name in used if used.count(name) > 1}
@@ -190,7 +199,13 @@ class Config:
     @property
     def matched_tags(self) -> frozenset[int]:
         """Return the tags of the top level that conditions of routes look at."""
-        tags = {c.path[0] for route in self.routes for c in route.where}
+        tags = {
+            condition.path[0]
+            for route in self.routes
+            for condition in (*route.where, *route.priority_where)
+        }
+        if any(route.study is Complete.COUNT for route in self.routes):
+            tags |= {_STUDY_RELATED_INSTANCES}
         # Without the character set, names would be read as something else.
         return frozenset(tags | {_CHARACTER_SET} if tags else ())
 

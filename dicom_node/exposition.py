@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from dicom_node.queue.history import Stand, Tally
+    from dicom_node.queue.history import Event, Stand
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,7 +47,7 @@ class Told(NamedTuple):
     version: str
     now: datetime
     stands: Sequence[Stand]
-    tallies: Sequence[Tally]
+    events: Sequence[Event]
     oldest: Mapping[tuple[str, str], datetime]
     histograms: Mapping[str, Histogram]
     pairs: Sequence[tuple[str, str]]
@@ -75,7 +75,7 @@ def _lines(told: Told) -> Iterator[str]:
         "Which version this is.",
         [((("version", told.version),), 1)],
     )
-    times = {(one.what, one.route, one.destination): one.times for one in told.tallies}
+    times = {(one.what, one.route, one.destination): one.times for one in told.events}
     pairs = sorted({*told.pairs, *(one[1:] for one in times if one[1])})
     received = times.get(("received", "", ""), 0)
     yield from _one(

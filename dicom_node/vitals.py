@@ -84,7 +84,7 @@ class Vitals:
                 version=__version__,
                 now=self._clock(),
                 stands=history.stands(),
-                tallies=history.tallies(),
+                events=history.events(),
                 oldest=history.oldest(),
                 histograms=histograms(path),
                 pairs=[

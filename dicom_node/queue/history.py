@@ -1,8 +1,8 @@
 """What people are shown of a queue: where jobs stand, what happened to each, how fast.
 
 It is read over a connection of its own that can change nothing, and does not grow slower
-with the number of instances: totals are kept by triggers of the database
-(``history.sql``), and what is listed is listed to a limit. It knows UIDs, AE titles,
+with the number of instances: totals are kept by triggers (``tallies.sql``,
+``history.sql``), and what is listed is listed to a limit. It knows UIDs, AE titles,
 routes and reasons; of patients it knows nothing, and so cannot be asked about them.
 
 Times of steps are the database's own: when they were written down.
@@ -34,11 +34,9 @@ SELECT job.id, job.instance_id, sop_instance_uid, instance.study_instance_uid,
   FROM job JOIN instance ON instance.id = job.instance_id
 """
 _BACKFILL: Final = """
-INSERT INTO stand
-    SELECT route, destination, state, count(*) FROM job GROUP BY 1, 2, 3;
-INSERT INTO tally SELECT 'received', '', '', count(*) FROM instance HAVING count(*) > 0;
-INSERT INTO tally SELECT 'owed', route, destination, count(*) FROM job GROUP BY 2, 3;
-INSERT INTO tally
+INSERT INTO event SELECT 'received', '', '', count(*) FROM instance HAVING count(*) > 0;
+INSERT INTO event SELECT 'owed', route, destination, count(*) FROM job GROUP BY 2, 3;
+INSERT INTO event
     SELECT CASE WHEN state <> 'sent' THEN state
                 WHEN purpose LIKE 'mark %' THEN 'sent marked'
                 WHEN purpose LIKE 'strip %' THEN 'sent stripped'
@@ -66,7 +64,7 @@ class Stand(NamedTuple):
     jobs: int
 
 
-class Tally(NamedTuple):
+class Event(NamedTuple):
     """How often something has happened."""
 
     what: str
@@ -173,14 +171,15 @@ class History:
     def stands(self) -> list[Stand]:
         """Return how many jobs of each route and destination stand where."""
         rows = self._rows(
-            "SELECT route, destination, state, jobs FROM stand WHERE jobs > 0"
+            "SELECT route, destination, what, count FROM total"
+            " WHERE count > 0 AND what <> 'received'"
         )
         return [Stand(r, d, JobState(state), jobs) for r, d, state, jobs in rows]
 
-    def tallies(self) -> list[Tally]:
+    def events(self) -> list[Event]:
         """Return how often each thing has happened since the queue was made."""
-        rows = self._rows("SELECT what, route, destination, times FROM tally")
-        return [Tally(*row) for row in rows]
+        rows = self._rows("SELECT what, route, destination, times FROM event")
+        return [Event(*row) for row in rows]
 
     def oldest(self) -> dict[tuple[str, str], datetime]:
         """Return when the oldest instance that is on its way came in.
@@ -188,15 +187,15 @@ class History:
         By route and destination; each is looked up by itself, in an index.
         """
         rows = self._rows(
-            "SELECT stand.route, stand.destination, instance.received"
-            "  FROM (SELECT DISTINCT route, destination FROM stand"
-            "         WHERE state IN ('waiting', 'working') AND jobs > 0) AS stand"
+            "SELECT pair.route, pair.destination, instance.received"
+            "  FROM (SELECT DISTINCT route, destination FROM total"
+            "         WHERE what IN ('waiting', 'working') AND count > 0) AS pair"
             "  JOIN instance ON instance.id ="
             "       (SELECT instance_id FROM job"
             "         WHERE job.state IN ('waiting', 'working')"
-            "           AND job.route = stand.route"
-            "           AND job.destination = stand.destination"
-            "         ORDER BY instance_id LIMIT 1)"
+            "           AND job.route = pair.route"
+            "           AND job.destination = pair.destination"
+            "         ORDER BY job.id LIMIT 1)"
         )
         return {(route, to): _moment(received) for route, to, received in rows}
 

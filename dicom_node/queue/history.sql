@@ -1,18 +1,8 @@
--- What people are shown of a queue: how much stands where, what happened, and how fast.
--- Kept by triggers, so that whoever changes a job in whichever way keeps it, in the same
+-- What people are shown of a queue, beside its totals: what happened, and how fast. Kept by triggers, so that whoever changes a job in whichever way keeps it, in the same
 -- transaction; and counted as it happens, so that nothing is counted when it is asked.
 
--- How many jobs stand where.
-CREATE TABLE IF NOT EXISTS stand (
-    route        TEXT NOT NULL,
-    destination  TEXT NOT NULL,
-    state        TEXT NOT NULL,
-    jobs         INTEGER NOT NULL,
-    PRIMARY KEY (route, destination, state)
-) WITHOUT ROWID;
-
 -- How often something happened, ever: jobs that are deleted stay counted.
-CREATE TABLE IF NOT EXISTS tally (
+CREATE TABLE IF NOT EXISTS event (
     what         TEXT NOT NULL,
     route        TEXT NOT NULL,
     destination  TEXT NOT NULL,
@@ -42,11 +32,9 @@ CREATE INDEX IF NOT EXISTS instance_of_study ON instance (study_instance_uid);
 CREATE INDEX IF NOT EXISTS instance_of_caller ON instance (calling_ae_title, id);
 CREATE INDEX IF NOT EXISTS job_on_route ON job (route, state, id);
 CREATE INDEX IF NOT EXISTS job_to_destination ON job (destination, state, id);
-CREATE INDEX IF NOT EXISTS job_oldest
-    ON job (route, destination, instance_id) WHERE state IN ('waiting', 'working');
 
 CREATE TRIGGER IF NOT EXISTS instance_came AFTER INSERT ON instance BEGIN
-    INSERT INTO tally VALUES ('received', '', '', 1)
+    INSERT INTO event VALUES ('received', '', '', 1)
         ON CONFLICT DO UPDATE SET times = times + 1;
     INSERT INTO pace VALUES (substr(NEW.received, 1, 15), 'received', 1)
         ON CONFLICT DO UPDATE SET times = times + 1;
@@ -58,10 +46,8 @@ CREATE TRIGGER IF NOT EXISTS instance_went AFTER DELETE ON instance BEGIN
     DELETE FROM step WHERE instance_id = OLD.id;
 END;
 
-CREATE TRIGGER IF NOT EXISTS job_came AFTER INSERT ON job BEGIN
-    INSERT INTO stand VALUES (NEW.route, NEW.destination, NEW.state, 1)
-        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
-    INSERT INTO tally
+CREATE TRIGGER IF NOT EXISTS job_began AFTER INSERT ON job BEGIN
+    INSERT INTO event
         SELECT what, NEW.route, NEW.destination, 1
           FROM (SELECT 'owed' AS what UNION ALL SELECT NEW.state)
          WHERE what IN ('owed', 'held', 'quarantined')
@@ -72,18 +58,7 @@ CREATE TRIGGER IF NOT EXISTS job_came AFTER INSERT ON job BEGIN
 END;
 
 CREATE TRIGGER IF NOT EXISTS job_went AFTER DELETE ON job BEGIN
-    UPDATE stand SET jobs = jobs - 1
-     WHERE route = OLD.route AND destination = OLD.destination AND state = OLD.state;
     DELETE FROM step WHERE instance_id = OLD.instance_id AND job_id = OLD.id;
-END;
-
-CREATE TRIGGER IF NOT EXISTS job_moved AFTER UPDATE OF state, route, destination ON job
-WHEN (NEW.state, NEW.route, NEW.destination) <> (OLD.state, OLD.route, OLD.destination)
-BEGIN
-    UPDATE stand SET jobs = jobs - 1
-     WHERE route = OLD.route AND destination = OLD.destination AND state = OLD.state;
-    INSERT INTO stand VALUES (NEW.route, NEW.destination, NEW.state, 1)
-        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
 END;
 
 CREATE TRIGGER IF NOT EXISTS job_stepped AFTER UPDATE OF state, claim ON job
@@ -96,7 +71,7 @@ BEGIN
                      WHEN OLD.state = 'working' THEN 'put back'
                      ELSE 'released' END,
                 CASE NEW.state WHEN 'working' THEN '' ELSE NEW.reason END);
-    INSERT INTO tally
+    INSERT INTO event
         SELECT what, NEW.route, NEW.destination, 1
           FROM (SELECT CASE WHEN NEW.state = 'waiting' AND OLD.state = 'working'
                                  AND NEW.reason <> '' THEN 'failed'
@@ -122,7 +97,7 @@ BEGIN
     INSERT INTO step (instance_id, job_id, at, what, about)
         VALUES (NEW.instance_id, NEW.id, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'),
                 'ready', NEW.purpose);
-    INSERT INTO tally
+    INSERT INTO event
         VALUES (substr(NEW.purpose, 1, instr(NEW.purpose, ' ') - 1) || ' ready',
                 NEW.route, NEW.destination, 1)
         ON CONFLICT DO UPDATE SET times = times + 1;

@@ -14,7 +14,7 @@ import pytest
 
 from dicom_node.exposition import Told, exposition
 from dicom_node.figures import BOUNDS, Figures, forget_levels, histograms, level
-from dicom_node.queue.history import Stand, Tally
+from dicom_node.queue.history import Event, Stand
 from dicom_node.queue.job import JobState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -30,7 +30,7 @@ def told(tmp_path: Path) -> Told:
         version="1.2.3",
         now=NOON,
         stands=[Stand(ODD, "pacs", JobState.HELD, 3)],
-        tallies=[Tally("received", "", "", 7), Tally("sent marked", ODD, "pacs", 4)],
+        events=[Event("received", "", "", 7), Event("sent marked", ODD, "pacs", 4)],
         oldest={(ODD, "pacs"): NOON - timedelta(seconds=90)},
         histograms=histograms(tmp_path / "figures.sqlite"),
         pairs=[(ODD, "pacs"), ("other", "research")],

@@ -45,7 +45,7 @@ def arrival(number: int, study: str = "1.2.9", calling: str = "CT1") -> Arrival:
 
 
 def times(history: History) -> dict[tuple[str, str], int]:
-    return {(one.what, one.destination): one.times for one in history.tallies()}
+    return {(one.what, one.destination): one.times for one in history.events()}
 
 
 def stands(history: History) -> dict[tuple[str, JobState], int]:
@@ -175,8 +175,8 @@ def test_a_queue_of_an_earlier_version_tells_what_it_knows(tmp_path: Path) -> No
     queue.close()
     with sqlite3.connect(tmp_path / "queue.sqlite") as database:
         for kind, name in database.execute(
-            "SELECT type, name FROM sqlite_master WHERE type = 'trigger'"
-            " OR name IN ('stand', 'tally', 'pace', 'step')"
+            "SELECT type, name FROM sqlite_master WHERE name IN ('event', 'pace', 'step')"
+            " OR (type = 'trigger' AND sql NOT LIKE '%INTO total%')"
         ).fetchall():
             database.execute(f"DROP {kind} {name}")
     SqliteQueue(tmp_path / "queue.sqlite").close()
@@ -198,7 +198,7 @@ def test_no_question_of_the_first_page_goes_through_all_jobs(
     asked: list[str] = []
     history._database.set_trace_callback(asked.append)
     history.stands()
-    history.tallies()
+    history.events()
     history.oldest()
     history.pace(NOON)
     history.found(Search(), 20)
