@@ -21,8 +21,11 @@ from dicom_node.codec_process import CodecProcess
 from dicom_node.errors import SpoolError
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
+from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.room import Room
+from dicom_node.scu import Sending
+from dicom_node.senders import Senders
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
 from dicom_node.supervising import LOOK_S, locked
@@ -127,9 +130,24 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
+            senders=Senders(
+                config,
+                reachability=stack.enter_context(state.reachability(config)),
+                slots=state.slots(),
+                decode=decode,
+                clock=now,
+            ),
             listings=listings if lane is Lane.FILTER else None,
         )
         stack.callback(worker.rest)
+        probing = Probing(
+            config,
+            lambda: state.reachability(config),
+            lambda to: Sending(to, config.node.ae_title).probe(),
+            now,
+        )
+        probing.start()
+        stack.callback(probing.stop)
 
         swept = time.monotonic()
 
