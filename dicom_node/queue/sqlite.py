@@ -26,6 +26,7 @@ from dicom_node.queue.job import (
     Resting,
     Taken,
 )
+from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -106,6 +107,7 @@ class SqliteQueue:
         self._passed = frozenset(passed)
         self._lanes = tuple(Lane) if lane is None else (lane,)
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
+        self._turn = Turn(path.with_name(f"{path.name}.turn"))
         with _translated():
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
@@ -133,6 +135,7 @@ class SqliteQueue:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+        self._turn.close()
 
     def assign(
         self, destinations: Mapping[str, str] | None = None, *, is_quiet: bool = True
@@ -216,7 +219,7 @@ class SqliteQueue:
     ) -> Job | None:
         """Return the most urgent job that is due; see the protocol."""
         until = _text(now + lease)
-        with self._transaction():
+        with self._transaction(lasts=False):
             for lane in self._lanes:
                 jobs = self._claimed(
                     "claim",
@@ -248,7 +251,7 @@ class SqliteQueue:
             "now": _text(now),
             "lease_until": _text(now + lease),
         }
-        with self._transaction():
+        with self._transaction(lasts=False):
             jobs = self._claimed("claim_study", **values, count=count)
             if len(jobs) < count:
                 left = count - len(jobs)
@@ -429,16 +432,27 @@ class SqliteQueue:
         return self._database.execute(_SQL[name], values).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated():
-            self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self, *, lasts: bool = True) -> Iterator[None]:
+        """Do what is done in a block as one.
+
+        Args:
+            lasts: False for what a power cut may undo: it is not durable, until
+                something that is comes after it.
+        """
+        with _translated(), self._turn:
+            if not lasts:
+                self._database.execute("PRAGMA synchronous = NORMAL")
             try:
+                self._database.execute("BEGIN IMMEDIATE")
                 yield
                 self._database.execute("COMMIT")
             except BaseException:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
+            finally:
+                if not lasts:
+                    self._database.execute("PRAGMA synchronous = FULL")
 
 
 def _names(resting: Resting) -> dict[str, str]:
