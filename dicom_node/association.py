@@ -187,7 +187,9 @@ class Association:
             AssociationError: It broke, or nothing was answered in time.
         """
         context = next(
-            number for (kind, _), number in self.contexts.items() if kind == VERIFICATION
+            number
+            for (kind, _), number in self.contexts.items()
+            if kind == VERIFICATION
         )
         self._message = self._message % 0xFFFF + 1
         command = echo_request(self._message)

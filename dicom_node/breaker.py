@@ -1,10 +1,10 @@
 """Whether a destination is up, as far as can be told: a circuit breaker. Pure.
 
-After a few failures in a row a destination is down: nothing is sent there, so that nobody
-waits for it, and it is asked from time to time, by C-ECHO, whether it is there again. One
-that says so and fails again at once is down again at once, and asked less often; only what
-it has taken makes it as good as new. One that has answered that it is out of resources
-would answer an echo all the same: it is left alone for as long, and then tried.
+After a few failures in a row a destination is down: nothing is sent there, so that
+nobody waits for it, and it is asked from time to time, by C-ECHO, whether it is there
+again. One that says so and fails again is down again at once, and asked less often; only
+what it has taken makes it as good as new. One that has answered that it is out of
+resources would answer an echo all the same: it is left alone for as long, and then tried.
 
 Time and chance are arguments. Nothing here asks anybody, or remembers anything.
 """

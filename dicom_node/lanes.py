@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from dicom_node.codestreams import Given
     from dicom_node.config import Config
+    from dicom_node.decoding import Decode
     from dicom_node.filters.strip import Restored
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
@@ -130,24 +131,10 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
-            senders=Senders(
-                config,
-                reachability=stack.enter_context(state.reachability(config)),
-                slots=state.slots(),
-                decode=decode,
-                clock=now,
-            ),
+            senders=_senders(config, state, decode, stack),
             listings=listings if lane is Lane.FILTER else None,
         )
         stack.callback(worker.rest)
-        probing = Probing(
-            config,
-            lambda: state.reachability(config),
-            lambda to: Sending(to, config.node.ae_title).probe(),
-            now,
-        )
-        probing.start()
-        stack.callback(probing.stop)
 
         swept = time.monotonic()
 
@@ -167,6 +154,25 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> Senders:
+    """Return to whom jobs go; whoever is down is asked beside all work."""
+    probing = Probing(
+        config,
+        lambda: state.reachability(config),
+        lambda to: Sending(to, config.node.ae_title).probe(),
+        now,
+    )
+    probing.start()
+    stack.callback(probing.stop)
+    return Senders(
+        config,
+        reachability=stack.enter_context(state.reachability(config)),
+        slots=state.slots(),
+        decode=decode,
+        clock=now,
+    )
 
 
 def _stop(stopping: threading.Event, note: StopNote, *_: object) -> None:

@@ -1,8 +1,8 @@
 """Destinations that stand for one another: tables ``[[pool]]`` of a configuration. Pure.
 
 A route names a pool as it names a destination, and each instance is owed to one of its
-members: to the first, and to the others in their order where that one does not take it; or
-to one that the study decides, so that a study stays together and studies are spread.
+members: to the first, and to the others in their order where that one does not take it;
+or to one that the study decides, so that a study stays together and studies are spread.
 """
 
 from __future__ import annotations

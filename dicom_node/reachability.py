@@ -1,8 +1,8 @@
 """How each destination is: a small SQLite table that all processes of a node share.
 
 What one of them finds out, the others know; and a node that starts again does not learn
-anew, at the cost of everybody who waits, that a destination is down. Of a destination whose
-address has changed nothing is known.
+anew, at the cost of everybody who waits, that a destination is down. Of a destination
+whose address has changed nothing is known.
 """
 
 from __future__ import annotations

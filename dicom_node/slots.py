@@ -5,11 +5,10 @@ The kernel drops a lock with its holder: a process that is killed holds none.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import time
 from typing import IO, TYPE_CHECKING, Final
-
-from dicom_node.supervising import locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,10 +42,11 @@ class Slots:
         """
         wanted = self.path(destination, "wanted")
         for number in range(destination.max_associations):
-            held = locked(self.path(destination, f"{number}.slot"))
-            if held is not None:
+            held = self.path(destination, f"{number}.slot").open("ab")
+            if _is_ours(held):
                 wanted.unlink(missing_ok=True)
                 return held
+            held.close()
         wanted.touch(mode=0o600)
         return None
 
@@ -57,3 +57,12 @@ class Slots:
         except FileNotFoundError:
             return False
         return abs(time.time() - wanted) < _LATELY_S
+
+
+def _is_ours(stream: IO[bytes]) -> bool:
+    """Lock a file for as long as it is open, unless somebody else has."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

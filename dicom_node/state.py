@@ -19,8 +19,8 @@ from dicom_node.listings import Listings
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.reachability import Reachability
 from dicom_node.renamings import Renamings
-from dicom_node.slots import Slots
 from dicom_node.rewrapping import LedgerOpener
+from dicom_node.slots import Slots
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """How fast a destination may be sent to: a token bucket that several processes share.
 
 The bucket is one number in a file: until when what was sent lasts at the agreed speed.
-Whoever wants to send a piece adds what that takes, and waits until it is his turn; so that
-all who send have their turns one after another, and the same share each.
+Whoever wants to send a piece adds what that takes, and waits until it is his turn; so
+that all who send have their turns one after another, and the same share each.
 
 The number is on the clock that counts since the machine was started.
 """
