@@ -3,8 +3,8 @@
 The new one is judged as a whole, and its receivers have to be ready before anything of
 the old one ends: a configuration that cannot work changes nothing. Then those that
 receive by the old one accept nothing more and finish their associations, while others
-accept on the same sockets; whoever filters, passes or releases finishes what it is at,
-and another takes its place. What is owed lies in the queue all the while.
+accept on the same sockets; whoever filters, passes, releases or takes in finishes
+what it is at, and another takes its place. What is owed lies in the queue all the while.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.audit import Event
 from dicom_node.config_file import read
 from dicom_node.errors import AuditError, ConfigError, NodeError, SpoolError
+from dicom_node.hatch_folder import make_folders
 from dicom_node.reloading import Answer, digest_of
 from dicom_node.review import left_behind
 from dicom_node.scp import listening_socket
@@ -46,6 +47,7 @@ _READY_S: Final = 60.0
 _WORK_S: Final = 120.0
 """How long a worker may take to finish the job it is at."""
 _DESK_S: Final = 10.0
+_HATCH_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +70,16 @@ class _Rules:
         os.close(self.handed_down)
         self.heard.close()
 
-    def receiving(self) -> dict[str, Role]:
-        """Return the roles of those that receive."""
+    def receiving(self, keys: int) -> dict[str, Role]:
+        """Return the roles of those that receive, with the keys of the spool."""
         telling = self.heard.writing
         return {
             name: Role(
                 "receiver",
                 *("--number", name.removeprefix("receiver ")),
-                *("--ready", str(telling)),
+                *("--ready", str(telling), "--keys", str(keys)),
                 *("--listening", *map(str, self.descriptors)),
-                keeps=[*self.descriptors, telling],
+                keeps=[*self.descriptors, telling, keys],
             )
             for name in self.receivers
         }
@@ -91,6 +93,11 @@ class _Rules:
         """Return the role of the desk, if there is one."""
         return {} if self.config.release is None else {"desk": Role("desk")}
 
+    def taking_in(self, keys: int) -> dict[str, Role]:
+        """Return the role of whoever takes in what is handed in, if there is a hatch."""
+        role = Role("hatch", "--keys", str(keys), keeps=[keys])
+        return {"hatch": role} if self.config.hatches else {}
+
 
 class Changing:
     """Has the processes of a node go by one configuration after another."""
@@ -102,6 +109,7 @@ class Changing:
         crew: Crew,
         doors: Doors,
         audit: Audit,
+        keys: int,
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,11 +120,13 @@ class Changing:
             crew: The processes.
             doors: The sockets.
             audit: Where a change is written down, or that it was refused.
+            keys: Descriptor of the keys of the spool, for those that receive.
             stopping: Set once the node is told to stop.
             monotonic: Returns seconds.
         """
         self._path, self._crew, self._doors = path, crew, doors
         self._audit, self._stopping, self._monotonic = audit, stopping, monotonic
+        self._keys = keys
         self._rules: _Rules | None = None
         self._numbered = 0
         self._is_assigned = True
@@ -128,9 +138,8 @@ class Changing:
             ConfigError: A port is taken.
         """
         rules = self._rules = self._prepared(config, content)
-        self._crew.take(
-            rules.working() | rules.receiving() | rules.releasing(), rules.handed_down
-        )
+        roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
+        self._crew.take(roles | rules.taking_in(self._keys), rules.handed_down)
 
     @property
     def is_ready(self) -> bool:
@@ -194,7 +203,7 @@ class Changing:
         _require_free_desk(old.config, config)
         new = self._prepared(config, content)
         crew = self._crew
-        crew.take(new.receiving(), new.handed_down)
+        crew.take(new.receiving(self._keys), new.handed_down)
         crew.look()
         if not self._are_ready(new):
             crew.end(new.receivers, _DESK_S)
@@ -205,16 +214,19 @@ class Changing:
             )
         crew.dismiss(old.receivers)
         self._rules, self._is_assigned = new, False
+        crew.end(["hatch"], _HATCH_S)
         crew.end(_WORKERS, _WORK_S)
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.take(new.working() | new.releasing(), new.handed_down)
+        roles = new.working() | new.releasing() | new.taking_in(self._keys)
+        crew.take(roles, new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()
 
     def _prepared(self, config: Config, content: bytes) -> _Rules:
+        make_folders(config.hatches)
         descriptors = self._doors.open(config.listeners)
         first, self._numbered = self._numbered, self._numbered + config.node.receivers
         return _Rules(
