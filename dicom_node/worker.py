@@ -21,6 +21,7 @@ from dicom_node.codestreams import Copy
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
+    BrokenOffError,
     FilterError,
     NotAnImageError,
     NotGrantedError,
@@ -31,10 +32,13 @@ from dicom_node.errors import (
 )
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
+from dicom_node.glass import Glass
 from dicom_node.instance import OpenInstance
 from dicom_node.passing import Dropped, Passing
+from dicom_node.queue.job import Resting
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
+from dicom_node.resting import resting_routes
 from dicom_node.routing import Action
 from dicom_node.senders import worst
 from dicom_node.settling import Settling
@@ -151,6 +155,7 @@ class Worker:
         self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
         self._mark, self._clock = mark, clock
         self._passing = Passing(refer, audit)
+        self._glass = Glass(config.break_glass, audit, clock)
         self._decode, self._listings = decode, listings
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
         self._senders = senders
@@ -168,7 +173,12 @@ class Worker:
         moment, started = self._clock(), time.monotonic()
         if self._quiet is not None:
             self._quiet.list(self._config.routes, moment)
-        resting = self._senders.resting(moment)
+        for study in self._queue.complete_studies(moment):
+            logger.info(
+                "complete study=%s route=%s instances=%d expected=%d",
+                *(study.study_instance_uid, study.route, study.arrived, study.expected),
+            )
+        resting = self._resting(moment)
         job = self._queue.claim(moment, LEASE, resting)
         if job is None:
             return False
@@ -187,6 +197,12 @@ class Worker:
         finally:
             self._settle_sent()
         return True
+
+    def _resting(self, moment: datetime) -> Resting:
+        """Return whose jobs wait."""
+        held = self._queue.held_routes()
+        routes = resting_routes(self._config.routes, held, moment)
+        return self._senders.resting(moment)._replace(routes=routes)
 
     def _more_like(self, job: Job, moment: datetime, resting: Resting) -> list[Job]:
         """Claim more like ``job``, if each takes no longer to send than to settle.
@@ -235,7 +251,7 @@ class Worker:
                     "sent instance=%s to=%s action=%s",
                     job.sop_instance_uid,
                     to.name,
-                    route.action.value,
+                    route.action.value if job.order is None else "break-glass",
                 )
 
     def rest(self) -> None:
@@ -255,8 +271,14 @@ class Worker:
                 f"the route {job.route!r} does not lead to {job.destination!r} any more",
                 hint="Put that back, then: miadmark release",
             )
+        if job.order is not None:
+            self._glass.require(job.order, route)
         purpose, referring = self._purposes(job, route)
-        if job.filtered is not None and job.purpose not in {purpose, referring}:
+        if (
+            job.order is None
+            and job.filtered
+            and job.purpose not in {purpose, referring}
+        ):
             raise FilterError(
                 f"the route {job.route!r} was changed while this instance was on its way",
                 hint="It was made ready for another purpose. Send it again.",
@@ -265,11 +287,17 @@ class Worker:
         for destination in self._senders.up(members):
             try:
                 sending = self._senders.to(destination, job.study_instance_uid)
-                job = self._ready(job, route, sending)
-                self._deliver(job, route, sending)
+                if job.order is not None:
+                    note = partial(self._glass.note, job, job.order)
+                    sending.send(self._spool.file(job.file), note)
+                else:
+                    job = self._ready(job, route, sending)
+                    self._deliver(job, route, sending)
             except (SendError, NotGrantedError) as error:
                 self._senders.failed(destination, error)
                 errors.append(error)
+                if job.order is not None and isinstance(error, BrokenOffError):
+                    break  # that one may have it, and it leaves as it came once only
                 continue
             self._senders.took(destination)
             if not self._sent:
