@@ -1,9 +1,9 @@
 """A copy of a state folder, made while the node runs, and the way back.
 
 The copy is whole or is not taken for one: a list of its files with their digests is
-written last. In it the queue owes nothing whose file has gone meanwhile, and the ledger has the
-record of everything that the queue is to send. What is only coming in is left out: nobody
-was told that it is here.
+written last. In it the queue owes nothing whose file has gone meanwhile, and the ledger
+has the record of everything that the queue is to send. What is only coming in is left
+out: nobody was told that it is here.
 
 What is not promised: that a state that was put back knows what happened since. What was
 sent in between is sent again, and may be marked again, so it is for going back before
