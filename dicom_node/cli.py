@@ -19,6 +19,7 @@ from dicom_node.commands import (
     inspect,
     keys,
     node,
+    orders,
     records,
     route,
     science,
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
         *(study, inspect, keys, grants, records, audit, config, node, route),
-        *(bench, backup, science),
+        *(orders, bench, backup, science),
     ):
         group.add(commands)
     return parser
