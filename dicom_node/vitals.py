@@ -100,7 +100,9 @@ class Vitals:
 
     def are_up(self) -> Mapping[str, bool]:
         """Return whether each destination is up, as far as is known."""
-        return {one.name: True for one in self._config.destinations}
+        with self._state.reachability(self._config) as reachability:
+            found = reachability.all()
+        return {name: health.since is None for name, health in found.items()}
 
     def _is_held(self, file: str) -> bool:
         held = locked(self._state.folder / file)
