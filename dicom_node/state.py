@@ -20,6 +20,7 @@ from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
 from dicom_node.spool import Spool
+from dicom_node.state_format import require_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Lane
+    from dicom_node.spool_keys import SpoolKeys
 
 
 def now() -> datetime:
@@ -36,7 +38,10 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state folder; whatever is not there yet is made on first use."""
+    """A state folder; whatever is not there yet is made on first use.
+
+    Whatever opens something of it raises ConfigError if a later version has used it.
+    """
 
     folder: Path
     clock: Callable[[], datetime] = now
@@ -90,10 +95,10 @@ class State:
         self._make()
         return Listings(self.folder / "listings.sqlite", keyring.derive)
 
-    def spool(self) -> Spool:
-        """Return the spool."""
+    def spool(self, keys: SpoolKeys | None = None, *, encrypts: bool = True) -> Spool:
+        """Return the spool; see :class:`Spool`."""
         self._make()
-        return Spool(self.folder / "spool")
+        return Spool(self.folder / "spool", keys=keys, encrypts=encrypts)
 
     def codestreams(self) -> Codestreams:
         """Return the sealed copies of what compressed originals came in."""
@@ -104,6 +109,7 @@ class State:
         """Make the folder, for its owner only: originals pass through it."""
         make_folder(self.folder)
         self.folder.chmod(0o700)
+        require_known(self.folder)
 
 
 def opening_with(keyring: Keyring, ledger: Ledger) -> Opening:

@@ -35,6 +35,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         if run in {_receive, _work, _pass, _desk, _take_in}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
             command.add_argument("--content", type=int, required=True, metavar="FD")
+        if run in {_receive, _take_in}:
+            command.add_argument("--keys", type=int, required=True, metavar="FD")
         if run is _receive:
             for option in ("--number", "--ready"):
                 command.add_argument(option, type=int, required=True)
@@ -82,6 +84,7 @@ def _receive(options: argparse.Namespace) -> int:
         options.number,
         options.listening,
         options.ready,
+        options.keys,
     )
     return 0
 
@@ -115,7 +118,7 @@ def _take_in(options: argparse.Namespace) -> int:
     from dicom_node.taking_in import take_in
 
     log.configure()
-    take_in(_handed_down(options), options.parent)
+    take_in(_handed_down(options), options.parent, options.keys)
     return 0
 
 
@@ -131,6 +134,7 @@ def _status(options: argparse.Namespace) -> int:
     import json
     import os
 
+    from dicom_node.commands.orders import waits
     from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
     from dicom_node.status import status_of
@@ -140,18 +144,20 @@ def _status(options: argparse.Namespace) -> int:
     queue, now = state.queue(config.passed), terminal.now()
     status = status_of(queue.tallies(now), config, os.statvfs(state.folder), now)
     waiting = {each: queue.held(each) for each in (JobState.HELD, JobState.QUARANTINED)}
+    rests = waits(config, queue, now)
     if options.json:
         jobs = [
             {"state": each.value, **job._asdict()}
             for each, held in waiting.items()
             for job in held
         ]
-        print(json.dumps({**status.to_json(), "for_people": jobs}))
+        told = {**status.to_json(), "waits": rests, "for_people": jobs}
+        print(json.dumps(told))
         queue.close()
         return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    print("\n".join(status.lines()))
+    print("\n".join([*status.lines(), *rests]))
     for each, held in waiting.items():
         for job in held:
             where = f"on {job.route} to {job.destination}"
