@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from dicom_node.demo.loopback import make_certificate
 from dicom_node.grants import fingerprint
+from dicom_node.queue.history import Search
 from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.web.guarded import Guarded
 from dicom_node.web.pages import page_of
@@ -50,13 +51,7 @@ def a_job(page: Page, state: JobState = JobState.HELD, calling: str = "CT1") -> 
             assert job is not None
             queue.hold(job, f"it said no, and {EVIL}")
     with page.site.history() as history:
-        return history.found(_any(), 1)[0].id
-
-
-def _any() -> object:
-    from dicom_node.queue.history import Search
-
-    return Search()
+        return history.found(Search(), 1)[0].id
 
 
 def guarded(page: Page) -> list[Guarded]:
@@ -252,9 +247,8 @@ def test_sessions_end(tmp_path: Path) -> None:
         left.send("/logout")
         left.cookies = taken
         assert left.get("/").status == 303  # its cookie is good for nothing any more
-        people.put("otto", {Role.OPERATOR}, "another four words", made.now[0])
-        assert changed.get("/").status == 200 or True  # the same moment
         made.now[0] += timedelta(minutes=10)
+        assert changed.get("/").status == 200
         people.put("otto", {Role.OPERATOR}, "another four words", made.now[0])
         assert changed.get("/").status == 303
         assert busy.get("/").status == kept.get("/").status == 200
@@ -293,11 +287,7 @@ def test_a_held_job_is_released_and_given_up_by_whoever_may(running: Page) -> No
     with running.site.history() as history:
         states = [job.state for n in (first, second) if (job := history.job(n))]
     assert states == [JobState.WAITING, JobState.DROPPED]
-    told = {
-        (e["event"], e.get("did"), e.get("job"), e["by"])
-        for e in running.audit()
-        if "by" in e
-    }
+    told = {tuple(map(e.get, ("event", "did", "job", "by"))) for e in running.audit()}
     assert ("acted", "released", first, "otto") in told
     assert ("dropped", "discarded", second, "otto") in told
     assert "released" in operator.text(f"/jobs/{first}")
@@ -324,16 +314,14 @@ def test_a_file_is_explained_and_not_kept(running: Page, images: Path) -> None:
     token, line = operator.token(), "\r\n"
     boundary = "xxboundaryxx"
     fields = {"token": token, "called": "STRIP", "calling": "X"}
-    body = b"".join(
-        f'--{boundary}{line}Content-Disposition: form-data; name="{k}"{line * 2}{v}{line}'.encode()
-        for k, v in fields.items()
-    )
-    body += (
-        f'--{boundary}{line}Content-Disposition: form-data; name="file"; '
-        f'filename="x"{line * 2}'.encode()
-        + (images / "report-sr.dcm").read_bytes()
-        + f"{line}--{boundary}--{line}".encode()
-    )
+    parts = [
+        f'Content-Disposition: form-data; name="{name}"{line * 2}{value}{line}'.encode()
+        for name, value in fields.items()
+    ]
+    head = f'Content-Disposition: form-data; name="file"; filename="x"{line * 2}'
+    parts.append(head.encode() + (images / "report-sr.dcm").read_bytes() + b"\r\n")
+    body = b"".join(f"--{boundary}{line}".encode() + part for part in parts)
+    body += f"--{boundary}--{line}".encode()
     kind = f"multipart/form-data; boundary={boundary}"
     answer = operator.request("POST", "/routes/explain", body, **{"Content-Type": kind})
     text = answer.data.decode("utf-8")
@@ -382,7 +370,7 @@ def test_the_audit_is_verified_each_time(tmp_path: Path) -> None:
         assert "logged in" in olga.text("/audit?event=access&text=olga")
         log = made.state.folder / "audit.jsonl"
         lines = log.read_bytes().splitlines(keepends=True)
-        lines[1] = lines[1].replace(b"logged in", b"logged on")
+        lines[1] = lines[1].replace(b'"read"', b'"dead"')
         log.write_bytes(b"".join(lines))
         assert "not whole after entry 1" in olga.text("/audit?event=access")
 
@@ -433,7 +421,7 @@ def test_a_hundred_thousand_instances_slow_the_first_view_little(
         assert "100" in browser.text("/")
         for path in paths:
             # Whoever went through all jobs would take a hundred times as long.
-            assert many[path] < 5 * few[path] + 0.05, path
+            assert many[path] < 5 * few[path] + 0.05, (path, few, many)
 
 
 def _fill(database: sqlite3.Connection, count: int) -> None:
@@ -442,7 +430,7 @@ def _fill(database: sqlite3.Connection, count: int) -> None:
         " INSERT INTO instance (sop_instance_uid, study_instance_uid,"
         " calling_ae_title, digest, file, received)"
         " SELECT '1.8.' || i, '1.9.' || (i / 50), 'CT' || (i % 7), randomblob(32), NULL,"
-        " strftime('%Y-%m-%dT%H:%M:%S.000000+00:00', 'now', '-' || (i % 1440) || ' minutes')"
+        " strftime('%Y-%m-%dT%H:%M:%S.000000+00:00', 'now', -(i % 1440) || ' minutes')"
         " FROM n",
         [count],
     )
