@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.config import Config
     from dicom_node.doors import Doors
+    from dicom_node.log import Format
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.reloading import Watch
     from dicom_node.supervising import Crew
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WORKERS: Final = ("worker", "passer")
+_REPORTER: Final = "reporter"
 _READY_S: Final = 60.0
 """How long new receivers may take to begin."""
 _WORK_S: Final = 120.0
@@ -60,12 +62,17 @@ class _Rules:
     """The names of their roles, which no others have had."""
     handed_down: int = -1
     """Descriptor of :attr:`content`, for whoever is started."""
+    secret: int = -1
+    """Descriptor of the key of patients' pseudonyms, for those that receive."""
+    logging: tuple[str, ...] = ()
+    """What each process is told of how to write its log."""
     heard: Heard = field(default_factory=Heard)
     """Who is ready."""
 
     def close(self) -> None:
         """Close what is handed down."""
         os.close(self.handed_down)
+        os.close(self.secret)
         self.heard.close()
 
     def receiving(self) -> dict[str, Role]:
@@ -76,8 +83,10 @@ class _Rules:
                 "receiver",
                 *("--number", name.removeprefix("receiver ")),
                 *("--ready", str(telling)),
+                *("--pseudonyms", str(self.secret)),
+                *self.logging,
                 *("--listening", *map(str, self.descriptors)),
-                keeps=[*self.descriptors, telling],
+                keeps=[*self.descriptors, telling, self.secret],
             )
             for name in self.receivers
         }
@@ -85,11 +94,17 @@ class _Rules:
     def working(self) -> dict[str, Role]:
         """Return the roles of those that work off the queue."""
         lanes = _WORKERS if self.config.passed else _WORKERS[:1]
-        return {name: Role(name) for name in lanes}
+        return {name: Role(name, *self.logging) for name in lanes}
+
+    def reporting(self) -> dict[str, Role]:
+        """Return the role of what tells others what happens."""
+        return {_REPORTER: Role(_REPORTER, *self.logging)}
 
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""
-        return {} if self.config.release is None else {"desk": Role("desk")}
+        if self.config.release is None:
+            return {}
+        return {"desk": Role("desk", *self.logging)}
 
 
 class Changing:
@@ -102,6 +117,8 @@ class Changing:
         crew: Crew,
         doors: Doors,
         audit: Audit,
+        pseudonyms: bytes,
+        log_format: Format | None,
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,11 +129,15 @@ class Changing:
             crew: The processes.
             doors: The sockets.
             audit: Where a change is written down, or that it was refused.
+            pseudonyms: Key of the names that the audit gives to patients.
+            log_format: How processes write their logs; None: as configurations say.
             stopping: Set once the node is told to stop.
             monotonic: Returns seconds.
         """
         self._path, self._crew, self._doors = path, crew, doors
         self._audit, self._stopping, self._monotonic = audit, stopping, monotonic
+        self._pseudonyms = pseudonyms
+        self._logging = () if log_format is None else ("--log-format", log_format.value)
         self._rules: _Rules | None = None
         self._numbered = 0
         self._is_assigned = True
@@ -129,7 +150,8 @@ class Changing:
         """
         rules = self._rules = self._prepared(config, content)
         self._crew.take(
-            rules.working() | rules.receiving() | rules.releasing(), rules.handed_down
+            rules.working() | rules.receiving() | rules.releasing() | rules.reporting(),
+            rules.handed_down,
         )
 
     @property
@@ -209,7 +231,8 @@ class Changing:
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.take(new.working() | new.releasing(), new.handed_down)
+        crew.end([_REPORTER], _DESK_S)
+        crew.take(new.working() | new.releasing() | new.reporting(), new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()
@@ -223,6 +246,8 @@ class Changing:
             descriptors,
             [f"receiver {number}" for number in range(first, self._numbered)],
             held_for_others(content),
+            held_for_others(self._pseudonyms),
+            self._logging,
         )
 
     def _are_ready(self, rules: _Rules) -> bool:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
+from dicom_node.auditing import Auditing
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer
+from dicom_node.log import Logging
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Action, Route
 from dicom_node.storage import Storage
@@ -20,6 +22,7 @@ from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     from dicom_node.destination import Destination
+    from dicom_node.notifying import Notifying
 
 _CHARACTER_SET: Final = 0x00080005
 
@@ -137,6 +140,9 @@ class Config:
     routes: tuple[Route, ...]
     retry: Retry = field(default_factory=Retry)
     storage: Storage = field(default_factory=Storage)
+    audit: Auditing = field(default_factory=Auditing)
+    log: Logging = field(default_factory=Logging)
+    notify: tuple[Notifying, ...] = ()
     release: ReleaseDesk | None = None
     desks: tuple[RemoteDesk, ...] = ()
     guard: Guarding = field(default_factory=Guarding)
@@ -151,6 +157,7 @@ class Config:
             ("destination", names),
             ("route", [r.name for r in self.routes]),
             ("peer", [p.ae_title for p in self.peers]),
+            ("notify", [n.name for n in self.notify]),
             ("listener", [f"{d.bind}:{d.port}" for d in self.listeners if d.port]),
         ):
             twice = {name for name in used if used.count(name) > 1}

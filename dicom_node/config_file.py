@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from dicom_node.auditing import Auditing
 from dicom_node.condition import Condition
 from dicom_node.config import (
     Config,
@@ -21,7 +22,9 @@ from dicom_node.config import (
 from dicom_node.destination import Destination
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
+from dicom_node.log import Format, Logging
 from dicom_node.marking import Profile, WeakMarks
+from dicom_node.notifying import Notifying, Security
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
@@ -86,6 +89,11 @@ def read(content: bytes, path: Path) -> Config:
             routes=tuple(_made(Route, t, path.parent) for t in routes),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
             storage=_made(Storage, tables.get("storage", {}), path.parent),
+            audit=_made(Auditing, tables.get("audit", {}), path.parent),
+            log=_made(Logging, tables.get("log", {}), path.parent),
+            notify=tuple(
+                _made(Notifying, t, path.parent) for t in _tables(tables, "notify")
+            ),
             release=None
             if release is None
             else _made(ReleaseDesk, release, path.parent),
@@ -121,10 +129,14 @@ _TABLES: Final = frozenset(
         "storage",
         "release",
         "desk",
+        "audit",
+        "log",
+        "notify",
     }
 )
 _PATHS: Final = frozenset(
     {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
+    | {"checkpoints", "secret_file", "password_file"}
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
@@ -135,6 +147,8 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "weak_marks": WeakMarks,
     "other_bytes": OtherBytes,
     "unknown_peers": UnknownPeers,
+    "security": Security,
+    "format": Format,
 }
 
 

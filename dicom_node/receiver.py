@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import resource
 import shutil
@@ -16,6 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.accepting import accept
+from dicom_node.pseudonyms import Patients
+from dicom_node.rejections import Rejections
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp
 from dicom_node.state import State, now
@@ -26,13 +29,23 @@ if TYPE_CHECKING:
 
     from dicom_node.config import Config
 
+logger = logging.getLogger(__name__)
+
 _TURN_S: Final = 0.0005
+_LEFT_AFTER_S: Final = 5.0
+"""How long it takes at most until those who were turned away are written down."""
+
 _LEAVING_S: Final = 900.0
 """How long associations may go on by rules that are not those of the node any more."""
 
 
 def receive(
-    config: Config, parent: int, number: int, listening: Sequence[int], ready: int
+    config: Config,
+    parent: int,
+    number: int,
+    listening: Sequence[int],
+    ready: int,
+    pseudonyms: bytes,
 ) -> None:
     """Receive until told to stop, or until the node, ``parent``, is gone.
 
@@ -42,6 +55,7 @@ def receive(
         number: Which of its receivers this is.
         listening: Descriptors of sockets, in the order of the listeners.
         ready: Descriptor to tell once instances are taken in.
+        pseudonyms: Key of the names that the audit gives to patients.
 
     Raises:
         ConfigError: Certificates cannot be used.
@@ -71,7 +85,9 @@ def receive(
         scp = StorageScp(config, incoming)
         if os.getppid() != parent:
             return
-        room = Room(state.folder, config.storage)
+        room, rejections = Room(state.folder, config.storage), Rejections()
+        stack.callback(_left, rejections, state, number)
+        left = time.monotonic()
         scp.start(
             partial(
                 accept,
@@ -81,9 +97,11 @@ def receive(
                 lock=threading.Lock(),
                 room=room,
                 clock=now,
+                patients=Patients(pseudonyms, config.audit.patients),
             ),
             room.lack,
             [socket.socket(fileno=descriptor) for descriptor in listening],
+            rejections,
         )
         stack.callback(scp.stop)
         # What is there now stays; pynetdicom collects garbage while everyone waits.
@@ -91,6 +109,9 @@ def receive(
         tell(ready)
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
             scp.renew()
+            if time.monotonic() - left > _LEFT_AFTER_S:
+                left = time.monotonic()
+                _left(rejections, state, number)
             if leaving.is_set():
                 _leave(scp, stopping, parent)
                 return
@@ -105,6 +126,14 @@ def _leave(scp: StorageScp, stopping: threading.Event, parent: int) -> None:
         if stopping.wait(LOOK_S) or os.getppid() != parent:
             return
         quiet = 0 if scp.is_busy else quiet + 1
+
+
+def _left(rejections: Rejections, state: State, number: int) -> None:
+    """Leave who was turned away to whoever writes it down."""
+    try:
+        rejections.leave(state.rejections, f"{time.time_ns()}-{number}")
+    except OSError as error:
+        logger.error("who was turned away is not written down: %s", error.strerror)  # noqa: TRY400
 
 
 def incoming_of(number: object) -> str:

@@ -100,6 +100,16 @@ class State:
         self._make()
         return Codestreams(self.folder / "codestreams")
 
+    @property
+    def rejections(self) -> Path:
+        """Return the folder where those that receive leave whom they turned away."""
+        return self.folder / "rejections"
+
+    @property
+    def audit_sent(self) -> Path:
+        """Return the file that says how far the audit was sent to a syslog server."""
+        return self.folder / "audit-syslog.json"
+
     def _make(self) -> None:
         """Make the folder, for its owner only: originals pass through it."""
         make_folder(self.folder)

@@ -24,6 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("worker", _work, "what serve starts to filter and send"),
         ("passer", _pass, "what serve starts to send what is not filtered"),
         ("desk", _desk, "what serve starts to release object keys"),
+        ("reporter", _report, "what serve starts to tell others what happens"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
         ("discard", _discard, "give up held and quarantined jobs, unsent"),
@@ -31,11 +32,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run in {_receive, _work, _pass, _desk}:
+        if run in {_serve, _receive, _work, _pass, _desk, _report}:
+            command.add_argument(
+                "--log-format",
+                type=log.Format,
+                choices=list(log.Format),
+                help="whatever the configuration says",
+            )
+        if run in {_receive, _work, _pass, _desk, _report}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
             command.add_argument("--content", type=int, required=True, metavar="FD")
         if run is _receive:
-            for option in ("--number", "--ready"):
+            for option in ("--number", "--ready", "--pseudonyms"):
                 command.add_argument(option, type=int, required=True)
             command.add_argument("--listening", type=int, nargs="+", metavar="FD")
         if run is _release:
@@ -57,28 +65,30 @@ def _serve(options: argparse.Namespace) -> int:
     from dicom_node.config_file import content_of, read
     from dicom_node.node import serve
 
-    log.configure()
+    log.configure(options.log_format or log.Format.PLAIN)
     content = content_of(options.config)
     config = read(content, options.config)
+    log.configure(options.log_format or config.log.format)
 
     def ready(places: Sequence[str]) -> None:
         for place in places:
             print(f"{config.node.ae_title} listens on {place}", flush=True)
 
-    serve(config, options.config, content, ready)
+    serve(config, options.config, content, ready, options.log_format)
     return 0
 
 
 def _receive(options: argparse.Namespace) -> int:
     from dicom_node.receiver import receive
+    from dicom_node.supervising import content_in
 
-    log.configure()
     receive(
         _handed_down(options),
         options.parent,
         options.number,
         options.listening,
         options.ready,
+        content_in(options.pseudonyms),
     )
     return 0
 
@@ -86,7 +96,6 @@ def _receive(options: argparse.Namespace) -> int:
 def _work(options: argparse.Namespace) -> int:
     from dicom_node.lanes import work
 
-    log.configure()
     work(_handed_down(options), options.parent)
     return 0
 
@@ -95,7 +104,6 @@ def _pass(options: argparse.Namespace) -> int:
     from dicom_node.lanes import work
     from dicom_node.queue.job import Lane
 
-    log.configure()
     work(_handed_down(options), options.parent, Lane.PASS)
     return 0
 
@@ -103,8 +111,14 @@ def _pass(options: argparse.Namespace) -> int:
 def _desk(options: argparse.Namespace) -> int:
     from dicom_node.node import desk
 
-    log.configure()
     desk(_handed_down(options), options.parent)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from dicom_node.reporter import report
+
+    report(_handed_down(options), options.parent)
     return 0
 
 
@@ -113,7 +127,9 @@ def _handed_down(options: argparse.Namespace) -> Config:
     from dicom_node.config_file import read
     from dicom_node.supervising import content_in
 
-    return read(content_in(options.content), options.config)
+    config = read(content_in(options.content), options.config)
+    log.configure(options.log_format or config.log.format)
+    return config
 
 
 def _status(options: argparse.Namespace) -> int:

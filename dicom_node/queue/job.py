@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
+    from dicom_node.queue.note import Notes
+
 
 class JobState(StrEnum):
     """Where a job stands."""
@@ -72,6 +74,11 @@ class Arrival(NamedTuple):
     """Its name in the spool."""
     study_instance_uid: str = ""
     """As the object says; empty if it says none."""
+    sop_class_uid: str = ""
+    calling_ae_title: str = ""
+    """Who has sent it."""
+    patient: str = ""
+    """Whose it is, as the audit is to call them: see :mod:`dicom_node.pseudonyms`."""
 
 
 class Owed(NamedTuple):
@@ -141,6 +148,10 @@ def _all_are(_file: str) -> bool:
 
 class Queue(Protocol):
     """Jobs that survive whoever works on them. Every method is one transaction."""
+
+    def notes(self) -> Notes:
+        """Return what came in and went out, for the audit."""
+        ...
 
     def add(
         self,
@@ -292,6 +303,10 @@ class Queue(Protocol):
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
+        ...
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in; None if nothing waits to be sent."""
         ...
 
     def release(self, job_id: int, now: datetime) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,10 +26,11 @@ from dicom_node.queue.job import (
     Resting,
     Taken,
 )
+from dicom_node.queue.sqlite_notes import SqliteNotes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from pathlib import Path
 
 
@@ -53,6 +54,9 @@ _SQL: Final = _statements()
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "sop_class_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "calling_ae_title"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "patient"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
@@ -120,6 +124,8 @@ class SqliteQueue:
         with _translated():
             for index in ("earlier", "due", "studies", "working"):
                 self._database.execute(_SQL[f"index_{index}"])
+            for trigger in ("received", "sent"):
+                self._database.execute(_SQL[f"trigger_{trigger}"])
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
@@ -129,6 +135,10 @@ class SqliteQueue:
                 columns = self._database.execute(f"PRAGMA table_info ({table})")
                 found |= {(table, column[1]) for column in columns.fetchall()}
         return sorted(_LATER_COLUMNS.keys() - found)
+
+    def notes(self) -> SqliteNotes:
+        """Return what came in and went out; see the protocol."""
+        return SqliteNotes(self._all, self._transaction, _text)
 
     def close(self) -> None:
         """Close the file."""
@@ -354,6 +364,12 @@ class SqliteQueue:
         """Return every job that is held, or quarantined."""
         with _translated():
             return [Held(*row) for row in self._all("held", state=state.value)]
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in; see the protocol."""
+        with _translated():
+            ((since,),) = self._all("waiting_since")
+        return None if since is None else datetime.fromisoformat(since)
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""
