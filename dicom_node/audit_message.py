@@ -184,31 +184,34 @@ def _participants(root: ET.Element, values: Mapping[str, Any], origin: Origin) -
     """Say who took part: this node, the peer, the person who decided."""
     event, peer = values.get("event"), str(values.get("peer", ""))
     by = str(values.get("by", ""))
-    # Exactly one asks for what happens: whoever decided, or sent, or else the node.
-    own_role = _APPLICATION
-    if event == Event.SENT:
-        own_role = _SOURCE
-    elif event == Event.RECEIVED:
-        own_role = _DESTINATION
-    node = _participant(root, origin.source, asks=not by and event != Event.RECEIVED)
-    node.set("AlternativeUserID", f"AETITLES={_token(origin.ae_title)}")
-    _code(node, "RoleIDCode", own_role)
     other = peer or str(values.get("ae_title", "") or values.get("ae_titles", ""))
     address = str(values.get("address", "") or values.get("host", ""))
+    # Exactly one asks for what happens: whoever decided, or sent, or else the node.
+    is_senders = event == Event.RECEIVED and bool(other or address) and not by
+    own_role = {Event.SENT: _SOURCE, Event.RECEIVED: _DESTINATION}.get(
+        event,  # type: ignore[arg-type]
+        _APPLICATION,
+    )
+    node = _participant(root, origin.source, asks=not by and not is_senders)
+    node.set("AlternativeUserID", f"AETITLES={_token(origin.ae_title)}")
+    _code(node, "RoleIDCode", own_role)
     if other or address:
-        one = _participant(root, other or address, asks=event == Event.RECEIVED)
+        one = _participant(root, other or address, asks=is_senders)
         _code(one, "RoleIDCode", _SOURCE if event == Event.RECEIVED else _DESTINATION)
         if address:
-            one.set(
-                "NetworkAccessPointID", _token(address.rpartition(":")[0] or address)
-            )
-            one.set(
-                "NetworkAccessPointTypeCode", "2" if address[:1].isdecimal() else "1"
-            )
+            _set_address(one, address)
     if by:
         person = _participant(root, by, asks=True)
         if event in {Event.STARTED, Event.STOPPED}:
             _code(person, "RoleIDCode", _LAUNCHER)
+
+
+def _set_address(participant: ET.Element, address: str) -> None:
+    """Say where on the network somebody is: ``host``, or ``host:port``."""
+    host = address.rpartition(":")[0] if address.count(":") == 1 else address
+    is_number = host[:1].isdecimal() or ":" in host
+    participant.set("NetworkAccessPointID", _token(host))
+    participant.set("NetworkAccessPointTypeCode", "2" if is_number else "1")
 
 
 def _participant(root: ET.Element, user: str, *, asks: bool) -> ET.Element:

@@ -31,6 +31,7 @@ _FACILITY: Final = 10
 _NOTICE: Final = 5
 _WARNING: Final = 4
 _TIMEOUT_S: Final = 10.0
+_VERDICT_S: Final = 1.0
 _LOOK_S: Final = 0.005
 
 
@@ -118,12 +119,12 @@ class SyslogServer:
             plain = socket.create_connection(self._place, timeout=_TIMEOUT_S)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
-                self._connection = self._context.wrap_socket(
-                    plain, server_hostname=self._hostname
-                )
+                made = self._context.wrap_socket(plain, server_hostname=self._hostname)
             except OSError:
                 plain.close()
                 raise
+            self._connection = made
+            _await_verdict(made)
         return self._connection
 
 
@@ -157,6 +158,23 @@ def _has_ended(connection: ssl.SSLSocket) -> bool:
     finally:
         connection.settimeout(_TIMEOUT_S)
     return False
+
+
+def _await_verdict(connection: ssl.SSLSocket) -> None:
+    """Return once the server has had time to object to our certificate.
+
+    In TLS 1.3 it does so after the handshake has ended on this side: what is sent
+    meanwhile is received by its machine, and thrown away.
+
+    Raises:
+        OSError: It objects.
+    """
+    if connection.version() != "TLSv1.3":
+        return
+    # Most say something in any case: they send a ticket for a later session.
+    select.select([connection], [], [], _VERDICT_S)
+    if _has_ended(connection):
+        raise ConnectionError("it does not take this node's certificate, or hung up")
 
 
 def _await_acknowledgement(connection: ssl.SSLSocket) -> None:
