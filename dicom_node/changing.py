@@ -3,8 +3,8 @@
 The new one is judged as a whole, and its receivers have to be ready before anything of
 the old one ends: a configuration that cannot work changes nothing. Then those that
 receive by the old one accept nothing more and finish their associations, while others
-accept on the same sockets; whoever filters, passes or releases finishes what it is at,
-and another takes its place. What is owed lies in the queue all the while.
+accept on the same sockets; whoever filters, passes, releases or takes in finishes
+what it is at, and another takes its place. What is owed lies in the queue all the while.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.audit import Event
 from dicom_node.config_file import read
 from dicom_node.errors import AuditError, ConfigError, NodeError, SpoolError
+from dicom_node.hatch_folder import make_folders
 from dicom_node.reloading import Answer, digest_of
 from dicom_node.review import left_behind
 from dicom_node.scp import listening_socket
@@ -48,6 +49,7 @@ _READY_S: Final = 60.0
 _WORK_S: Final = 120.0
 """How long a worker may take to finish the job it is at."""
 _DESK_S: Final = 10.0
+_HATCH_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +77,18 @@ class _Rules:
         os.close(self.secret)
         self.heard.close()
 
-    def receiving(self) -> dict[str, Role]:
-        """Return the roles of those that receive."""
+    def receiving(self, keys: int) -> dict[str, Role]:
+        """Return the roles of those that receive, with the keys of the spool."""
         telling = self.heard.writing
         return {
             name: Role(
                 "receiver",
                 *("--number", name.removeprefix("receiver ")),
-                *("--ready", str(telling)),
+                *("--ready", str(telling), "--keys", str(keys)),
                 *("--pseudonyms", str(self.secret)),
                 *self.logging,
                 *("--listening", *map(str, self.descriptors)),
-                keeps=[*self.descriptors, telling, self.secret],
+                keeps=[*self.descriptors, telling, self.secret, keys],
             )
             for name in self.receivers
         }
@@ -106,6 +108,12 @@ class _Rules:
             return {}
         return {"desk": Role("desk", *self.logging)}
 
+    def taking_in(self, keys: int) -> dict[str, Role]:
+        """Return the role of whoever takes in what is handed in, if there is a hatch."""
+        handed = ("--keys", str(keys), "--pseudonyms", str(self.secret))
+        role = Role("hatch", *handed, *self.logging, keeps=[keys, self.secret])
+        return {"hatch": role} if self.config.hatches else {}
+
 
 class Changing:
     """Has the processes of a node go by one configuration after another."""
@@ -119,6 +127,7 @@ class Changing:
         audit: Audit,
         pseudonyms: bytes,
         log_format: Format | None,
+        keys: int,
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -131,6 +140,7 @@ class Changing:
             audit: Where a change is written down, or that it was refused.
             pseudonyms: Key of the names that the audit gives to patients.
             log_format: How processes write their logs; None: as configurations say.
+            keys: Descriptor of the keys of the spool, for those that receive.
             stopping: Set once the node is told to stop.
             monotonic: Returns seconds.
         """
@@ -138,6 +148,7 @@ class Changing:
         self._audit, self._stopping, self._monotonic = audit, stopping, monotonic
         self._pseudonyms = pseudonyms
         self._logging = () if log_format is None else ("--log-format", log_format.value)
+        self._keys = keys
         self._rules: _Rules | None = None
         self._numbered = 0
         self._is_assigned = True
@@ -149,10 +160,9 @@ class Changing:
             ConfigError: A port is taken.
         """
         rules = self._rules = self._prepared(config, content)
-        self._crew.take(
-            rules.working() | rules.receiving() | rules.releasing() | rules.reporting(),
-            rules.handed_down,
-        )
+        roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
+        roles |= rules.taking_in(self._keys) | rules.reporting()
+        self._crew.take(roles, rules.handed_down)
 
     @property
     def is_ready(self) -> bool:
@@ -216,7 +226,7 @@ class Changing:
         _require_free_desk(old.config, config)
         new = self._prepared(config, content)
         crew = self._crew
-        crew.take(new.receiving(), new.handed_down)
+        crew.take(new.receiving(self._keys), new.handed_down)
         crew.look()
         if not self._are_ready(new):
             crew.end(new.receivers, _DESK_S)
@@ -227,17 +237,20 @@ class Changing:
             )
         crew.dismiss(old.receivers)
         self._rules, self._is_assigned = new, False
+        crew.end(["hatch"], _HATCH_S)
         crew.end(_WORKERS, _WORK_S)
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
         crew.end([_REPORTER], _DESK_S)
-        crew.take(new.working() | new.releasing() | new.reporting(), new.handed_down)
+        roles = new.working() | new.releasing() | new.taking_in(self._keys)
+        crew.take(roles | new.reporting(), new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()
 
     def _prepared(self, config: Config, content: bytes) -> _Rules:
+        make_folders(config.hatches)
         descriptors = self._doors.open(config.listeners)
         first, self._numbered = self._numbered, self._numbered + config.node.receivers
         return _Rules(

@@ -21,6 +21,7 @@ from dicom_node.config import (
 )
 from dicom_node.destination import Destination
 from dicom_node.errors import ConfigError
+from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.log import Format, Logging
 from dicom_node.marking import Profile, WeakMarks
@@ -105,6 +106,9 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Listening, t, path.parent) for t in _tables(tables, "listener")
             ),
             peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
+            hatches=tuple(
+                _made(Hatch, t, path.parent) for t in _tables(tables, "hatch")
+            ),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
@@ -132,11 +136,24 @@ _TABLES: Final = frozenset(
         "audit",
         "log",
         "notify",
+        "hatch",
     }
 )
 _PATHS: Final = frozenset(
-    {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
-    | {"checkpoints", "secret_file", "password_file"}
+    {
+        "state",
+        "folder",
+        "weights",
+        "tls_ca",
+        "certificate",
+        "key",
+        "client_ca",
+        "crl",
+        "ca",
+        "checkpoints",
+        "secret_file",
+        "password_file",
+    }
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.codec_process import CodecProcess
 from dicom_node.errors import SpoolError
 from dicom_node.keys.sealer import Sealer
+from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
 from dicom_node.queue.job import Lane
 from dicom_node.room import Room
@@ -67,8 +68,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     state = State(config.node.state)
-    # What memory has no room for lies beside what is coming in, not in /tmp.
-    tempfile.tempdir = str(state.spool().incoming)
+    _keep_from_tmp(config, state)
     with ExitStack() as stack:
         while (held := locked(state.folder / f"{NAMES[lane]}.lock")) is None:
             # The worker of a node that was killed has not noticed yet.
@@ -78,9 +78,9 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         queue = state.queue(config.passed, lane)
         stack.callback(queue.close)
         note = StopNote(state.folder / f"{NAMES[lane]}.stop")
-        spool = _taken_over(config, state, queue, lane, died=not note.taken())
-        signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
         keyring = keys_of(state, config.node.fingerprint)
+        spool = _taken_over(config, state, keyring, queue, lane, died=not note.taken())
+        signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
         found_marks = stack.enter_context(state.found_marks(keyring))
@@ -151,19 +151,34 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         _run(worker, tend, recover, stopping, parent)
 
 
+def _keep_from_tmp(config: Config, state: State) -> None:
+    """Let what memory has no room for lie beside what is coming in, not in /tmp.
+
+    Where that is sealed, it lies in no file at all.
+    """
+    tempfile.tempdir = str(state.spool().incoming)
+    hold_in_memory(is_so=config.storage.encrypt)
+
+
 def _stop(stopping: threading.Event, note: StopNote, *_: object) -> None:
     stopping.set()
     note.leave()
 
 
 def _taken_over(
-    config: Config, state: State, queue: SqliteQueue, lane: Lane, *, died: bool
+    config: Config,
+    state: State,
+    keyring: Keyring,
+    queue: SqliteQueue,
+    lane: Lane,
+    *,
+    died: bool,
 ) -> Spool:
     """Take up what whoever worked in a lane before has left, and return the spool."""
     released = queue.release_claims(now() + config.retry.first_wait, died=died)
     if released:
         logger.info("released jobs=%d", released)
-    spool = state.spool()
+    spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
     spool.delete(queue.forget_sent())
     # Only filtering makes files to be sent.
     alone = lane is Lane.FILTER

@@ -2,10 +2,11 @@
 
 A node is one process that starts the others, and again if they die; these end when the
 first is gone: one or several that receive, one that filters and sends, one that sends
-what is not filtered, if any route passes something, and one that releases, if the
-configuration has a desk. Those that receive share the sockets, which the first has
-opened (``doors``), so that nobody who calls finds them closed. A changed configuration
-makes it start others in their places (``changing``).
+what is not filtered, if any route passes something, one that releases, if the
+configuration has a desk, and one that takes in what programs of this machine hand in, if
+it has a hatch. Those that receive share the sockets, which the first has opened
+(``doors``), so that nobody who calls finds them closed. A changed configuration makes it
+start others in their places (``changing``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dicom_node.changing import Changing
 from dicom_node.doors import Doors
 from dicom_node.errors import AuditError, ConfigError
 from dicom_node.extras import extra
+from dicom_node.forgetting import require_key_folder, spool_keys
 from dicom_node.lanes import NAMES
 from dicom_node.pseudonyms import LABEL
 from dicom_node.receiver import incoming_of
@@ -66,8 +68,10 @@ def serve(
     Raises:
         ConfigError: Another node runs on the same state folder, a port is taken, or
             certificates cannot be used.
+        KeyFolderError: The keys cannot be read, or the spool was sealed with others.
     """
     state = State(config.node.state)
+    require_key_folder(state.folder / "keys", state.spool())
     keyring = keys_of(state, config.node.fingerprint)
     for door in config.listeners:
         tls_of(door)
@@ -88,6 +92,7 @@ def serve(
         _sweep(config, state, spool, queue, stopping)
         Room(state.folder, config.storage).tend()
         queue.close()
+        sealed_with = stack.enter_context(spool_keys(keyring.spool, spool, now))
         doors = Doors()
         stack.callback(doors.close)
         crew, audit = Crew(config_path, stopping), state.audit(keyring)
@@ -98,6 +103,7 @@ def serve(
             audit=audit,
             pseudonyms=keyring.derive(LABEL),
             log_format=log_format,
+            keys=sealed_with.descriptor,
             stopping=stopping,
         )
         stack.callback(changing.close)

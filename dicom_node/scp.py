@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config, ReleaseDesk
     from dicom_node.listening import Listening
     from dicom_node.rejections import Rejections
+    from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
 
@@ -96,17 +97,25 @@ class Received(NamedTuple):
     """A DICOM file (PS3.10) in the spool's folder for what is coming in."""
     calling_ae_title: str
     called_ae_title: str
+    content: bytes | None = None
+    """What is in the file, if that is little."""
+    settled: Callable[[], object] | None = None
+    """Returns once what is in the file is on disk, and raises if it is not; None if that
+    has still to be seen to."""
 
 
 class StorageScp:
     """Listens, and hands each instance on."""
 
-    def __init__(self, config: Config, incoming: Path) -> None:
+    def __init__(
+        self, config: Config, incoming: Path, keys: SpoolKeys | None = None
+    ) -> None:
         """Prepare; nothing is open yet.
 
         Args:
             config: Where, how, and from whom.
             incoming: Folder for what is coming in; set for the whole process.
+            keys: Seal what is coming in; without them it is not sealed.
 
         Raises:
             ConfigError: Certificates cannot be used.
@@ -115,7 +124,7 @@ class StorageScp:
         self._tls = [tls_of(door) for door in config.listeners]
         self._servers: list[GuardedServer] = []
         self._is_leaving = False
-        receive_into(incoming)
+        receive_into(incoming, keys)
         tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
         # They would write query identifiers, that is patients, into the log.
@@ -340,8 +349,13 @@ def _status_of(
     file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:
         if isinstance(file, IncomingFile):
-            file.finish()
-        accept(received)
+            settled = file.begin()
+            try:
+                accept(received._replace(settled=settled, content=file.content))
+            finally:
+                settled()  # if the disk is at fault, that is what is answered
+        else:
+            accept(received)
     except tuple(REFUSALS) as error:
         logger.warning("refused instance=%s reason=%s", uid, error)
         return next(s for kind, s in REFUSALS.items() if isinstance(error, kind))

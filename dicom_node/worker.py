@@ -256,7 +256,7 @@ class Worker:
         if name != job.file and job.claim > 1:
             self._queue.doubt(job, is_so=True)
             allow = partial(self._trusted, job, allow)
-        sending.send(self._spool.path(name), allow)
+        sending.send(self._spool.file(name), allow)
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
@@ -303,7 +303,7 @@ class Worker:
         return name
 
     def _opened(self, name: str) -> OpenInstance:
-        return OpenInstance.read(self._spool.path(name), Limits())
+        return OpenInstance.read(self._spool.file(name), Limits())
 
     def _marked(
         self, instance: OpenInstance, route: Route, sending: Sending

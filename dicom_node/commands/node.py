@@ -25,6 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("passer", _pass, "what serve starts to send what is not filtered"),
         ("desk", _desk, "what serve starts to release object keys"),
         ("reporter", _report, "what serve starts to tell others what happens"),
+        ("hatch", _take_in, "what serve starts to take in what is handed in"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
         ("discard", _discard, "give up held and quarantined jobs, unsent"),
@@ -32,20 +33,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run in {_serve, _receive, _work, _pass, _desk, _report}:
-            command.add_argument(
-                "--log-format",
-                type=log.Format,
-                choices=list(log.Format),
-                help="whatever the configuration says",
-            )
-        if run in {_receive, _work, _pass, _desk, _report}:
-            command.add_argument("--parent", type=int, required=True, metavar="PID")
-            command.add_argument("--content", type=int, required=True, metavar="FD")
-        if run is _receive:
-            for option in ("--number", "--ready", "--pseudonyms"):
-                command.add_argument(option, type=int, required=True)
-            command.add_argument("--listening", type=int, nargs="+", metavar="FD")
+        _add_handed_down(command)
+        if run is _status:
+            command.add_argument("--json", action="store_true", help="one object")
         if run is _release:
             command.add_argument(
                 "job", type=int, nargs="*", help="else all that are held"
@@ -59,6 +49,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser("demo", help="the whole story with pictures")
     demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
     demo.set_defaults(run=_demo)
+
+
+def _add_handed_down(command: argparse.ArgumentParser) -> None:
+    """Add what ``serve`` hands down to the processes that it starts."""
+    run = command.get_default("run")
+    if run in {_serve, _receive, _work, _pass, _desk, _report, _take_in}:
+        command.add_argument(
+            "--log-format",
+            type=log.Format,
+            choices=list(log.Format),
+            help="whatever the configuration says",
+        )
+    if run in {_receive, _work, _pass, _desk, _report, _take_in}:
+        command.add_argument("--parent", type=int, required=True, metavar="PID")
+        command.add_argument("--content", type=int, required=True, metavar="FD")
+    if run in {_receive, _take_in}:
+        for option in ("--keys", "--pseudonyms"):
+            command.add_argument(option, type=int, required=True, metavar="FD")
+    if run is _receive:
+        for option in ("--number", "--ready"):
+            command.add_argument(option, type=int, required=True)
+        command.add_argument("--listening", type=int, nargs="+", metavar="FD")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -89,6 +101,7 @@ def _receive(options: argparse.Namespace) -> int:
         options.listening,
         options.ready,
         content_in(options.pseudonyms),
+        options.keys,
     )
     return 0
 
@@ -122,6 +135,19 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _take_in(options: argparse.Namespace) -> int:
+    from dicom_node.supervising import content_in
+    from dicom_node.taking_in import take_in
+
+    take_in(
+        _handed_down(options),
+        options.parent,
+        options.keys,
+        content_in(options.pseudonyms),
+    )
+    return 0
+
+
 def _handed_down(options: argparse.Namespace) -> Config:
     """Return the configuration that the node has read, whatever its file says now."""
     from dicom_node.config_file import read
@@ -133,18 +159,36 @@ def _handed_down(options: argparse.Namespace) -> Config:
 
 
 def _status(options: argparse.Namespace) -> int:
+    import json
+    import os
+
     from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
+    from dicom_node.status import status_of
 
-    queue = state_in(load(options.config).node.state).queue()
+    config = load(options.config)
+    state = state_in(config.node.state)
+    queue, now = state.queue(config.passed), terminal.now()
+    status = status_of(queue.tallies(now), config, os.statvfs(state.folder), now)
+    waiting = {each: queue.held(each) for each in (JobState.HELD, JobState.QUARANTINED)}
+    if options.json:
+        jobs = [
+            {"state": each.value, **job._asdict()}
+            for each, held in waiting.items()
+            for job in held
+        ]
+        print(json.dumps({**status.to_json(), "for_people": jobs}))
+        queue.close()
+        return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    for state in (JobState.HELD, JobState.QUARANTINED):
-        for job in queue.held(state):
+    print("\n".join(status.lines()))
+    for each, held in waiting.items():
+        for job in held:
             where = f"on {job.route} to {job.destination}"
-            print(f"{job.id}: {state} {job.sop_instance_uid} {where}: {job.reason}")
+            print(f"{job.id}: {each} {job.sop_instance_uid} {where}: {job.reason}")
     queue.close()
-    return 0
+    return 0 if status.is_exact else 1
 
 
 def _release(options: argparse.Namespace) -> int:

@@ -1,19 +1,16 @@
 """A queue in a SQLite file: what is added survives a power cut.
 
-Several processes may open the same file. Every statement stands in ``queue.sql``.
+Several processes may open the same file. Every statement stands in a file ``.sql``.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import database
-from dicom_node.errors import SpoolError
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -26,31 +23,18 @@ from dicom_node.queue.job import (
     Resting,
     Taken,
 )
+from dicom_node.queue.order import BROKEN_GLASS, Order
 from dicom_node.queue.sqlite_notes import SqliteNotes
+from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
+from dicom_node.queue.sqlite_tallies import SqliteTallies
+from dicom_node.queue.statements import SQL, as_text, translated
+from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import timedelta
     from pathlib import Path
 
-
-def _statements() -> dict[str, str]:
-    """Return the statements of ``queue.sql`` by the name in the line before each."""
-    text = resources.files("dicom_node.queue").joinpath("queue.sql").read_text("utf-8")
-    found: dict[str, list[str]] = {}
-    name, is_new = "", True
-    for line in text.splitlines():
-        if is_new and line.startswith("-- "):
-            name, is_new = line[3:], False
-            found[name] = []
-        elif not line:
-            is_new = True
-        elif not line.startswith("-- "):
-            found[name].append(line)
-    return {name: "\n".join(lines) for name, lines in found.items()}
-
-
-_SQL: Final = _statements()
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
@@ -88,7 +72,7 @@ _FIELDS: Final = (
 """Of a job, in the order of the statement ``job``."""
 
 
-class SqliteQueue:
+class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
     """See :class:`dicom_node.queue.job.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -110,7 +94,8 @@ class SqliteQueue:
         self._passed = frozenset(passed)
         self._lanes = tuple(Lane) if lane is None else (lane,)
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
-        with _translated():
+        self._turn = Turn(path.with_name(f"{path.name}.turn"))
+        with translated():
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
             )
@@ -121,16 +106,17 @@ class SqliteQueue:
                     self._database.execute(
                         f"ALTER TABLE {table} ADD COLUMN {name} {kind}"
                     )
-        with _translated():
+        with translated():
             for index in ("earlier", "due", "studies", "working"):
-                self._database.execute(_SQL[f"index_{index}"])
+                self._database.execute(SQL[f"index_{index}"])
             for trigger in ("received", "sent"):
-                self._database.execute(_SQL[f"trigger_{trigger}"])
+                self._database.execute(SQL[f"trigger_{trigger}"])
+        self._begin_tallies()
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
         found = set()
-        with _translated():
+        with translated():
             for table in ("instance", "job"):
                 columns = self._database.execute(f"PRAGMA table_info ({table})")
                 found |= {(table, column[1]) for column in columns.fetchall()}
@@ -138,11 +124,12 @@ class SqliteQueue:
 
     def notes(self) -> SqliteNotes:
         """Return what came in and went out; see the protocol."""
-        return SqliteNotes(self._all, self._transaction, _text)
+        return SqliteNotes(self._all, self._transaction, as_text)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+        self._turn.close()
 
     def assign(
         self, destinations: Mapping[str, str] | None = None, *, is_quiet: bool = True
@@ -171,7 +158,7 @@ class SqliteQueue:
         is_kept: Callable[[str], bool] = lambda _: True,
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
-        after = _text(now if sent_after is None else sent_after)
+        after = as_text(now if sent_after is None else sent_after)
         with self._transaction():
             same = self._all("find_same", **arrival._asdict())
             ((number, file),) = same or [(None, None)]
@@ -179,7 +166,7 @@ class SqliteQueue:
             stands = {to: self._standing(number, to, after) for to in owed}
             wanted = [to for to in owed if stands[to] is None]
             for last in filter(None, stands.values()):
-                self._all("wake", id=last, now=_text(now))
+                self._all("wake", id=last, now=as_text(now))
             clashes = any(
                 self._all(
                     "find_clashing", **arrival._asdict(), route=route, sent_after=after
@@ -188,21 +175,26 @@ class SqliteQueue:
             )
             if number is None:
                 ((number,),) = self._all(
-                    "add_instance", **arrival._asdict(), now=_text(now)
+                    "add_instance", **arrival._asdict(), now=as_text(now)
                 )
             is_owed = bool(wanted) or (is_lost and bool(self._all("open", id=number)))
             needs_file = is_owed and (file is None or is_lost)
             if needs_file and same:
                 self._all("refile", id=number, file=arrival.file)
+            study, due = arrival.study_instance_uid, dict[str, str]()
             for to in wanted:
+                if to.route not in due:
+                    # What clashes is nothing that a study waits for.
+                    waits = to._replace(gathering=None) if clashes else to
+                    due[to.route] = self._due(waits, study, now)
                 self._all(
                     "add_job",
                     instance_id=number,
-                    study_instance_uid=arrival.study_instance_uid,
+                    study_instance_uid=study,
                     **to._asdict(),
                     lane=Lane.PASS if to.route in self._passed else Lane.FILTER,
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
-                    now=_text(now),
+                    now=due[to.route],
                     reason=CLASHES if clashes else "",
                 )
             clashed = bool(self._all("clashed", id=number, reason=CLASHES))
@@ -225,14 +217,15 @@ class SqliteQueue:
         self, now: datetime, lease: timedelta, resting: Resting = NOBODY
     ) -> Job | None:
         """Return the most urgent job that is due; see the protocol."""
-        until = _text(now + lease)
-        with self._transaction():
+        until = as_text(now + lease)
+        with self._transaction(lasts=False):
             for lane in self._lanes:
                 jobs = self._claimed(
                     "claim",
-                    now=_text(now),
+                    now=as_text(now),
                     lease_until=until,
                     lane=lane,
+                    glass=BROKEN_GLASS,
                     **_names(resting),
                 )
                 if jobs:
@@ -248,14 +241,14 @@ class SqliteQueue:
         resting: Resting = NOBODY,
     ) -> list[Job]:
         """Return jobs that were never claimed; see the protocol."""
-        with self._transaction():
+        with self._transaction(lasts=False):
             return self._claimed(
                 "claim_more",
                 study=like.study_instance_uid,
                 route=like.route,
                 destination=like.destination,
-                now=_text(now),
-                lease_until=_text(now + lease),
+                now=as_text(now),
+                lease_until=as_text(now + lease),
                 count=count,
                 **_names(resting),
             )
@@ -264,7 +257,10 @@ class SqliteQueue:
         rows = [
             self._all("job", id=job_id)[0] for (job_id,) in self._all(name, **values)
         ]
-        jobs = [Job(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+        jobs = [
+            Job(**dict(zip(_FIELDS, row, strict=True)), order=_order(by, why, at))
+            for *row, by, why, at in rows
+        ]
         return sorted(jobs, key=lambda job: (-job.priority, job.id))
 
     def adopt(self, job: Job, purpose: str) -> str | None:
@@ -279,7 +275,7 @@ class SqliteQueue:
             for (file,) in made:
                 kept = {"id": job.id, "claim": job.claim, "purpose": purpose}
                 values = {**kept, "file": file}
-                if self._database.execute(_SQL["keep_filtered"], values).rowcount:
+                if self._done("keep_filtered", **values):
                     return str(file)
         return None
 
@@ -296,7 +292,7 @@ class SqliteQueue:
         """Settle each of ``jobs``; see the protocol."""
         with self._transaction():
             return [
-                self._settled(job, JobState.SENT, settled=_text(now)) for job in jobs
+                self._settled(job, JobState.SENT, settled=as_text(now)) for job in jobs
             ]
 
     def dropped(self, job: Job, reason: str) -> bool:
@@ -323,7 +319,7 @@ class SqliteQueue:
         """Put back every claimed job; see the protocol."""
         return sum(
             self._changed(
-                "release_claims", not_before=_text(not_before), died=died, lane=lane
+                "release_claims", not_before=as_text(not_before), died=died, lane=lane
             )
             for lane in self._lanes
         )
@@ -346,34 +342,34 @@ class SqliteQueue:
 
     def files(self) -> set[str]:
         """Return the names of all files that are still needed."""
-        with _translated():
+        with translated():
             return {name for (name,) in self._all("files")}
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs stand where."""
-        with _translated():
+        with translated():
             found = dict(self._all("counts"))
         return {state: found.get(state.value, 0) for state in JobState}
 
     def owed(self) -> dict[str, int]:
         """Return how many jobs of each route are not settled; see the protocol."""
-        with _translated():
+        with translated():
             return dict(self._all("owed"))
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
-        with _translated():
+        with translated():
             return [Held(*row) for row in self._all("held", state=state.value)]
 
     def waiting_since(self) -> datetime | None:
         """Return when what waits longest came in; see the protocol."""
-        with _translated():
+        with translated():
             ((since,),) = self._all("waiting_since")
         return None if since is None else datetime.fromisoformat(since)
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""
-        return self._changed("release", id=job_id, now=_text(now)) == 1
+        return self._changed("release", id=job_id, now=as_text(now)) == 1
 
     def discard(self, job_id: int, reason: str) -> bool:
         """Drop a job; see the protocol."""
@@ -404,51 +400,24 @@ class SqliteQueue:
             "id": job.id,
             "claim": job.claim,
             "state": state.value,
-            "not_before": None if not_before is None else _text(not_before),
+            "not_before": None if not_before is None else as_text(not_before),
             "reason": reason,
             "settled": settled,
             "faults": faults,
         }
-        return self._database.execute(_SQL["settle"], values).rowcount == 1
+        is_settled = self._done("settle", **values) == 1
+        if is_settled and job.order is not None and state is not JobState.WAITING:
+            self._withdraw(job)
+        return is_settled
 
-    def _changed(self, name: str, **values: object) -> int:
-        """Carry out a statement in a transaction; return how many rows it changed."""
-        with self._transaction():
-            return self._database.execute(_SQL[name], values).rowcount
 
-    def _all(self, name: str, **values: object) -> list[Any]:
-        return self._database.execute(_SQL[name], values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+def _order(by: str | None, why: str | None, at: str | None) -> Order | None:
+    if by is None or why is None or at is None:
+        return None
+    return Order(by, why, datetime.fromisoformat(at))
 
 
 def _names(resting: Resting) -> dict[str, str]:
     return {
         kind: json.dumps(sorted(names)) for kind, names in resting._asdict().items()
     }
-
-
-def _text(moment: datetime) -> str:
-    """Return a moment as text that sorts as time does."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise SpoolError(
-            f"the queue cannot be used: {error}",
-            hint="Check that the state folder is writable and its disk not full.",
-        ) from error

@@ -49,7 +49,8 @@ def send(queue: Queue, now: datetime, purpose: str | None = None) -> None:
 
 
 def taken(queue: Queue, now: datetime) -> list[list[Note]]:
-    notes, found = queue.notes(), []
+    notes = queue.notes()
+    found: list[list[Note]] = []
     for number in count():
         if not notes.take(f"b{number}", now - QUIET, now - LONGEST):
             return found
