@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 _LAST_S: Final = 5.0
 """How long others have to take the last of it when the node ends."""
-_LONGEST_S: Final = 60.0
+_LONGEST_S: Final = 30.0
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicom_node.config import Config
+    from dicom_node.state import State
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -177,18 +178,36 @@ def _status(options: argparse.Namespace) -> int:
             for each, held in waiting.items()
             for job in held
         ]
-        print(json.dumps({**status.to_json(), "for_people": jobs}))
+        said = {**status.to_json(), "audit": _audit_of(config, state)}
+        print(json.dumps({**said, "for_people": jobs}))
         queue.close()
         return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     print("\n".join(status.lines()))
+    audit = _audit_of(config, state)
+    if "not_sent" in audit:
+        print(
+            f"audit: {audit['entries']} entries, {audit['not_sent']} of them not yet at "
+            f"the syslog server {config.audit.syslog}"
+        )
     for each, held in waiting.items():
         for job in held:
             where = f"on {job.route} to {job.destination}"
             print(f"{job.id}: {each} {job.sop_instance_uid} {where}: {job.reason}")
     queue.close()
     return 0 if status.is_exact else 1
+
+
+def _audit_of(config: Config, state: State) -> dict[str, int]:
+    """Return how long the audit is, and how much of it the syslog server lacks."""
+    from dicom_node.audit_sending import sent_until
+
+    number = state.audit_end().number
+    said = {"entries": number}
+    if config.audit.syslog:
+        said["not_sent"] = number - sent_until(state.audit_sent).number
+    return said
 
 
 def _release(options: argparse.Namespace) -> int:
