@@ -95,6 +95,12 @@ MEANINGS: Final[Mapping[Event, Meaning]] = {
     Event.CONFIGURED: Meaning(
         _ALERT, "E", _DONE, (_SECURITY_CONFIGURATION, _own("policy", "Policy Changed"))
     ),
+    Event.ROUTE: Meaning(
+        _ALERT, "E", _DONE, (_SECURITY_CONFIGURATION, _own("policy", "Policy Changed"))
+    ),
+    Event.BROKEN_GLASS: Meaning(
+        _ALERT, "E", _MINOR, (Code("110127", "Emergency Override Started"),)
+    ),
     Event.SHREDDED: Meaning(_own("shred", "Object Key Destroyed"), "D", _DONE),
     Event.RELEASED: Meaning(_own("restore", "Original Released"), "R", _DONE),
     Event.RENAMED: Meaning(_own("renamed", "Original Restored Renamed"), "R", _DONE),

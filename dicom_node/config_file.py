@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dicom_node.auditing import Auditing
+from dicom_node.breaker import Breaker
 from dicom_node.condition import Condition
 from dicom_node.config import (
     Config,
@@ -20,15 +21,18 @@ from dicom_node.config import (
     Retry,
 )
 from dicom_node.destination import Destination
+from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.log import Format, Logging
 from dicom_node.marking import Profile, WeakMarks
 from dicom_node.notifying import Notifying, Security
+from dicom_node.pool import Choose, Pool
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
+from dicom_node.timing import Complete, Late
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
@@ -88,6 +92,8 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Destination, t, path.parent) for t in destinations
             ),
             routes=tuple(_made(Route, t, path.parent) for t in routes),
+            pools=tuple(_made(Pool, t, path.parent) for t in _tables(tables, "pool")),
+            breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
             storage=_made(Storage, tables.get("storage", {}), path.parent),
             audit=_made(Auditing, tables.get("audit", {}), path.parent),
@@ -106,6 +112,7 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Listening, t, path.parent) for t in _tables(tables, "listener")
             ),
             peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
+            break_glass=_made(BreakGlass, tables.get("break_glass", {}), path.parent),
             hatches=tuple(
                 _made(Hatch, t, path.parent) for t in _tables(tables, "hatch")
             ),
@@ -128,9 +135,12 @@ _TABLES: Final = frozenset(
         "listener",
         "peer",
         "destination",
+        "pool",
+        "breaker",
         "route",
         "retry",
         "storage",
+        "break_glass",
         "release",
         "desk",
         "audit",
@@ -157,6 +167,7 @@ _PATHS: Final = frozenset(
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
+    "choose": Choose,
     "not_images": Unmarked,
     "other_pixels": Unmarked,
     "profile": Profile,
@@ -166,6 +177,8 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "unknown_peers": UnknownPeers,
     "security": Security,
     "format": Format,
+    "study": Complete,
+    "late": Late,
 }
 
 
@@ -184,8 +197,8 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
             values[key] = folder / str(value)
         elif key in _ENUMS:
             values[key] = _member(key, value)
-        elif key == "where":
-            values[key] = _conditions(value)
+        elif key in {"where", "priority_where"}:
+            values[key] = _conditions(key, value)
         elif key == "transfer_syntaxes":
             values[key] = _syntaxes(_checked(key, value, known[key]))
         else:
@@ -228,10 +241,10 @@ def _member(key: str, value: object) -> StrEnum:
         ) from error
 
 
-def _conditions(table: object) -> tuple[Condition, ...]:
+def _conditions(key: str, table: object) -> tuple[Condition, ...]:
     if not isinstance(table, dict):
         raise ConfigError(
-            f"where = {table!r}", hint='A table: { StationName = ["CT1", "CT2-*"] }.'
+            f"{key} = {table!r}", hint='A table: { StationName = ["CT1", "CT2-*"] }.'
         )
     return tuple(
         Condition.of(str(name), _checked(str(name), patterns, "tuple"))

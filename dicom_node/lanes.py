@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -22,8 +23,11 @@ from dicom_node.errors import SpoolError
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
+from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.room import Room
+from dicom_node.scu import Sending
+from dicom_node.senders import Senders
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
 from dicom_node.supervising import LOOK_S, locked
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
     from dicom_node.codestreams import Given
     from dicom_node.config import Config
+    from dicom_node.decoding import Decode
     from dicom_node.filters.strip import Restored
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
@@ -49,6 +54,8 @@ _PATIENCE: Final = 5
 """How much less of a busy machine filtering gets than receiving and passing."""
 _REST_AFTER_S: Final = 2.0
 _TEND_AFTER_S: Final = 1.0
+_LATE: Final = timedelta(days=7)
+"""How long what comes of a study that was complete is known to come late."""
 _LEFT_AFTER_S: Final = 600.0
 """How long what is coming in may lie in the spool and not be owed yet."""
 
@@ -127,6 +134,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
+            senders=_senders(config, state, decode, stack),
             listings=listings if lane is Lane.FILTER else None,
         )
         stack.callback(worker.rest)
@@ -139,8 +147,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             room.tend()
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
-                spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
-                codestreams.sweep(time.time() - _LEFT_AFTER_S)
+                _sweep_left(state, queue, spool, alone=False)
 
         def recover() -> None:
             """Take up again what could not be settled: nobody else works in this lane."""
@@ -149,6 +156,25 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> Senders:
+    """Return to whom jobs go; whoever is down is asked beside all work."""
+    probing = Probing(
+        config,
+        lambda: state.reachability(config),
+        lambda to: Sending(to, config.node.ae_title).probe(),
+        now,
+    )
+    probing.start()
+    stack.callback(probing.stop)
+    return Senders(
+        config,
+        reachability=stack.enter_context(state.reachability(config)),
+        slots=state.slots(),
+        decode=decode,
+        clock=now,
+    )
 
 
 def _keep_from_tmp(config: Config, state: State) -> None:
@@ -181,10 +207,15 @@ def _taken_over(
     spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
     spool.delete(queue.forget_sent())
     # Only filtering makes files to be sent.
-    alone = lane is Lane.FILTER
+    _sweep_left(state, queue, spool, alone=lane is Lane.FILTER)
+    return spool
+
+
+def _sweep_left(state: State, queue: SqliteQueue, spool: Spool, *, alone: bool) -> None:
+    """Delete what others have left, and forget what is long over."""
     spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
     state.codestreams().sweep(time.time() - _LEFT_AFTER_S)
-    return spool
+    queue.forget_studies(now() - _LATE)
 
 
 def _run(

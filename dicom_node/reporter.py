@@ -208,7 +208,7 @@ def _announcing(
         follower,
         now,
         lack=Room(state.folder, config.storage).lack,
-        down=dict,
+        down=partial(_down, config, state),
         certificates=certificates(config),
         backlog=timedelta(minutes=wanted.backlog_min),
         notice=timedelta(days=wanted.certificate_days),
@@ -218,6 +218,13 @@ def _announcing(
     place = state.folder / f"notify-{name}.json"
     announcing = Announcing(wanted, watching, place, tell, now)
     return Duty(f"notify {wanted.name!r}", announcing.tend, 2.0)
+
+
+def _down(config: Config, state: State) -> dict[str, str]:
+    """Return the destinations that are down, and why."""
+    with state.reachability(config) as reachability:
+        found = reachability.all()
+    return {n: health.reason for n, health in found.items() if health.since is not None}
 
 
 def certificates(config: Config) -> list[Path]:

@@ -114,6 +114,7 @@ def test_a_transfer_names_one_study_one_patient_both_sides_and_the_classes() -> 
         ("grant", {"did": "approved"}, ["110113", "110137", "grant"], "0"),
         ("grant", {"did": "revoked"}, ["110113", "110137", "revoke"], "0"),
         ("keys", {"did": "rotated"}, ["110113", "110129", "keys"], "0"),
+        ("break-glass", {"by": "a"}, ["110113", "110127"], "4"),
         ("sent", {"action": "mark"}, ["110104", "mark"], "0"),
         ("sent", {"action": "strip"}, ["110104", "restore"], "0"),
         ("released", {"study": "1.2"}, ["restore"], "0"),
