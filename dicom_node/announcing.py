@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from dicom_node.lookout import Lookout
     from dicom_node.notices import Notice, Picture
     from dicom_node.notifying import Notifying
-    from dicom_node.watching import Watching
 
     Tell = Callable[[Sequence[Notice], datetime], None]
     """Hands notices over; raises NotToldError where they were not taken."""
@@ -33,7 +33,7 @@ class Announcing:
     def __init__(
         self,
         wanted: Notifying,
-        watching: Watching,
+        watching: Lookout,
         place: Path,
         tell: Tell,
         clock: Callable[[], datetime],

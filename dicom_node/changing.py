@@ -102,6 +102,15 @@ class _Rules:
         """Return the role of what tells others what happens."""
         return {_REPORTER: Role(_REPORTER, *self.logging)}
 
+    def watching(self) -> dict[str, Role]:
+        """Return the roles of those that the node is looked at by."""
+        tables = {"metrics": self.config.metrics, "web": self.config.web}
+        return {
+            name: Role(name, *self.logging)
+            for name, table in tables.items()
+            if table is not None
+        }
+
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""
         if self.config.release is None:
@@ -161,7 +170,7 @@ class Changing:
         """
         rules = self._rules = self._prepared(config, content)
         roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
-        roles |= rules.taking_in(self._keys) | rules.reporting()
+        roles |= rules.taking_in(self._keys) | rules.reporting() | rules.watching()
         self._crew.take(roles, rules.handed_down)
 
     @property
@@ -242,9 +251,9 @@ class Changing:
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.end([_REPORTER], _DESK_S)
+        crew.end([*old.watching(), _REPORTER], _DESK_S)
         roles = new.working() | new.releasing() | new.taking_in(self._keys)
-        crew.take(roles | new.reporting(), new.handed_down)
+        crew.take(roles | new.reporting() | new.watching(), new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()

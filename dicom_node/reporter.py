@@ -27,13 +27,13 @@ from dicom_node.audit_message import Origin
 from dicom_node.audit_sending import AuditSending
 from dicom_node.checkpoints import Checkpointing
 from dicom_node.errors import NodeError
+from dicom_node.lookout import Lookout
 from dicom_node.rejections import RejectionsLeft
 from dicom_node.room import Room
 from dicom_node.state import State, keys_of, now
 from dicom_node.supervising import LOOK_S, locked
 from dicom_node.syslog import SyslogServer
 from dicom_node.transfers import Transfers
-from dicom_node.watching import Watching
 from miadmark_core.errors import MiadMarkError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _announcing(
     stack.callback(queue.close)
     follower = state.audit(keyring).follower()
     stack.callback(follower.close)
-    watching = Watching(
+    watching = Lookout(
         queue,
         follower,
         now,

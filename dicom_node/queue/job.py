@@ -80,9 +80,9 @@ class Arrival(NamedTuple):
     """Its name in the spool."""
     study_instance_uid: str = ""
     """As the object says; empty if it says none."""
-    sop_class_uid: str = ""
     calling_ae_title: str = ""
-    """Who has sent it."""
+    """Of whoever sent it, as it said: for people to look for; it proves nothing."""
+    sop_class_uid: str = ""
     patient: str = ""
     """Whose it is, as the audit is to call them: see :mod:`dicom_node.pseudonyms`."""
 

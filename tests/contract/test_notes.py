@@ -33,7 +33,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
 
 def arrival(uid: str, study: str = "1.2", sop_class: str = "1.9") -> Arrival:
     file, digest = f"{uid}.dcm", uid.encode()
-    return Arrival(uid, digest, file, study, sop_class, "CT1", "p-1")
+    return Arrival(uid, digest, file, study, "CT1", sop_class, "p-1")
 
 
 def add(queue: Queue, *arrivals: Arrival, now: datetime = NOON) -> None:
