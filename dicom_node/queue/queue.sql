@@ -14,8 +14,10 @@ SELECT job.id FROM job JOIN instance ON instance.id = job.instance_id
  LIMIT 1;
 
 -- add_instance
-INSERT INTO instance (sop_instance_uid, study_instance_uid, digest, file, received)
-VALUES (:sop_instance_uid, :study_instance_uid, :digest, :file, :now)
+INSERT INTO instance (sop_instance_uid, study_instance_uid, calling_ae_title, digest,
+                      file, received)
+VALUES (:sop_instance_uid, :study_instance_uid, :calling_ae_title, :digest,
+        :file, :now)
 RETURNING id;
 
 -- open
