@@ -134,9 +134,9 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         swept = time.monotonic()
 
         def tend() -> None:
-            """See to the disk: room, and what others have left."""
+            """See to the disk: room, and what is too old, or others have left."""
             nonlocal swept
-            room.tend()
+            _tend(room, queue, config)
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
                 spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
@@ -149,6 +149,12 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _tend(room: Room, queue: SqliteQueue, config: Config) -> None:
+    """Keep the disk from filling up, by what is old as well."""
+    room.tend()
+    queue.purge(now() - config.storage.keep_sent)
 
 
 def _keep_from_tmp(config: Config, state: State) -> None:
