@@ -14,7 +14,8 @@ from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import IN_MEMORY, chunks
 from dicom_node.outline import outline
-from dicom_node.queue.job import CLASHES, Arrival, Owed, Taken
+from dicom_node.owing import owed
+from dicom_node.queue.job import CLASHES, Arrival, Taken
 from dicom_node.route import Facts, choose
 from dicom_node.sealed_file import SealedFile
 
@@ -65,6 +66,7 @@ def accept(
         attributes=instance.attributes(*config.matched_tags),
         calling=received.calling_ae_title,
         called=received.called_ae_title,
+        requested=received.priority,
     )
     routes = choose(config.routes, facts)
     if not routes:
@@ -83,7 +85,7 @@ def accept(
                 Arrival(
                     identity.sop_instance_uid, digest, name, identity.study_instance_uid
                 ),
-                [Owed(route.name, to) for route in routes for to in route.destinations],
+                owed(routes, facts),
                 moment,
                 moment - config.storage.remember_sent,
                 spool.holds,

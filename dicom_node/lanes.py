@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -49,6 +50,8 @@ _PATIENCE: Final = 5
 """How much less of a busy machine filtering gets than receiving and passing."""
 _REST_AFTER_S: Final = 2.0
 _TEND_AFTER_S: Final = 1.0
+_LATE: Final = timedelta(days=7)
+"""How long what comes of a study that was complete is known to come late."""
 _LEFT_AFTER_S: Final = 600.0
 """How long what is coming in may lie in the spool and not be owed yet."""
 
@@ -139,8 +142,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             _tend(room, queue, config)
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
-                spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
-                codestreams.sweep(time.time() - _LEFT_AFTER_S)
+                _sweep_left(state, queue, spool, alone=False)
 
         def recover() -> None:
             """Take up again what could not be settled: nobody else works in this lane."""
@@ -187,10 +189,15 @@ def _taken_over(
     spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
     spool.delete(queue.forget_sent())
     # Only filtering makes files to be sent.
-    alone = lane is Lane.FILTER
+    _sweep_left(state, queue, spool, alone=lane is Lane.FILTER)
+    return spool
+
+
+def _sweep_left(state: State, queue: SqliteQueue, spool: Spool, *, alone: bool) -> None:
+    """Delete what others have left, and forget what is long over."""
     spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
     state.codestreams().sweep(time.time() - _LEFT_AFTER_S)
-    return spool
+    queue.forget_studies(now() - _LATE)
 
 
 def _run(

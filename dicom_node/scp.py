@@ -101,6 +101,8 @@ class Received(NamedTuple):
     settled: Callable[[], object] | None = None
     """Returns once what is in the file is on disk, and raises if it is not; None if that
     has still to be seen to."""
+    priority: int = 0
+    """Of the request (PS3.7 9.1.1.1): 0 medium, 1 high, 2 low."""
 
 
 class StorageScp:
@@ -328,6 +330,7 @@ def handle_store(
         event.dataset_path,
         event.assoc.requestor.ae_title.strip(),
         (association.called_ae_title or "").strip(),
+        priority=request.Priority or 0,
     )
     uid = request.AffectedSOPInstanceUID
     if event.context.abstract_syntax != request.AffectedSOPClassUID:

@@ -20,6 +20,7 @@ from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
 from dicom_node.spool import Spool
+from dicom_node.state_format import require_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -37,7 +38,10 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state folder; whatever is not there yet is made on first use."""
+    """A state folder; whatever is not there yet is made on first use.
+
+    Whatever opens something of it raises ConfigError if a later version has used it.
+    """
 
     folder: Path
     clock: Callable[[], datetime] = now
@@ -105,6 +109,7 @@ class State:
         """Make the folder, for its owner only: originals pass through it."""
         make_folder(self.folder)
         self.folder.chmod(0o700)
+        require_known(self.folder)
 
 
 def opening_with(keyring: Keyring, ledger: Ledger) -> Opening:

@@ -28,10 +28,13 @@ from dicom_node.errors import (
 )
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
+from dicom_node.glass import Glass
 from dicom_node.instance import OpenInstance
 from dicom_node.passing import Dropped, Passing
+from dicom_node.queue.job import Resting
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
+from dicom_node.resting import resting_routes
 from dicom_node.routing import Action
 from dicom_node.scu import Sending
 from dicom_node.settling import Settling
@@ -144,6 +147,7 @@ class Worker:
         self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
         self._mark, self._clock = mark, clock
         self._passing = Passing(refer, audit)
+        self._glass = Glass(config.break_glass, audit, clock)
         self._decode, self._listings = decode, listings
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
         self._sending: Sending | None = None
@@ -161,11 +165,17 @@ class Worker:
         moment, started = self._clock(), time.monotonic()
         if self._quiet is not None:
             self._quiet.list(self._config.routes, moment)
-        job = self._queue.claim(moment, LEASE)
+        for study in self._queue.complete_studies(moment):
+            logger.info(
+                "complete study=%s route=%s instances=%d expected=%d",
+                *(study.study_instance_uid, study.route, study.arrived, study.expected),
+            )
+        resting = self._resting(moment)
+        job = self._queue.claim(moment, LEASE, resting)
         if job is None:
             return False
         try:
-            for one in (job, *self._more_like(job, moment)):
+            for one in (job, *self._more_like(job, moment, resting)):
                 taken = time.monotonic() - started
                 if one is not job and taken > _TOGETHER_S:
                     self._settling.not_begun(one)
@@ -177,12 +187,17 @@ class Worker:
             self._settle_sent()
         return True
 
-    def _more_like(self, job: Job, moment: datetime) -> list[Job]:
+    def _resting(self, moment: datetime) -> Resting:
+        """Return whose jobs wait."""
+        held = self._queue.held_routes()
+        return Resting(resting_routes(self._config.routes, held, moment))
+
+    def _more_like(self, job: Job, moment: datetime, resting: Resting) -> list[Job]:
         """Claim more of a study, if each takes no longer to send than to settle."""
         route = self._config.route(job.route)
         if job.claim > 1 or route is None or route.action is Action.MARK:
             return []
-        return self._queue.claim_more(job, moment, LEASE, TOGETHER - 1)
+        return self._queue.claim_more(job, moment, LEASE, TOGETHER - 1, resting)
 
     def _try(self, job: Job) -> None:
         try:
@@ -210,7 +225,7 @@ class Worker:
                     "sent instance=%s to=%s action=%s",
                     job.sop_instance_uid,
                     job.destination,
-                    route.action.value,
+                    route.action.value if job.order is None else "break-glass",
                 )
 
     def rest(self) -> None:
@@ -232,6 +247,12 @@ class Worker:
                 f"the route {job.route!r} does not lead to {job.destination!r} any more",
                 hint="Put that back, then: miadmark release",
             )
+        if job.order is not None:
+            self._glass.require(job.order, route)
+            note = partial(self._glass.note, job, job.order)
+            self._sending_to(destination).send(self._spool.file(job.file), note)
+            self._note_sent(job, route)
+            return
         purpose = f"{route.action.value} {job.destination}"
         referring = f"{_REFER} {job.destination}"
         if job.filtered is not None and job.purpose not in {purpose, referring}:
@@ -260,6 +281,9 @@ class Worker:
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
+        self._note_sent(job, route)
+
+    def _note_sent(self, job: Job, route: Route) -> None:
         if not self._sent:
             self._sent_since = time.monotonic()
         self._sent.append((job, route))

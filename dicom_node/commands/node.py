@@ -134,6 +134,7 @@ def _status(options: argparse.Namespace) -> int:
     import json
     import os
 
+    from dicom_node.commands.orders import waits
     from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
     from dicom_node.status import status_of
@@ -143,18 +144,20 @@ def _status(options: argparse.Namespace) -> int:
     queue, now = state.queue(config.passed), terminal.now()
     status = status_of(queue.tallies(now), config, os.statvfs(state.folder), now)
     waiting = {each: queue.held(each) for each in (JobState.HELD, JobState.QUARANTINED)}
+    rests = waits(config, queue, now)
     if options.json:
         jobs = [
             {"state": each.value, **job._asdict()}
             for each, held in waiting.items()
             for job in held
         ]
-        print(json.dumps({**status.to_json(), "for_people": jobs}))
+        told = {**status.to_json(), "waits": rests, "for_people": jobs}
+        print(json.dumps(told))
         queue.close()
         return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    print("\n".join(status.lines()))
+    print("\n".join([*status.lines(), *rests]))
     for each, held in waiting.items():
         for job in held:
             where = f"on {job.route} to {job.destination}"
