@@ -17,8 +17,10 @@ from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.reachability import Reachability
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
+from dicom_node.slots import Slots
 from dicom_node.spool import Spool
 from dicom_node.state_format import require_known
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from dicom_node.config import Config
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Lane
     from dicom_node.spool_keys import SpoolKeys
@@ -94,6 +97,17 @@ class State:
         """Open what is still to be listed."""
         self._make()
         return Listings(self.folder / "listings.sqlite", keyring.derive)
+
+    def reachability(self, config: Config) -> Reachability:
+        """Open what is known of how destinations are."""
+        self._make()
+        path = self.folder / "destinations.sqlite"
+        return Reachability(path, config.destinations, config.breaker)
+
+    def slots(self) -> Slots:
+        """Return how many associations destinations have."""
+        self._make()
+        return Slots(self.folder / "slots")
 
     def spool(self, keys: SpoolKeys | None = None, *, encrypts: bool = True) -> Spool:
         """Return the spool; see :class:`Spool`."""
