@@ -80,6 +80,8 @@ class Arrival(NamedTuple):
     """Its name in the spool."""
     study_instance_uid: str = ""
     """As the object says; empty if it says none."""
+    calling_ae_title: str = ""
+    """Of whoever sent it, as it said: for people to look for; it proves nothing."""
 
 
 class Owed(NamedTuple):
