@@ -42,6 +42,7 @@ def event(part: Path, context: str = "1.2") -> SimpleNamespace:
         request=SimpleNamespace(
             AffectedSOPClassUID="1.2",
             AffectedSOPInstanceUID="1.2.3",
+            Priority=0,
             _dataset_file=None,
         ),
         context=SimpleNamespace(abstract_syntax=context),
