@@ -83,7 +83,11 @@ def accept(
         with lock:
             taken = queue.add(
                 Arrival(
-                    identity.sop_instance_uid, digest, name, identity.study_instance_uid
+                    identity.sop_instance_uid,
+                    digest,
+                    name,
+                    identity.study_instance_uid,
+                    received.calling_ae_title,
                 ),
                 owed(routes, facts),
                 moment,

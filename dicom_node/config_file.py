@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from dicom_node.breaker import Breaker
 from dicom_node.condition import Condition
 from dicom_node.config import (
     Config,
@@ -24,10 +25,12 @@ from dicom_node.errors import ConfigError
 from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.marking import Profile, WeakMarks
+from dicom_node.pool import Choose, Pool
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
 from dicom_node.timing import Complete, Late
+from dicom_node.watching import Metrics, Web
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
@@ -87,6 +90,8 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Destination, t, path.parent) for t in destinations
             ),
             routes=tuple(_made(Route, t, path.parent) for t in routes),
+            pools=tuple(_made(Pool, t, path.parent) for t in _tables(tables, "pool")),
+            breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
             storage=_made(Storage, tables.get("storage", {}), path.parent),
             release=None
@@ -104,9 +109,17 @@ def read(content: bytes, path: Path) -> Config:
             hatches=tuple(
                 _made(Hatch, t, path.parent) for t in _tables(tables, "hatch")
             ),
+            metrics=_optional(Metrics, tables, path.parent),
+            web=_optional(Web, tables, path.parent),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+
+
+def _optional(kind: type[T], tables: Mapping[str, Any], folder: Path) -> T | None:
+    """Return what a table says that has the name of its kind; None if there is none."""
+    table = tables.get(kind.__name__.lower())
+    return None if table is None else _made(kind, table, folder)
 
 
 def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
@@ -123,10 +136,14 @@ _TABLES: Final = frozenset(
         "listener",
         "peer",
         "destination",
+        "pool",
+        "breaker",
         "route",
         "retry",
         "storage",
         "break_glass",
+        "metrics",
+        "web",
         "release",
         "desk",
         "hatch",
@@ -143,10 +160,13 @@ _PATHS: Final = frozenset(
         "client_ca",
         "crl",
         "ca",
+        "oidc_ca",
+        "oidc_secret_file",
     }
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
+    "choose": Choose,
     "not_images": Unmarked,
     "other_pixels": Unmarked,
     "profile": Profile,

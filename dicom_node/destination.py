@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
 from dicom_node.errors import ConfigError
@@ -11,6 +11,9 @@ from dicom_node.syntaxes import DEFAULT, Syntax
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+SLOWEST: Final = 16_384
+"""Bytes a second that a destination may be held to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +34,27 @@ class Destination:
     """What objects may be sent in, best first; the first that it accepts is taken."""
     timeout_s: float = 30.0
     """For the association and for each message, in seconds."""
+    max_associations: int = 0
+    """At once, from all processes of this node; 0 for as many as these open, one each."""
+    max_bytes_per_s: int = 0
+    """From all processes of this node together; 0 for as many as it takes."""
+    one_study: bool = True
+    """Whether each study has an association of its own, which ends when nothing more of
+    it is due; else one carries whatever is due."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         check_ae_title(f"destination {self.name!r}", self.ae_title)
         check_port(f"destination {self.name!r}", self.port)
+        for field, least in (("max_associations", 0), ("max_bytes_per_s", 0)):
+            value = getattr(self, field)
+            if value < least:
+                raise ConfigError(f"destination {self.name!r}: {field} = {value}")
+        if 0 < self.max_bytes_per_s < SLOWEST:
+            raise ConfigError(
+                f"destination {self.name!r}: max_bytes_per_s = {self.max_bytes_per_s}",
+                hint=f"{SLOWEST} or more, or a receiver would not wait for the rest.",
+            )
         if not self.transfer_syntaxes:
             raise ConfigError(
                 f"destination {self.name!r}: transfer_syntaxes is empty",

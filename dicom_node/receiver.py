@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.accepting import accept
+from dicom_node.figures import ASSOCIATIONS
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp
 from dicom_node.spool_keys import HandedKeys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
 
 _TURN_S: Final = 0.0005
+_NOTE_AFTER_S: Final = 2.0
 _LEAVING_S: Final = 900.0
 """How long associations may go on by rules that are not those of the node any more."""
 
@@ -101,8 +103,20 @@ def receive(
         # What is there now stays; pynetdicom collects garbage while everyone waits.
         gc.freeze()
         tell(ready)
+        figures, who = state.figures(), f"receiver {number}"
+        noted = -_NOTE_AFTER_S
+
+        def note() -> None:
+            """Note how many associations are open, now and then."""
+            nonlocal noted
+            if time.monotonic() - noted >= _NOTE_AFTER_S:
+                noted = time.monotonic()
+                figures.stands(ASSOCIATIONS, who, scp.associations)
+                figures.flush()
+
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
             scp.renew()
+            note()
             if leaving.is_set():
                 _leave(scp, stopping, parent)
                 return

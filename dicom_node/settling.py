@@ -1,15 +1,18 @@
 """What becomes of a job once something has been done for it: settled, put back, held.
 
 Three kinds of trouble are told apart. Trouble around an object (the destination, the
-disk, a key service) passes: the job is put back, for as long as the retry policy says. A
-refusal is for a person: the job is held. And trouble that nobody foresaw, or that kills
-the worker, is the object's own until proven otherwise: a few tries, then it is
-quarantined. Whatever it is, no other job waits for it.
+disk, a key service) passes: the job is put back, for as long as the retry policy says,
+and where nobody was there to be sent it, for as long as that takes. A refusal is for a
+person: the job is held. And trouble that nobody foresaw, or that kills the worker, is the
+object's own until proven otherwise: a few tries, then it is quarantined. Whatever it is,
+no other job waits for it.
 """
 
 from __future__ import annotations
 
 import logging
+import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.errors import (
@@ -23,6 +26,7 @@ from dicom_node.errors import (
     SendRefusedError,
     SpoolError,
     UnforeseenError,
+    UnreachableError,
 )
 from dicom_node.queue.retry import next_attempt
 from miadmark_core.errors import MiadMarkError, WeightsError
@@ -50,12 +54,21 @@ PASSING: Final = (
 )
 """Trouble around the instance, which another time may not be there."""
 
+_SOON: Final = timedelta(seconds=0.2)
+"""When something is tried again that nobody was there for. Where that goes on, its
+destination rests, and is asked instead."""
+
 
 class Settling:
     """Settles the jobs of a queue."""
 
     def __init__(
-        self, queue: Queue, spool: Spool, retry: Retry, clock: Callable[[], datetime]
+        self,
+        queue: Queue,
+        spool: Spool,
+        retry: Retry,
+        clock: Callable[[], datetime],
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """Keep what it needs.
 
@@ -64,9 +77,10 @@ class Settling:
             spool: Where files are deleted once nobody is owed them.
             retry: When what failed is tried again, and how often.
             clock: Returns the time, aware.
+            chance: Returns a number from 0 up to 1.
         """
         self._queue, self._spool = queue, spool
-        self._retry, self._clock = retry, clock
+        self._retry, self._clock, self._chance = retry, clock, chance
 
     def gave_up(self, job: Job) -> bool:
         """Say whether a claimed job is not even tried: it never got far enough before."""
@@ -96,6 +110,12 @@ class Settling:
         Returns:
             Whether it is put back: nobody but the worker has to do anything.
         """
+        if isinstance(error, UnreachableError):
+            # Not the object's trouble, so it keeps its attempts.
+            logger.info("waits instance=%s reason=%s", job.sop_instance_uid, error)
+            soon = self._clock() + _SOON
+            self._queue.retry(job, soon, str(error), is_free=True)
+            return True
         if isinstance(error, PASSING) and not isinstance(error, SendRefusedError):
             return self._put_back(job, str(error), getattr(error, "hint", ""))
         is_known = isinstance(error, (NodeError, MiadMarkError))
@@ -114,7 +134,7 @@ class Settling:
 
     def not_begun(self, job: Job) -> None:
         """Put back a job that there was no time for."""
-        self._queue.retry(job, self._clock(), "")
+        self._queue.retry(job, self._clock(), "", is_free=True)
 
     def hold(self, job: Job, error: Exception) -> None:
         """Let a job wait for a person."""
@@ -132,7 +152,7 @@ class Settling:
     def _put_back(
         self, job: Job, reason: str, hint: str = "", *, is_fault: bool = False
     ) -> bool:
-        again = next_attempt(self._retry, job.attempts, self._clock())
+        again = next_attempt(self._retry, job.attempts, self._clock(), self._chance)
         if again is None:
             self.hold(job, NodeError(reason, hint=hint))
             return False

@@ -21,10 +21,14 @@ from dicom_node.codestreams import Copy
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits
 from dicom_node.errors import (
+    BrokenOffError,
     FilterError,
     NotAnImageError,
+    NotGrantedError,
     NotMarkedError,
+    SendError,
     UnmarkablePixelsError,
+    UnreachableError,
 )
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
@@ -36,7 +40,7 @@ from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
 from dicom_node.resting import resting_routes
 from dicom_node.routing import Action
-from dicom_node.scu import Sending
+from dicom_node.senders import worst
 from dicom_node.settling import Settling
 
 if TYPE_CHECKING:
@@ -58,8 +62,10 @@ if TYPE_CHECKING:
     from dicom_node.opening import Opening
     from dicom_node.outgoing import Receiver
     from dicom_node.passing import Refer
-    from dicom_node.queue.job import Job, Queue
+    from dicom_node.queue.job import Job, Queue, Resting
     from dicom_node.routing import Route
+    from dicom_node.scu import Sending
+    from dicom_node.senders import Senders
     from dicom_node.spool import Spool
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.sealing.record import Header
@@ -94,6 +100,10 @@ _REFER: Final = "refer"
 """What is not marked and refers to what is was made for, beside the destination."""
 
 
+def _not_noted(_what: str, _seconds: float) -> None:
+    """Note nothing."""
+
+
 class _Lost(Exception):  # noqa: N818 nothing went wrong here
     """The lease ran out, and another worker has the job now: its file is sent."""
 
@@ -118,7 +128,9 @@ class Worker:
         refer: Refer,
         decode: Decode,
         clock: Callable[[], datetime],
+        senders: Senders,
         listings: Listings | None = None,
+        took: Callable[[str, float], None] = _not_noted,
     ) -> None:
         """Keep what the work needs.
 
@@ -137,7 +149,9 @@ class Worker:
             refer: Makes an instance without a picture refer to marked ones.
             decode: Calls the codecs, for what is stripped.
             clock: Returns the time, aware.
+            senders: Knows whom jobs go to, and who is down.
             listings: What routes with ``listing`` have sent and not listed yet.
+            took: Notes how many seconds something took.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._audit = keep, audit
@@ -149,16 +163,17 @@ class Worker:
         self._passing = Passing(refer, audit)
         self._glass = Glass(config.break_glass, audit, clock)
         self._decode, self._listings = decode, listings
+        self._took = took
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
-        self._sending: Sending | None = None
+        self._senders = senders
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
-        self._sent: list[tuple[Job, Route]] = []
+        self._sent: list[tuple[Job, Route, Destination]] = []
         """What the destination has, and the queue does not know of yet."""
         self._sent_since = 0.0
 
     def turn(self) -> bool:
-        """Do a job that is due, and a few more of its route; False if none is.
+        """Do a job that is due, and a few more like it; False if none is.
 
         Whatever happens to them, they are settled, put back or held when this returns.
         """
@@ -174,13 +189,16 @@ class Worker:
         job = self._queue.claim(moment, LEASE, resting)
         if job is None:
             return False
+        is_over = False
         try:
             for one in (job, *self._more_like(job, moment, resting)):
-                taken = time.monotonic() - started
-                if one is not job and taken > _TOGETHER_S:
+                if is_over or (
+                    one is not job and time.monotonic() - started > _TOGETHER_S
+                ):
                     self._settling.not_begun(one)
                 elif not self._settling.gave_up(one):
-                    self._try(one)
+                    # What could not be delivered tells what will become of the others.
+                    is_over = not self._try(one)
                 if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
                     self._settle_sent()
         finally:
@@ -190,16 +208,25 @@ class Worker:
     def _resting(self, moment: datetime) -> Resting:
         """Return whose jobs wait."""
         held = self._queue.held_routes()
-        return Resting(resting_routes(self._config.routes, held, moment))
+        routes = resting_routes(self._config.routes, held, moment)
+        return self._senders.resting(moment)._replace(routes=routes)
 
     def _more_like(self, job: Job, moment: datetime, resting: Resting) -> list[Job]:
-        """Claim more of a study, if each takes no longer to send than to settle."""
-        route = self._config.route(job.route)
-        if job.claim > 1 or route is None or route.action is Action.MARK:
-            return []
-        return self._queue.claim_more(job, moment, LEASE, TOGETHER - 1, resting)
+        """Claim more like ``job``, if each takes no longer to send than to settle.
 
-    def _try(self, job: Job) -> None:
+        Returns:
+            The rest of its study, and then study by study.
+        """
+        route = self._config.route(job.route)
+        if job.attempts > 1 or route is None or route.action is Action.MARK:
+            return []
+        more = self._queue.claim_more(job, moment, LEASE, TOGETHER - 1, resting)
+        studies = dict.fromkeys(one.study_instance_uid for one in (job, *more))
+        order = {study: number for number, study in enumerate(studies)}
+        return sorted(more, key=lambda one: order[one.study_instance_uid])
+
+    def _try(self, job: Job) -> bool:
+        """Do a job; False if nothing more can be delivered where it goes, for now."""
         try:
             self._do(job)
         except Dropped as said:
@@ -209,6 +236,12 @@ class Worker:
         except Exception as error:  # noqa: BLE001 one must not stop the others
             if not self._settling.failed(job, error):
                 self._studies.pop(job.id, None)
+            if isinstance(error, UnreachableError):
+                return False
+            if isinstance(error, SendError):
+                resting = self._senders.resting(self._clock())
+                return job.destination not in resting.destinations
+        return True
 
     def _settle_sent(self) -> None:
         """Settle what was sent, in one transaction.
@@ -218,21 +251,19 @@ class Worker:
         sent, self._sent = self._sent, []
         if not sent:
             return
-        are_settled = self._settling.sent([job for job, _ in sent])
-        for (job, route), is_settled in zip(sent, are_settled, strict=True):
+        are_settled = self._settling.sent([job for job, _, _ in sent])
+        for (job, route, to), is_settled in zip(sent, are_settled, strict=True):
             if is_settled:
                 logger.info(
                     "sent instance=%s to=%s action=%s",
                     job.sop_instance_uid,
-                    job.destination,
+                    to.name,
                     route.action.value if job.order is None else "break-glass",
                 )
 
     def rest(self) -> None:
         """Close what is open: nothing is due for now."""
-        if self._sending is not None:
-            self._sending.close()
-            self._sending = None
+        self._senders.rest()
 
     def _do(self, job: Job) -> None:
         route = self._config.route(job.route)
@@ -241,31 +272,65 @@ class Worker:
                 f"the route {job.route!r} is not in the configuration any more",
                 hint="Put it back, then: miadmark release",
             )
-        destination = self._config.destination(job.destination)
-        if destination is None or job.destination not in route.destinations:
+        members = self._config.members(job.destination, job.study_instance_uid)
+        if not members or job.destination not in route.destinations:
             raise FilterError(
                 f"the route {job.route!r} does not lead to {job.destination!r} any more",
                 hint="Put that back, then: miadmark release",
             )
         if job.order is not None:
             self._glass.require(job.order, route)
-            note = partial(self._glass.note, job, job.order)
-            self._sending_to(destination).send(self._spool.file(job.file), note)
-            self._note_sent(job, route)
-            return
-        purpose = f"{route.action.value} {job.destination}"
-        referring = f"{_REFER} {job.destination}"
-        if job.filtered is not None and job.purpose not in {purpose, referring}:
+        purpose, referring = self._purposes(job, route)
+        if (
+            job.order is None
+            and job.filtered
+            and job.purpose not in {purpose, referring}
+        ):
             raise FilterError(
                 f"the route {job.route!r} was changed while this instance was on its way",
                 hint="It was made ready for another purpose. Send it again.",
             )
-        sending = self._sending_to(destination)
-        filtered = job.filtered
+        errors: list[Exception] = []
+        for destination in self._senders.up(members):
+            try:
+                sending = self._senders.to(destination, job.study_instance_uid)
+                if job.order is not None:
+                    note = partial(self._glass.note, job, job.order)
+                    sending.send(self._spool.file(job.file), note)
+                else:
+                    job = self._ready(job, route, sending)
+                    self._deliver(job, route, sending)
+            except (SendError, NotGrantedError) as error:
+                self._senders.failed(destination, error)
+                errors.append(error)
+                if job.order is not None and isinstance(error, BrokenOffError):
+                    break  # that one may have it, and it leaves as it came once only
+                continue
+            self._senders.took(destination)
+            if not self._sent:
+                self._sent_since = time.monotonic()
+            self._sent.append((job, route, destination))
+            return
+        raise worst(errors, len(members))
+
+    def _purposes(self, job: Job, route: Route) -> tuple[str, str]:
+        """Return what something is made ready for: to be sent marked, or referring."""
+        return f"{route.action.value} {job.destination}", f"{_REFER} {job.destination}"
+
+    def _ready(self, job: Job, route: Route, sending: Sending) -> Job:
+        """Return the job with the file that is to be sent, made now if it has to be."""
         if route.action is Action.STRIP and job.id not in self._studies:
             # What was authorised before this process began is not known any more.
-            filtered = None
-        name = filtered or self._filtered(job, route, purpose, sending)
+            return self._filtered(job, route, sending)
+        if job.filtered is None:
+            return self._filtered(job, route, sending)
+        if job.purpose == self._purposes(job, route)[1]:
+            self._passing.again(self._opened(job.file), route, sending)
+        return job
+
+    def _deliver(self, job: Job, route: Route, sending: Sending) -> None:
+        """Return once the destination has the object, as far as it may have it."""
+        name = job.filtered or job.file
         allow: Callable[[Receiver], object] = _nobody_asked
         if route.action is Action.STRIP:
             identity = self._opened(name).identity()
@@ -281,12 +346,6 @@ class Worker:
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
-        self._note_sent(job, route)
-
-    def _note_sent(self, job: Job, route: Route) -> None:
-        if not self._sent:
-            self._sent_since = time.monotonic()
-        self._sent.append((job, route))
 
     def _trusted(
         self, job: Job, allow: Callable[[Receiver], object], receiver: Receiver
@@ -295,36 +354,37 @@ class Worker:
         self._queue.doubt(job, is_so=False)
         allow(receiver)
 
-    def _filtered(self, job: Job, route: Route, purpose: str, sending: Sending) -> str:
-        """Return the name of the file to be sent, made now and remembered."""
+    def _filtered(self, job: Job, route: Route, sending: Sending) -> Job:
+        """Return the job with the file to be sent, made now and remembered."""
         if route.action is Action.PASS:
-            return job.file
+            return job
+        purpose, referring = self._purposes(job, route)
         # Who opens what without asking, and what passes, is written down each time.
         if route.action is Action.MARK and not route.direct:
             made = self._queue.adopt(job, purpose)
             if made is not None:
-                return made
+                return replace(job, filtered=made, purpose=purpose)
         instance = self._opened(job.file)
         if self._listings is not None and self._listings.wrote(instance):
-            return job.file
+            return job
         content: Iterable[Buffer] | None
         if route.action is Action.MARK:
             sent = self._marked(instance, route, sending)
             content = None if sent is None else sent.file.chunks()
             if isinstance(sent, ReferringInstance):
-                purpose = f"{_REFER} {job.destination}"
+                purpose = referring
         else:
             content = self._stripped(instance, job, route, sending)
         if content is None:
-            return job.file
-        # An original that was restored is restored again after a crash: see _do.
+            return replace(job, filtered=None, purpose=None)
+        # An original that was restored is restored again after a crash: see _ready.
         name = self._spool.write(content, lasts=route.action is Action.MARK)
         if not self._queue.keep_filtered(job, name, purpose):
             self._spool.delete([name])
             raise _Lost
         if job.filtered is not None:
             self._spool.delete([job.filtered])
-        return name
+        return replace(job, filtered=name, purpose=purpose)
 
     def _opened(self, name: str) -> OpenInstance:
         return OpenInstance.read(self._spool.file(name), Limits())
@@ -338,9 +398,11 @@ class Worker:
         direct = self._releasing.direct(instance.identity(), route)
         recipients = [one.recipient for one in direct]
         try:
+            started = time.monotonic()
             sent = marked = self._mark(
                 instance, recipients, marks_quantities=route.mark_quantities
             )
+            self._took("mark", time.monotonic() - started)
         except (NotAnImageError, UnmarkablePixelsError) as error:
             sent = self._passing.instead(instance, recipients, route, sending, error)
         if sent is None:
@@ -378,7 +440,9 @@ class Worker:
             accepts_renamed=route.accept_renamed,
         )
         try:
+            started = time.monotonic()
             restored = strip(instance, opening, self._decode)
+            self._took("strip", time.monotonic() - started)
         except (NotMarkedError, NotAnImageError):
             return None
         if restored.is_renamed:
@@ -389,14 +453,6 @@ class Worker:
             self._audit.add(Event.DAMAGED, how="sent", record=record)
             logger.warning("codestream damaged, sent uncompressed record=%s", record)
         return given.file.chunks()
-
-    def _sending_to(self, destination: Destination) -> Sending:
-        if self._sending is None or self._sending.destination != destination:
-            self.rest()
-            self._sending = Sending(
-                destination, self._config.node.ae_title, self._decode
-            )
-        return self._sending
 
 
 def _nobody_asked(_: Receiver) -> None:

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import database
+from dicom_node.queue import history
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "calling_ae_title"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
@@ -106,6 +108,8 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
             for index in ("earlier", "due", "studies", "working"):
                 self._database.execute(SQL[f"index_{index}"])
         self._begin_tallies()
+        with translated():
+            history.prepare(self._database)
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
@@ -182,7 +186,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                     instance_id=number,
                     study_instance_uid=study,
                     **to._asdict(),
-                    lane=Lane.PASS if to.route in self._passed else Lane.FILTER,
+                    lane=self._lane_of(to.route),
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
                     now=due[to.route],
                     reason=CLASHES if clashes else "",
@@ -230,18 +234,27 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         count: int,
         resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs that were never claimed; see the protocol."""
+        """Return jobs that were never tried; see the protocol."""
+        if like.route in resting.routes or like.destination in resting.destinations:
+            return []
+        values = {
+            "study": like.study_instance_uid,
+            "route": like.route,
+            "destination": like.destination,
+            "priority": like.priority,
+            "now": as_text(now),
+            "lease_until": as_text(now + lease),
+        }
         with self._transaction(lasts=False):
-            return self._claimed(
-                "claim_more",
-                study=like.study_instance_uid,
-                route=like.route,
-                destination=like.destination,
-                now=as_text(now),
-                lease_until=as_text(now + lease),
-                count=count,
-                **_names(resting),
-            )
+            jobs = self._claimed("claim_study", **values, count=count)
+            if len(jobs) < count:
+                left = count - len(jobs)
+                values["lane"] = self._lane_of(like.route)
+                jobs += self._claimed("claim_others", **values, count=left)
+        return jobs
+
+    def _lane_of(self, route: str) -> Lane:
+        return Lane.PASS if route in self._passed else Lane.FILTER
 
     def _claimed(self, name: str, **values: object) -> list[Job]:
         rows = [
@@ -290,11 +303,22 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         return self._settle(job, JobState.DROPPED, reason=reason)
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; see the protocol."""
         return self._settle(
-            job, JobState.WAITING, not_before, reason, faults=int(is_fault)
+            job,
+            JobState.WAITING,
+            not_before,
+            reason,
+            faults=int(is_fault),
+            free=int(is_free),
         )
 
     def hold(self, job: Job, reason: str) -> bool:
@@ -366,9 +390,12 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         not_before: datetime | None = None,
         reason: str = "",
         faults: int = 0,
+        free: int = 0,
     ) -> bool:
         with self._transaction():
-            return self._settled(job, state, not_before, reason, faults=faults)
+            return self._settled(
+                job, state, not_before, reason, faults=faults, free=free
+            )
 
     def _settled(
         self,
@@ -378,6 +405,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         reason: str = "",
         settled: str = "",
         faults: int = 0,
+        free: int = 0,
     ) -> bool:
         """Settle a job in a transaction that is open."""
         values = {
@@ -388,6 +416,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
             "reason": reason,
             "settled": settled,
             "faults": faults,
+            "free": free,
         }
         is_settled = self._done("settle", **values) == 1
         if is_settled and job.order is not None and state is not JobState.WAITING:
