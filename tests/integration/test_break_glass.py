@@ -34,6 +34,7 @@ from dicom_node.spool import Spool
 from dicom_node.timing import Complete
 from dicom_node.worker import Worker
 from tests.conftest import NOW, opened
+from tests.delivery import senders_of
 from tests.hand_marks import marked_by_hand
 
 DOCTOR = "Dr. Who"
@@ -93,7 +94,8 @@ class Bench:
     def add(self, number: int, *, priority: int = 0, study: bool = False) -> bytes:
         """Take an instance in, and return its data set."""
         one = dcmread(self.image)
-        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+        one.SOPInstanceUID = uid.UID(f"1.2.{number}")
+        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
         path = self.folder / f"{number}.dcm"
         one.save_as(path)
         encoded = path.read_bytes()
@@ -188,6 +190,7 @@ def bench(
                 refer=cast("Any", None),
                 decode=decode_frames,
                 clock=lambda: one.now,
+                senders=senders_of(config, tmp_path, lambda: one.now),
             )
 
         spool = Spool(tmp_path / "spool")
@@ -247,7 +250,7 @@ def test_a_kill_after_it_left_sends_it_again_by_the_same_order(bench: Make) -> N
     one.add(1)
     one.queue.break_glass(1, ORDER)
     worker = one.worker = one.make()
-    worker._settle_sent = lambda: None  # type: ignore[method-assign] it dies before
+    vars(worker)["_settle_sent"] = lambda: None  # it dies before
     one.turn()
     one.dies()
     assert one.turn()
