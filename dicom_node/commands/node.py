@@ -145,19 +145,24 @@ def _status(options: argparse.Namespace) -> int:
     status = status_of(queue.tallies(now), config, os.statvfs(state.folder), now)
     waiting = {each: queue.held(each) for each in (JobState.HELD, JobState.QUARANTINED)}
     rests = waits(config, queue, now)
+    with state.reachability(config) as reachability:
+        known = reachability.all()
     if options.json:
         jobs = [
             {"state": each.value, **job._asdict()}
             for each, held in waiting.items()
             for job in held
         ]
-        told = {**status.to_json(), "waits": rests, "for_people": jobs}
+        health = [{"name": name, **one.to_json()} for name, one in known.items()]
+        told = {**status.to_json(), "destinations": health}
+        told |= {"waits": rests, "for_people": jobs}
         print(json.dumps(told))
         queue.close()
         return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    print("\n".join([*status.lines(), *rests]))
+    reached = [f"destination {name}: {one.told()}" for name, one in known.items()]
+    print("\n".join([*status.lines(), *reached, *rests]))
     for each, held in waiting.items():
         for job in held:
             where = f"on {job.route} to {job.destination}"
