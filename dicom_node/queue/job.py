@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from dicom_node.queue.order import Orders
+from dicom_node.queue.purging import Purging
 from dicom_node.queue.study import Studies
 from dicom_node.queue.tally import Tallies
 
@@ -152,7 +153,7 @@ def _all_are(_file: str) -> bool:
     return True
 
 
-class Queue(Orders, Studies, Tallies, Protocol):
+class Queue(Orders, Studies, Tallies, Purging, Protocol):
     """Jobs that survive whoever works on them. Every method is one transaction."""
 
     def add(

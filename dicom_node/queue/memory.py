@@ -79,6 +79,7 @@ class MemoryQueue:
 
     _instances: dict[int, Arrival] = field(default_factory=dict)
     _forgotten: set[int] = field(default_factory=set)
+    _purged: set[int] = field(default_factory=set)
     _jobs: list[_Job] = field(default_factory=list)
     _held: dict[str, HeldRoute] = field(default_factory=dict)
     _studies: dict[tuple[str, str], Study] = field(default_factory=dict)
@@ -93,7 +94,11 @@ class MemoryQueue:
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
         after = now if sent_after is None else sent_after
-        same = [n for n, known in self._instances.items() if known[:2] == arrival[:2]]
+        same = [
+            number
+            for number, known in self._instances.items()
+            if known[:2] == arrival[:2] and number not in self._purged
+        ]
         number = same[-1] if same else len(self._instances) + 1
         last = {
             job.to[:2]: job
@@ -134,6 +139,7 @@ class MemoryQueue:
             for number, known in self._instances.items()
             if known.sop_instance_uid == arrival.sop_instance_uid
             and known.digest != arrival.digest
+            and number not in self._purged
         }
         return any(
             owed.instance in others
@@ -338,6 +344,19 @@ class MemoryQueue:
             )
             for (route, destination), jobs in sorted(found.items())
         ]
+
+    def purge(self, before: datetime, count: int = 500) -> int:
+        """Forget instances of long ago; see the protocol."""
+        gone: list[int] = []
+        for number in sorted(self._forgotten - self._purged):
+            jobs = [job for job in self._jobs if job.instance == number]
+            is_over = all(job.state in _SETTLED and not job.filtered for job in jobs)
+            moments = [m for job in jobs for m in (job.received, job.settled) if m]
+            # The last stays, as it does in a file.
+            if is_over and max(moments) <= before and number < len(self._instances):
+                gone.append(number)
+        self._purged.update(gone[:count])
+        return len(gone[:count])
 
     def owed(self) -> dict[str, int]:
         """Return how many jobs of each route are not settled; see the protocol."""

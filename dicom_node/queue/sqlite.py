@@ -26,6 +26,7 @@ from dicom_node.queue.job import (
 )
 from dicom_node.queue.order import BROKEN_GLASS, Order
 from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
+from dicom_node.queue.sqlite_purging import SqlitePurging
 from dicom_node.queue.sqlite_tallies import SqliteTallies
 from dicom_node.queue.statements import SQL, as_text, translated
 from dicom_node.queue.turn import Turn
@@ -70,7 +71,7 @@ _FIELDS: Final = (
 """Of a job, in the order of the statement ``job``."""
 
 
-class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
+class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
     """See :class:`dicom_node.queue.job.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -95,7 +96,10 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         self._turn = Turn(path.with_name(f"{path.name}.turn"))
         with translated():
             self._database = database(
-                path, schema.read_text("utf-8"), is_of_one_thread=False
+                path,
+                schema.read_text("utf-8"),
+                is_of_one_thread=False,
+                gives_back=True,
             )
         if self._missing():
             with self._transaction():
@@ -105,7 +109,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                         f"ALTER TABLE {table} ADD COLUMN {name} {kind}"
                     )
         with translated():
-            for index in ("earlier", "due", "studies", "working"):
+            for index in ("earlier", "due", "studies", "working", "purged"):
                 self._database.execute(SQL[f"index_{index}"])
         self._begin_tallies()
         with translated():
