@@ -13,7 +13,7 @@ from dicom_node.elements import Limits
 from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import chunks, read
-from dicom_node.queue.job import CLASHES, Arrival, Taken
+from dicom_node.queue.job import CLASHES, Arrival, Owed, Taken
 from dicom_node.route import Facts, choose
 
 if TYPE_CHECKING:
@@ -74,8 +74,10 @@ def accept(
     try:
         with lock:
             taken = queue.add(
-                Arrival(identity.sop_instance_uid, digest, name),
-                [route.name for route in routes],
+                Arrival(
+                    identity.sop_instance_uid, digest, name, identity.study_instance_uid
+                ),
+                [Owed(route.name, to) for route in routes for to in route.destinations],
                 moment,
                 moment - config.storage.remember_sent,
                 spool.holds,

@@ -60,6 +60,8 @@ class Event(StrEnum):
     """An object without a mark is about to be sent by a route that marks."""
     DROPPED = "dropped"
     """An object is settled unsent, as its route says."""
+    CONFIGURED = "configuration"
+    """A changed configuration was taken, or refused, while the node ran."""
 
 
 class Head(NamedTuple):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dicom_node import __version__
 from dicom_node.commands import (
     bench,
+    config,
     grants,
     inspect,
     keys,
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (study, inspect, keys, grants, records, node, route, bench, science):
+    for group in (
+        *(study, inspect, keys, grants, records, config, node, route),
+        *(bench, science),
+    ):
         group.add(commands)
     return parser

@@ -157,9 +157,10 @@ class Config:
             if twice:
                 raise ConfigError(f"{kind} {twice.pop()!r} is there twice")
         for route in self.routes:
-            if route.destination not in names:
+            unknown = [name for name in route.destinations if name not in names]
+            if unknown:
                 raise ConfigError(
-                    f"route {route.name!r}: no destination {route.destination!r}",
+                    f"route {route.name!r}: no destination {unknown[0]!r}",
                     hint=f"There are: {', '.join(names) or 'none'}.",
                 )
 
@@ -195,9 +196,9 @@ class Config:
         """Return the names of routes that send instances as they came."""
         return frozenset(r.name for r in self.routes if r.action is Action.PASS)
 
-    def destination_of(self, route: Route) -> Destination:
-        """Return where ``route`` leads."""
-        return next(d for d in self.destinations if d.name == route.destination)
+    def destination(self, name: str) -> Destination | None:
+        """Return the destination of that name, if it is still there."""
+        return next((d for d in self.destinations if d.name == name), None)
 
     def route(self, name: str) -> Route | None:
         """Return the route of that name, if it is still there."""

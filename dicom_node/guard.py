@@ -152,6 +152,11 @@ class GuardedServer(ThreadedAssociationServer):
         if not isinstance(threading.current_thread(), Association):
             super().shutdown_request(request)
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a connection is open, whether it has said who it is or not."""
+        return bool(self._open or len(self.guard.waiting))
+
     def end(self) -> None:
         """Abort what is open; it has been shut down, and accepts nothing more."""
         with self._lock:

@@ -4,7 +4,8 @@ A node is one process that starts the others, and again if they die; these end w
 first is gone: one or several that receive, one that filters and sends, one that sends
 what is not filtered, if any route passes something, and one that releases, if the
 configuration has a desk. Those that receive share the sockets, which the first has
-opened, so that nobody who calls finds them closed.
+opened (``doors``), so that nobody who calls finds them closed. A changed configuration
+makes it start others in their places (``changing``).
 """
 
 from __future__ import annotations
@@ -17,24 +18,19 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from dicom_node.changing import Changing
+from dicom_node.doors import Doors
 from dicom_node.errors import ConfigError
 from dicom_node.extras import extra
 from dicom_node.lanes import NAMES
 from dicom_node.receiver import incoming_of
+from dicom_node.reloading import LOCK, Watch
 from dicom_node.room import Room
-from dicom_node.scp import listening_socket, tls_of
+from dicom_node.scp import tls_of
 from dicom_node.state import State, keys_of, now
-from dicom_node.supervising import (
-    Role,
-    all_locked,
-    held_for_others,
-    locked,
-    supervise,
-    told,
-)
+from dicom_node.supervising import Crew, all_locked, locked, supervise
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -55,7 +51,7 @@ def serve(
 
     Args:
         config: What to do.
-        config_path: Where it was read from.
+        config_path: Where it was read from; looked at again when it changes (SIGHUP).
         content: What was read there: the other processes get it from here, since the
             file may be another by the time that one of them is started again.
         ready: Called with where it listens, ``host:port``, once it answers.
@@ -65,53 +61,57 @@ def serve(
             certificates cannot be used.
     """
     state = State(config.node.state)
-    keys_of(state, config.node.fingerprint)
+    keyring = keys_of(state, config.node.fingerprint)
     for door in config.listeners:
         tls_of(door)
     spool, queue = state.spool(), state.queue(config.passed)
     stopping = threading.Event()
     for told_to_stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(told_to_stop, lambda *_: stopping.set())
+    watch = Watch(config_path, state.folder, content)
+    signal.signal(signal.SIGHUP, lambda *_: watch.tell())
     with ExitStack() as stack:
-        held = locked(state.folder / "node.lock")
+        held = locked(state.folder / LOCK)
         if held is None:
             raise ConfigError(
                 f"another node runs on {state.folder}",
                 hint="One state folder, one node. Stop the other one first.",
             )
         stack.enter_context(held)
-        _sweep(state, spool, queue, stopping)
+        _sweep(config, state, spool, queue, stopping)
         Room(state.folder, config.storage).tend()
         queue.close()
-        sockets = [
-            stack.enter_context(listening_socket(door)) for door in config.listeners
-        ]
-        places = [_place(one) for one in sockets]
-        telling = stack.enter_context(told(lambda: ready(places)))
-        descriptors = [one.fileno() for one in sockets]
-        roles = {"worker": Role("worker")}
-        if config.passed:
-            roles["passer"] = Role("passer")
-        for number in range(config.node.receivers):
-            roles[f"receiver {number}"] = Role(
-                "receiver",
-                *("--number", str(number), "--ready", str(telling)),
-                *("--listening", *map(str, descriptors)),
-                keeps=[*descriptors, telling],
-            )
-        if config.release is not None:
-            roles["desk"] = Role("desk")
-        handed_down = stack.enter_context(held_for_others(content))
-        supervise(roles, config_path, handed_down, stopping)
+        doors = Doors()
+        stack.callback(doors.close)
+        crew = Crew(config_path, stopping)
+        changing = Changing(
+            config_path,
+            crew=crew,
+            doors=doors,
+            audit=state.audit(keyring),
+            stopping=stopping,
+        )
+        stack.callback(changing.close)
+        changing.begin(config, content)
+        stack.callback(crew.finish)
+        are_told = False
 
+        def also() -> None:
+            nonlocal are_told
+            if changing.is_ready and not are_told:
+                ready(doors.places(config.listeners))
+                are_told = True
+            changing.look(watch)
 
-def _place(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        supervise(crew, stopping, also)
 
 
 def _sweep(
-    state: State, spool: Spool, queue: SqliteQueue, stopping: threading.Event
+    config: Config,
+    state: State,
+    spool: Spool,
+    queue: SqliteQueue,
+    stopping: threading.Event,
 ) -> None:
     """Put in order what a crash or another configuration has left.
 
@@ -122,7 +122,7 @@ def _sweep(
     with all_locked(locks, stopping) as are_all_gone:
         if not are_all_gone:
             return
-        queue.assign()
+        queue.assign({route.name: route.destinations[0] for route in config.routes})
         swept = spool.sweep(queue.files())
         for folder in spool.incoming.glob(incoming_of("*")):
             shutil.rmtree(folder)

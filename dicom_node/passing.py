@@ -67,7 +67,7 @@ class Passing:
         if what is Unmarked.HOLD:
             raise error
         if what is Unmarked.DROP:
-            self._audit.add(Event.DROPPED, **_facts(instance, route, error))
+            self._audit.add(Event.DROPPED, **_facts(instance, route, sending, error))
             raise Dropped(str(error))
         # A picture that passes is renamed too: whatever names it takes it for marked.
         referring = self._refer(instance, recipients)
@@ -85,18 +85,20 @@ class Passing:
 
         Only with somebody at the other end: else nothing is about to leave.
         """
-        facts = _facts(instance, route, error)
+        facts = _facts(instance, route, sending, error)
         syntax = str(instance.file.transfer_syntax)
         receiver = sending.receiver(facts["sop_class"], syntax)
         self._audit.add(Event.PASSED, **facts, address=receiver.address)
 
 
-def _facts(instance: OpenInstance, route: Route, error: FilterError) -> dict[str, str]:
+def _facts(
+    instance: OpenInstance, route: Route, sending: Sending, error: FilterError
+) -> dict[str, str]:
     """Return what the audit says of an object that gets no mark."""
     identity = instance.identity()
     return {
         "route": route.name,
-        "destination": route.destination,
+        "destination": sending.destination.name,
         "sop_class": identity.sop_class_uid,
         "instance": identity.sop_instance_uid,
         "reason": str(error)[:500],

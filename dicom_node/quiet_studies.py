@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dicom_node.elements import Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
-from dicom_node.queue.job import Arrival
+from dicom_node.queue.job import Arrival, Owed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,9 +48,9 @@ class QuietStudies:
             if route.listing:
                 study = self._listings.quiet(route.name, now - wait)
             if study is not None:
-                self._list(study, now)
+                self._list(study, route, now)
 
-    def _list(self, study: Quiet, now: datetime) -> None:
+    def _list(self, study: Quiet, route: Route, now: datetime) -> None:
         try:
             content = self._listings.document(study).to_bytes()
         except NodeError as error:
@@ -58,8 +58,10 @@ class QuietStudies:
         else:
             uid = OpenInstance.of(content, Limits()).identity().sop_instance_uid
             name = self._spool.write([content])
-            arrival = Arrival(uid, hashlib.sha256(content).digest(), name)
-            taken = self._queue.add(arrival, [study.route], now)
+            digest = hashlib.sha256(content).digest()
+            arrival = Arrival(uid, digest, name, study.study)
+            owed = [Owed(route.name, to) for to in route.destinations]
+            taken = self._queue.add(arrival, owed, now)
             if not taken.needs_file:
                 self._spool.delete([name])
             logger.info("listed objects=%d route=%s", len(study.ids), study.route)

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ from dicom_node.accepting import accept
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp
 from dicom_node.state import State, now
-from dicom_node.supervising import LOOK_S, locked, tell
+from dicom_node.supervising import LEAVE, LOOK_S, locked, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
 
 _TURN_S: Final = 0.0005
+_LEAVING_S: Final = 900.0
+"""How long associations may go on by rules that are not those of the node any more."""
 
 
 def receive(
@@ -43,8 +46,9 @@ def receive(
     Raises:
         ConfigError: Certificates cannot be used.
     """
-    stopping = threading.Event()
+    stopping, leaving = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(LEAVE, lambda *_: leaving.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     # Each connection is a descriptor, and so are the two ends that wake its thread.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -63,6 +67,7 @@ def receive(
         # Whoever had this number before has died, and owes nobody what is in it.
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(mode=0o700)
+        stack.callback(shutil.rmtree, incoming, ignore_errors=True)
         scp = StorageScp(config, incoming)
         if os.getppid() != parent:
             return
@@ -86,6 +91,20 @@ def receive(
         tell(ready)
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
             scp.renew()
+            if leaving.is_set():
+                _leave(scp, stopping, parent)
+                return
+
+
+def _leave(scp: StorageScp, stopping: threading.Event, parent: int) -> None:
+    """Return once the associations that are open have ended, others take what comes."""
+    scp.leave()
+    end, quiet = time.monotonic() + _LEAVING_S, 0
+    # A connection that has just been accepted is not counted yet: so twice.
+    while quiet < 2 and time.monotonic() < end:
+        if stopping.wait(LOOK_S) or os.getppid() != parent:
+            return
+        quiet = 0 if scp.is_busy else quiet + 1
 
 
 def incoming_of(number: object) -> str:

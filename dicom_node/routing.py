@@ -45,8 +45,12 @@ class Route:
     """Which instances go where, and what is done to them. Empty matches all."""
 
     name: str
-    destination: str
     action: Action
+    destination: str = ""
+    """Where instances go."""
+    destinations: tuple[str, ...] = ()
+    """Where they go, if it is more than one place: each is owed every instance, and has
+    it or not by itself. Holds :attr:`destination` too, once a route is made."""
     not_images: Unmarked = Unmarked.PASS
     """Of a marking route: what becomes of objects without a picture. A study without its
     reports, measurements and documents is not the study, there is nothing in them to
@@ -83,6 +87,16 @@ class Route:
 
     def __post_init__(self) -> None:
         """Refuse what would say something of a route that it cannot do."""
+        if bool(self.destination) == bool(self.destinations):
+            raise ConfigError(
+                f"route {self.name!r}: it needs either destination or destinations",
+                hint='destination = "pacs", or destinations = ["pacs", "research"].',
+            )
+        if len(set(self.destinations)) < len(self.destinations):
+            raise ConfigError(f"route {self.name!r}: a destination is there twice")
+        # The only assignment there is: one way of saying it is made of the other.
+        destinations = self.destinations or (self.destination,)
+        object.__setattr__(self, "destinations", destinations)
         said = (self.not_images, self.other_pixels, self.mark_quantities)
         if self.action is not Action.MARK and said != _SILENT:
             raise ConfigError(

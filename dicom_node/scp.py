@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import A_ASSOCIATE
     from pynetdicom.presentation import PresentationContext
 
-    from dicom_node.config import Config
+    from dicom_node.config import Config, ReleaseDesk
     from dicom_node.listening import Listening
 
 logger = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ class StorageScp:
         self._config = config
         self._tls = [tls_of(door) for door in config.listeners]
         self._servers: list[GuardedServer] = []
+        self._is_leaving = False
         receive_into(incoming)
         tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
@@ -188,11 +189,22 @@ class StorageScp:
             if tls is not None:
                 tls.renew()
 
-    def stop(self) -> None:
-        """Take in nothing more; associations that are open are aborted."""
+    def leave(self) -> None:
+        """Accept no more connections; those that are open go on."""
         # None may let in, while another waits for its peers to hear that it ends.
         for server in self._servers:
-            server.shutdown()
+            if not self._is_leaving:
+                server.shutdown()
+        self._is_leaving = True
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a connection is open."""
+        return any(server.is_busy for server in self._servers)
+
+    def stop(self) -> None:
+        """Take in nothing more; associations that are open are aborted."""
+        self.leave()
         while self._servers:
             self._servers.pop().end()
 
@@ -214,7 +226,7 @@ def tls_of(door: Listening) -> ServerTls | None:
     )
 
 
-def listening_socket(door: Listening) -> socket.socket:
+def listening_socket(door: Listening | ReleaseDesk) -> socket.socket:
     """Return a socket that listens.
 
     Raises:

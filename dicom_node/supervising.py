@@ -10,14 +10,15 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import select
+import signal
 import subprocess
 import sys
-import threading
-from contextlib import ExitStack, contextmanager
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 0.1
 """How often it is seen whether to stop, and whether the parent is still there."""
+
+LEAVE: Final = signal.SIGUSR1
+"""Tells a process to finish what it is at, take on nothing more, and end."""
 
 _FINISHING_S: Final = 30.0
 
@@ -68,41 +72,114 @@ class Role:
         )
 
 
+class Crew:
+    """The processes of a node that are to run, one of each role, and those that leave."""
+
+    def __init__(self, config_path: Path, stopping: threading.Event) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            config_path: Where the configuration was read from.
+            stopping: Set once the node is told to stop.
+        """
+        self._config_path, self._stopping = config_path, stopping
+        self._roles: dict[str, tuple[Role, int]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._leaving: list[subprocess.Popen[bytes]] = []
+
+    def take(self, roles: Mapping[str, Role], content: int) -> None:
+        """Take on roles: a process of each is started at the next look.
+
+        Args:
+            roles: By name. One that is there is kept, for when it is started again.
+            content: Descriptor of the configuration (:func:`held_for_others`).
+        """
+        self._roles |= {name: (role, content) for name, role in roles.items()}
+
+    def look(self) -> None:
+        """Start what is not running.
+
+        What cannot be started is tried again: a machine that is out of memory or
+        processes for a moment is no reason to end those that run.
+        """
+        self._leaving = [one for one in self._leaving if one.poll() is None]
+        for name, (role, content) in list(self._roles.items()):
+            process = self._processes.get(name)
+            if process is not None and process.poll() is None:
+                continue
+            if process is not None:
+                logger.error(
+                    "%s ended status=%d; starting another", name, process.returncode
+                )
+                del self._processes[name]
+                self._stopping.wait(1)
+            try:
+                self._processes[name] = role.started(self._config_path, content)
+            except OSError as error:
+                logger.error("%s cannot be started: %s", name, error.strerror)  # noqa: TRY400
+                self._stopping.wait(1)
+
+    def are_running(self, names: Iterable[str]) -> bool:
+        """Say whether the processes of roles are there, as far as is known."""
+        return all(
+            name in self._processes and self._processes[name].poll() is None
+            for name in names
+        )
+
+    def dismiss(self, names: Iterable[str]) -> None:
+        """Let processes leave once they have finished, however long that takes."""
+        for name in names:
+            self._roles.pop(name, None)
+            process = self._processes.pop(name, None)
+            if process is not None and process.poll() is None:
+                process.send_signal(LEAVE)
+                self._leaving.append(process)
+
+    @property
+    def is_anybody_leaving(self) -> bool:
+        """Return whether somebody who was dismissed has not finished yet."""
+        return any(one.poll() is None for one in self._leaving)
+
+    def end(self, names: Iterable[str], within_s: float) -> None:
+        """End processes and return once they are gone; the others are looked after."""
+        processes = []
+        for name in names:
+            self._roles.pop(name, None)
+            if name in self._processes:
+                processes.append(self._processes.pop(name))
+        for process in processes:
+            process.terminate()
+        end = time.monotonic() + within_s
+        while any(one.poll() is None for one in processes):
+            if time.monotonic() > end or self._stopping.wait(LOOK_S):
+                break
+            self.look()
+        _finish(processes)
+
+    def finish(self) -> None:
+        """Let all of them finish."""
+        _finish([*self._processes.values(), *self._leaving])
+
+
 def supervise(
-    roles: Mapping[str, Role],
-    config_path: Path,
-    content: int,
+    crew: Crew,
     stopping: threading.Event,
+    also: Callable[[], None] = lambda: None,
 ) -> None:
-    """Keep one process of each role running until ``stopping``; let them finish.
+    """Keep one process of each role running until ``stopping``.
 
-    What cannot be started is tried again: a machine that is out of memory or processes
-    for a moment is no reason to end those that run.
+    Args:
+        crew: Whose.
+        stopping: When to return.
+        also: What else there is to do, again and again.
     """
-    processes: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        while not stopping.is_set():
-            for name, role in roles.items():
-                process = processes.get(name)
-                if process is not None and process.poll() is None:
-                    continue
-                if process is not None:
-                    logger.error(
-                        "%s ended status=%d; starting another", name, process.returncode
-                    )
-                    del processes[name]
-                    stopping.wait(1)
-                try:
-                    processes[name] = role.started(config_path, content)
-                except OSError as error:
-                    logger.error("%s cannot be started: %s", name, error.strerror)  # noqa: TRY400
-                    stopping.wait(1)
-            stopping.wait(2 * LOOK_S)
-    finally:
-        _finish(processes.values())
+    while not stopping.is_set():
+        crew.look()
+        also()
+        stopping.wait(2 * LOOK_S)
 
 
-def _finish(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+def _finish(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Let processes finish."""
     for process in processes:
         process.terminate()
@@ -114,16 +191,38 @@ def _finish(processes: Iterable[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-@contextmanager
-def held_for_others(content: bytes) -> Iterator[int]:
-    """Yield a descriptor of a file without a name, for processes that inherit it."""
+class Heard:
+    """How often processes have said that they are ready (:func:`tell`)."""
+
+    def __init__(self) -> None:
+        """Begin at none."""
+        self._reading, self.writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """Return how often until now."""
+        with suppress(BlockingIOError):
+            self._count += len(os.read(self._reading, 4096))
+        return self._count
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        os.close(self._reading)
+        os.close(self.writing)
+
+
+def held_for_others(content: bytes) -> int:
+    """Return a descriptor of a file without a name, for processes that inherit it."""
     descriptor = os.memfd_create("configuration")
     try:
         with open(descriptor, "wb", closefd=False) as stream:
             stream.write(content)
-        yield descriptor
-    finally:
+    except OSError:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 def content_in(descriptor: int) -> bytes:
@@ -134,33 +233,8 @@ def content_in(descriptor: int) -> bytes:
     return content
 
 
-@contextmanager
-def told(ready: Callable[[], None]) -> Iterator[int]:
-    """Call ``ready`` when somebody writes to the descriptor that this yields."""
-    reading, writing = os.pipe()
-    over = threading.Event()
-
-    def wait() -> None:
-        poll = select.poll()
-        poll.register(reading, select.POLLIN)
-        while not over.is_set():
-            if poll.poll(LOOK_S * 1000):
-                ready()
-                return
-
-    waiting = threading.Thread(target=wait, daemon=True)
-    waiting.start()
-    try:
-        yield writing
-    finally:
-        over.set()
-        waiting.join()
-        os.close(reading)
-        os.close(writing)
-
-
 def tell(descriptor: int) -> None:
-    """Say to whoever waits in :func:`told` that it is so."""
+    """Say to whoever counts (:class:`Heard`) that it is so."""
     try:
         os.write(descriptor, b"\n")
     except OSError:

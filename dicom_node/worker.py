@@ -26,6 +26,7 @@ from dicom_node.errors import (
     NotMarkedError,
     UnmarkablePixelsError,
 )
+from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.passing import Dropped, Passing
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
     from dicom_node.filters.mark import MarkedInstance
-    from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.strip import Restored
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
@@ -86,6 +86,9 @@ _TOGETHER_S: Final = 5.0
 half a minute to end, and others may be more urgent."""
 _SETTLED_AFTER_S: Final = 0.25
 """How long something is sent and not settled yet, but for one sending."""
+
+_REFER: Final = "refer"
+"""What is not marked and refers to what is was made for, beside the destination."""
 
 
 class _Lost(Exception):  # noqa: N818 nothing went wrong here
@@ -175,11 +178,11 @@ class Worker:
         return True
 
     def _more_like(self, job: Job, moment: datetime) -> list[Job]:
-        """Claim more jobs of the same route, if each takes no longer than a commit."""
+        """Claim more of a study, if each takes no longer to send than to settle."""
         route = self._config.route(job.route)
         if job.claim > 1 or route is None or route.action is Action.MARK:
             return []
-        return self._queue.claim_more(job.route, moment, LEASE, TOGETHER - 1)
+        return self._queue.claim_more(job, moment, LEASE, TOGETHER - 1)
 
     def _try(self, job: Job) -> None:
         try:
@@ -206,7 +209,7 @@ class Worker:
                 logger.info(
                     "sent instance=%s to=%s action=%s",
                     job.sop_instance_uid,
-                    route.destination,
+                    job.destination,
                     route.action.value,
                 )
 
@@ -223,9 +226,15 @@ class Worker:
                 f"the route {job.route!r} is not in the configuration any more",
                 hint="Put it back, then: miadmark release",
             )
-        destination = self._config.destination_of(route)
-        purpose = f"{route.action.value} {route.destination}"
-        if job.filtered is not None and job.purpose != purpose:
+        destination = self._config.destination(job.destination)
+        if destination is None or job.destination not in route.destinations:
+            raise FilterError(
+                f"the route {job.route!r} does not lead to {job.destination!r} any more",
+                hint="Put that back, then: miadmark release",
+            )
+        purpose = f"{route.action.value} {job.destination}"
+        referring = f"{_REFER} {job.destination}"
+        if job.filtered is not None and job.purpose not in {purpose, referring}:
             raise FilterError(
                 f"the route {job.route!r} was changed while this instance was on its way",
                 hint="It was made ready for another purpose. Send it again.",
@@ -266,11 +275,20 @@ class Worker:
         """Return the name of the file to be sent, made now and remembered."""
         if route.action is Action.PASS:
             return job.file
+        # Who opens what without asking, and what passes, is written down each time.
+        if route.action is Action.MARK and not route.direct:
+            made = self._queue.adopt(job, purpose)
+            if made is not None:
+                return made
         instance = self._opened(job.file)
         if self._listings is not None and self._listings.wrote(instance):
             return job.file
+        content: Iterable[Buffer] | None
         if route.action is Action.MARK:
-            content = self._marked(instance, route, sending)
+            sent = self._marked(instance, route, sending)
+            content = None if sent is None else sent.file.chunks()
+            if isinstance(sent, ReferringInstance):
+                purpose = f"{_REFER} {job.destination}"
         else:
             content = self._stripped(instance, job, route, sending)
         if content is None:
@@ -289,8 +307,8 @@ class Worker:
 
     def _marked(
         self, instance: OpenInstance, route: Route, sending: Sending
-    ) -> Iterable[Buffer] | None:
-        """Return the marked file, its record in the ledger; None to pass it as it is."""
+    ) -> MarkedInstance | ReferringInstance | None:
+        """Return it marked, its record in the ledger; None to pass it as it is."""
         marked: MarkedInstance | None = None
         sent: MarkedInstance | ReferringInstance | None
         direct = self._releasing.direct(instance.identity(), route)
@@ -307,7 +325,7 @@ class Worker:
         self._keep(sent)
         if marked is not None and route.keep_codestream:
             self._keep_codestream(instance, marked)
-        return sent.file.chunks()
+        return sent
 
     def _stripped(
         self, instance: OpenInstance, job: Job, route: Route, sending: Sending

@@ -125,8 +125,8 @@ def _status(options: argparse.Namespace) -> int:
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     for state in (JobState.HELD, JobState.QUARANTINED):
         for job in queue.held(state):
-            what = f"{job.id}: {state} {job.sop_instance_uid} on {job.route}"
-            print(f"{what}: {job.reason}")
+            where = f"on {job.route} to {job.destination}"
+            print(f"{job.id}: {state} {job.sop_instance_uid} {where}: {job.reason}")
     queue.close()
     return 0
 
@@ -163,6 +163,7 @@ def _discard(options: argparse.Namespace) -> int:
             Event.DROPPED,
             how="discarded",
             route=job.route,
+            destination=job.destination,
             instance=job.sop_instance_uid,
             reason=job.reason[:500],
             by=by,

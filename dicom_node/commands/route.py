@@ -64,13 +64,12 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, Any]:
     route = each.route
-    destination = config.destination_of(route)
+    addresses = {one.name: one.address for one in config.destinations}
     return {
         "route": route.name,
         "taken": each.is_taken,
         "action": route.action.value,
-        "destination": destination.name,
-        "address": destination.address,
+        "destinations": {name: addresses[name] for name in route.destinations},
         "not_a_picture": _instead(each, instance),
         "conditions": [
             {
@@ -103,8 +102,8 @@ def _instead(each: Explained, instance: OpenInstance) -> str:
 
 
 def _sentence(line: dict[str, Any]) -> str:
-    where = f"{line['route']}: {line['action']}, to {line['destination']}"
-    where += f" ({line['address']})"
+    to = (f"{name} ({address})" for name, address in line["destinations"].items())
+    where = f"{line['route']}: {line['action']}, to {', '.join(to)}"
     if not line["taken"]:
         failed = [c["says"] for c in line["conditions"] if not c["holds"]]
         return f"not taken  {where}\n" + "\n".join(f"           {f}" for f in failed)

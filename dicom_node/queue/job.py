@@ -1,4 +1,4 @@
-"""What is owed: one job for each instance and route."""
+"""What is owed: one job for each instance, route and destination."""
 
 from __future__ import annotations
 
@@ -70,6 +70,28 @@ class Arrival(NamedTuple):
     """SHA-256 of transfer syntax and data set; 32 bytes."""
     file: str
     """Its name in the spool."""
+    study_instance_uid: str = ""
+    """As the object says; empty if it says none."""
+
+
+class Owed(NamedTuple):
+    """To whom an instance is owed, and how urgently."""
+
+    route: str
+    destination: str
+    priority: int = 0
+    """What is higher comes first."""
+
+
+class Resting(NamedTuple):
+    """Whose jobs are not claimed for now."""
+
+    routes: frozenset[str] = frozenset()
+    destinations: frozenset[str] = frozenset()
+
+
+NOBODY: Final = Resting()
+"""Rests: every job that is due may be claimed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +109,11 @@ class Job:
     purpose: str | None
     """What :attr:`filtered` was made for: action and destination."""
     route: str
+    destination: str
+    """As the route names it; empty in a queue of an earlier version, until it is
+    assigned."""
+    study_instance_uid: str
+    priority: int
     attempts: int
     """How often it was claimed since a person let it go, this time included."""
     claim: int
@@ -104,6 +131,7 @@ class Held(NamedTuple):
     id: int
     sop_instance_uid: str
     route: str
+    destination: str
     reason: str
 
 
@@ -117,21 +145,21 @@ class Queue(Protocol):
     def add(
         self,
         arrival: Arrival,
-        routes: Sequence[str],
+        owed: Sequence[Owed],
         now: datetime,
         sent_after: datetime | None = None,
         is_kept: Callable[[str], bool] = _all_are,
     ) -> Taken:
-        """Owe ``arrival`` to each of ``routes``; it is durable when this returns.
+        """Owe ``arrival`` to each of ``owed``; it is durable when this returns.
 
-        The same bytes are kept once: routes that are not owed them yet are owed them
-        now, and jobs of them that are held are woken. Other bytes under the UID of an
-        instance that is on its way to one of the routes, or was sent on it lately, are
+        The same bytes are kept once: whoever is not owed them yet is owed them now, and
+        jobs of them that are held are woken. Other bytes under the UID of an instance
+        that is on its way on one of the routes, or was sent on it lately, are
         quarantined, for a person to decide; nothing is overwritten.
 
         Args:
             arrival: What came in.
-            routes: Who is owed it.
+            owed: To whom it is owed; nobody twice.
             now: Aware.
             sent_after: From when on what was sent is remembered; None for not at all.
             is_kept: Says of a file that should be there whether it is. The same bytes
@@ -139,22 +167,50 @@ class Queue(Protocol):
         """
         ...
 
-    def claim(self, now: datetime, lease: timedelta) -> Job | None:
-        """Return the job that has been due longest, leased until ``now + lease``."""
+    def claim(
+        self, now: datetime, lease: timedelta, resting: Resting = NOBODY
+    ) -> Job | None:
+        """Return the most urgent job that is due, leased until ``now + lease``.
+
+        Of those of one priority, the one that has been due longest. However many wait
+        for whoever rests, or for their time, finding it takes no longer.
+        """
         ...
 
     def claim_more(
-        self, route: str, now: datetime, lease: timedelta, count: int
+        self,
+        like: Job,
+        now: datetime,
+        lease: timedelta,
+        count: int,
+        resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs of a route that were never claimed, longest due first.
+        """Return jobs that were never claimed, in the order in which they are due.
 
         What was claimed before may have killed its worker, and is claimed alone.
 
         Args:
-            route: Whose.
+            like: Of whose route, destination and study.
             now: Aware.
             lease: Until ``now + lease``.
             count: At most.
+            resting: Whose jobs are left alone.
+        """
+        ...
+
+    def adopt(self, job: Job, purpose: str) -> str | None:
+        """Let ``job`` send what was made of the same instance on the same route.
+
+        What was made ready for another destination of a route that marks is for all of
+        them, so that they are sent the same object.
+
+        Args:
+            job: A claimed one that is not ready.
+            purpose: What it is to be remembered as made for; of others, that which has
+                the same first word is taken.
+
+        Returns:
+            Its name in the spool; None if there is none, or the claim was lost.
         """
         ...
 
@@ -228,6 +284,10 @@ class Queue(Protocol):
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs stand where; every state is there."""
+        ...
+
+    def owed(self) -> dict[str, int]:
+        """Return how many jobs of each route are not settled, where there are any."""
         ...
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Taken
+from dicom_node.queue.job import (
+    CLASHES,
+    NOBODY,
+    Arrival,
+    Held,
+    Job,
+    JobState,
+    Owed,
+    Resting,
+    Taken,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,10 +28,10 @@ _FOR_PEOPLE: Final = frozenset({JobState.HELD, JobState.QUARANTINED})
 
 
 @dataclass(slots=True)
-class _Owed:
+class _Job:
     id: int
     instance: int
-    route: str
+    to: Owed
     not_before: datetime
     state: JobState = JobState.WAITING
     attempts: int = 0
@@ -43,7 +54,11 @@ class _Owed:
     def may_kill(self) -> bool:
         return self.filtered is None or self.is_doubted
 
-    def is_due(self, now: datetime) -> bool:
+    def is_due(self, now: datetime, resting: Resting) -> bool:
+        if self.to.route in resting.routes:
+            return False
+        if self.to.destination in resting.destinations:
+            return False
         if self.state is JobState.WORKING:
             return self.lease_until is not None and self.lease_until <= now
         return self.state is JobState.WAITING and self.not_before <= now
@@ -55,30 +70,30 @@ class MemoryQueue:
 
     _instances: dict[int, Arrival] = field(default_factory=dict)
     _forgotten: set[int] = field(default_factory=set)
-    _jobs: list[_Owed] = field(default_factory=list)
+    _jobs: list[_Job] = field(default_factory=list)
 
     def add(
         self,
         arrival: Arrival,
-        routes: Sequence[str],
+        owed: Sequence[Owed],
         now: datetime,
         sent_after: datetime | None = None,
         is_kept: Callable[[str], bool] = lambda _: True,
     ) -> Taken:
-        """Owe ``arrival`` to each of ``routes``; see the protocol."""
+        """Owe ``arrival`` to each of ``owed``; see the protocol."""
         after = now if sent_after is None else sent_after
         same = [n for n, known in self._instances.items() if known[:2] == arrival[:2]]
         number = same[-1] if same else len(self._instances) + 1
         last = {
-            owed.route: owed
-            for owed in self._jobs
-            if owed.instance == number and not owed.is_over(after)
+            job.to[:2]: job
+            for job in self._jobs
+            if job.instance == number and not job.is_over(after)
         }
-        wanted = [route for route in routes if route not in last]
-        for owed in last.values():
-            if owed.route in routes and owed.state is JobState.HELD:
-                self.release(owed.id, now)
-        clashes = any(self._clashes(arrival, route, after) for route in wanted)
+        wanted = [to for to in owed if to[:2] not in last]
+        for to in owed:
+            if to[:2] in last and last[to[:2]].state is JobState.HELD:
+                self.release(last[to[:2]].id, now)
+        clashes = any(self._clashes(arrival, to.route, after) for to in wanted)
         is_lost = bool(same) and not is_kept(self._instances[number].file)
         is_open = any(o.instance == number and not o.is_over(now) for o in self._jobs)
         needs_file = bool(wanted) and (not same or number in self._forgotten)
@@ -86,11 +101,11 @@ class MemoryQueue:
         if needs_file:
             self._instances[number] = arrival
             self._forgotten.discard(number)
-        for route in wanted:
-            owed = _Owed(len(self._jobs) + 1, number, route, now)
+        for to in wanted:
+            job = _Job(len(self._jobs) + 1, number, to, now)
             if clashes:
-                owed.state, owed.reason = JobState.QUARANTINED, CLASHES
-            self._jobs.append(owed)
+                job.state, job.reason = JobState.QUARANTINED, CLASHES
+            self._jobs.append(job)
         clashed = any(
             (o.instance, o.state, o.reason) == (number, JobState.QUARANTINED, CLASHES)
             for o in self._jobs
@@ -108,32 +123,56 @@ class MemoryQueue:
         }
         return any(
             owed.instance in others
-            and owed.route == route
+            and owed.to.route == route
             and owed.state is not JobState.QUARANTINED
             and not owed.is_over(sent_after)
             for owed in self._jobs
         )
 
-    def claim(self, now: datetime, lease: timedelta) -> Job | None:
-        """Return the job that has been due longest; see the protocol."""
-        due = [owed for owed in self._jobs if owed.is_due(now)]
-        if not due:
-            return None
-        return self._claimed(min(due, key=lambda o: (o.not_before, o.id)), now + lease)
+    def claim(
+        self, now: datetime, lease: timedelta, resting: Resting = NOBODY
+    ) -> Job | None:
+        """Return the most urgent job that is due; see the protocol."""
+        due = [owed for owed in self._jobs if owed.is_due(now, resting)]
+        return self._claimed(min(due, key=_turn), now + lease) if due else None
 
     def claim_more(
-        self, route: str, now: datetime, lease: timedelta, count: int
+        self,
+        like: Job,
+        now: datetime,
+        lease: timedelta,
+        count: int,
+        resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs of a route that were never claimed; see the protocol."""
+        """Return jobs that were never claimed; see the protocol."""
         due = [
             owed
             for owed in self._jobs
-            if owed.is_due(now) and owed.claim == 0 and owed.route == route
+            if owed.is_due(now, resting)
+            and owed.claim == 0
+            and owed.to[:2] == (like.route, like.destination)
+            and self._study(owed) == like.study_instance_uid
         ]
-        due.sort(key=lambda o: (o.not_before, o.id))
+        due.sort(key=_turn)
         return [self._claimed(owed, now + lease) for owed in due[:count]]
 
-    def _claimed(self, owed: _Owed, until: datetime) -> Job:
+    def adopt(self, job: Job, purpose: str) -> str | None:
+        """Let ``job`` send what another has; see the protocol."""
+        kind = purpose.split(" ", maxsplit=1)[0]
+        for other in self._jobs:
+            if (
+                (other.instance, other.to.route) == (job.instance_id, job.route)
+                and other.filtered is not None
+                and (other.purpose or "").split(" ")[0] == kind
+                and self.keep_filtered(job, other.filtered, purpose)
+            ):
+                return other.filtered
+        return None
+
+    def _study(self, owed: _Job) -> str:
+        return self._instances[owed.instance].study_instance_uid
+
+    def _claimed(self, owed: _Job, until: datetime) -> Job:
         owed.crashes += owed.state is JobState.WORKING and owed.may_kill()
         owed.is_doubted = False
         owed.state, owed.lease_until = JobState.WORKING, until
@@ -147,7 +186,10 @@ class MemoryQueue:
             file=arrival.file,
             filtered=owed.filtered,
             purpose=owed.purpose,
-            route=owed.route,
+            route=owed.to.route,
+            destination=owed.to.destination,
+            study_instance_uid=arrival.study_instance_uid,
+            priority=owed.to.priority,
             attempts=owed.attempts,
             claim=owed.claim,
             crashes=owed.crashes,
@@ -212,11 +254,13 @@ class MemoryQueue:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         only = self._instances.keys() if jobs is None else {j.instance_id for j in jobs}
+        needed = {o.filtered for o in self._jobs if o.state not in _SETTLED}
         for owed in self._jobs:
             if owed.instance not in only:
                 continue
             if owed.state in _SETTLED and owed.filtered is not None:
-                names.append(owed.filtered)
+                if owed.filtered not in needed | set(names):
+                    names.append(owed.filtered)
                 owed.filtered = None
         for number in only:
             arrival = self._instances[number]
@@ -240,10 +284,20 @@ class MemoryQueue:
         states = [owed.state for owed in self._jobs]
         return {state: states.count(state) for state in JobState}
 
+    def owed(self) -> dict[str, int]:
+        """Return how many jobs of each route are not settled; see the protocol."""
+        return dict(Counter(o.to.route for o in self._jobs if o.state not in _SETTLED))
+
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
         return [
-            Held(o.id, self._instances[o.instance].sop_instance_uid, o.route, o.reason)
+            Held(
+                o.id,
+                self._instances[o.instance].sop_instance_uid,
+                o.to.route,
+                o.to.destination,
+                o.reason,
+            )
             for o in self._jobs
             if o.state is state
         ]
@@ -272,3 +326,8 @@ class MemoryQueue:
             return False
         owed.state, owed.lease_until, owed.reason = state, None, reason
         return True
+
+
+def _turn(owed: _Job) -> tuple[int, datetime, int]:
+    """Return what jobs are sorted by."""
+    return -owed.to.priority, owed.not_before, owed.id

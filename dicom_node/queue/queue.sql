@@ -14,8 +14,8 @@ SELECT job.id FROM job JOIN instance ON instance.id = job.instance_id
  LIMIT 1;
 
 -- add_instance
-INSERT INTO instance (sop_instance_uid, digest, file, received)
-VALUES (:sop_instance_uid, :digest, :file, :now)
+INSERT INTO instance (sop_instance_uid, study_instance_uid, digest, file, received)
+VALUES (:sop_instance_uid, :study_instance_uid, :digest, :file, :now)
 RETURNING id;
 
 -- open
@@ -28,23 +28,44 @@ SELECT id FROM job
 UPDATE instance SET file = :file WHERE id = :id;
 
 -- add_job
-INSERT INTO job (instance_id, route, lane, state, attempts, not_before, reason)
-VALUES (:instance_id, :route, :lane, :state, 0, :now, :reason);
+INSERT INTO job (instance_id, study_instance_uid, route, destination, priority, lane,
+                 state, attempts, not_before, reason)
+VALUES (:instance_id, :study_instance_uid, :route, :destination, :priority, :lane,
+        :state, 0, :now, :reason);
 
--- index_lanes
--- Apart from the schema, since queues of earlier versions get their lanes after it.
-CREATE INDEX IF NOT EXISTS job_by_lane ON job (lane, state, not_before, id);
+-- index_earlier
+-- Not used any more: what waits for somebody who rests stood in the way in it.
+DROP INDEX IF EXISTS job_by_lane;
+
+-- index_due
+-- Apart from the schema, since queues of earlier versions get these columns after it.
+CREATE INDEX IF NOT EXISTS job_due
+    ON job (lane, route, destination, priority, not_before, id)
+ WHERE state = 'waiting';
+
+-- index_studies
+CREATE INDEX IF NOT EXISTS job_of_study
+    ON job (study_instance_uid, route, destination, priority DESC, not_before, id)
+ WHERE state = 'waiting';
+
+-- index_working
+CREATE INDEX IF NOT EXISTS job_working ON job (lane, lease_until)
+ WHERE state = 'working';
 
 -- assign
 UPDATE job
    SET lane = CASE WHEN route IN (SELECT value FROM json_each(:passed))
                    THEN 'pass' ELSE 'filter' END
- WHERE state NOT IN ('sent', 'dropped');
+ WHERE state NOT IN ('sent', 'dropped') AND (:is_quiet OR state <> 'working');
+
+-- assign_destination
+-- In a queue of an earlier version a route had one.
+UPDATE job SET destination = :destination WHERE destination = '' AND route = :route;
 
 -- last_job
--- Where an instance stands on a route.
+-- Where an instance stands on its way to a destination.
 SELECT id, state, settled FROM job
- WHERE instance_id = :instance_id AND route = :route
+ WHERE instance_id = :instance_id AND route = :route AND destination = :destination
  ORDER BY id DESC LIMIT 1;
 
 -- clashed
@@ -70,30 +91,67 @@ UPDATE job SET state = 'dropped', reason = :reason
  WHERE id = :id AND state IN ('held', 'quarantined');
 
 -- claim
--- Take the job that has been due longest. One statement, so that two workers never
--- hold the same job; a lease that ran out counts as due, so that a killed worker
--- loses nothing. Each kind is looked up by itself: together, all that wait are sorted.
+-- Take the most urgent job, and of those the one that has been due longest. One
+-- statement, so that two workers never hold the same job; a lease that ran out counts as
+-- due, so that a killed worker loses nothing. Of those that wait, the first of each route,
+-- destination and priority is looked up by itself: whoever rests is passed over at once,
+-- however many jobs he has, and so are those that are not due yet.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
        crashes = crashes + (state = 'working' AND (filtered IS NULL OR doubted)),
        doubted = 0, lease_until = :lease_until
  WHERE id = (SELECT id
-               FROM (SELECT *
-                       FROM (SELECT id, not_before FROM job
-                              WHERE lane = :lane AND state = 'waiting'
-                                AND not_before <= :now
-                              ORDER BY not_before, id
-                              LIMIT 1)
+               FROM (WITH RECURSIVE line(id) AS (
+                         SELECT (SELECT id FROM job
+                                  WHERE lane = :lane AND state = 'waiting'
+                                  ORDER BY route, destination, priority
+                                  LIMIT 1)
+                         UNION ALL
+                         SELECT COALESCE(
+                                (SELECT id FROM job
+                                  WHERE lane = :lane AND state = 'waiting'
+                                    AND route = last.route
+                                    AND destination = last.destination
+                                    AND priority > last.priority
+                                  ORDER BY priority
+                                  LIMIT 1),
+                                (SELECT id FROM job
+                                  WHERE lane = :lane AND state = 'waiting'
+                                    AND route = last.route
+                                    AND destination > last.destination
+                                  ORDER BY destination, priority
+                                  LIMIT 1),
+                                (SELECT id FROM job
+                                  WHERE lane = :lane AND state = 'waiting'
+                                    AND route > last.route
+                                  ORDER BY route, destination, priority
+                                  LIMIT 1))
+                           FROM line JOIN job AS last ON last.id = line.id)
+                     SELECT due.id, due.priority, due.not_before
+                       FROM line
+                       JOIN job AS head ON head.id = line.id
+                       JOIN job AS due
+                         ON due.id = (SELECT id FROM job
+                                       WHERE lane = :lane AND state = 'waiting'
+                                         AND route = head.route
+                                         AND destination = head.destination
+                                         AND priority = head.priority
+                                         AND not_before <= :now
+                                       ORDER BY not_before, id
+                                       LIMIT 1)
+                      WHERE head.route
+                            NOT IN (SELECT value FROM json_each(:routes))
+                        AND head.destination
+                            NOT IN (SELECT value FROM json_each(:destinations))
                      UNION ALL
-                     SELECT *
-                       FROM (SELECT id, not_before FROM job
-                              WHERE lane = :lane AND state = 'working'
-                                AND lease_until <= :now
-                              ORDER BY not_before, id
-                              LIMIT 1))
-              ORDER BY not_before, id
+                     SELECT id, priority, not_before FROM job
+                      WHERE lane = :lane AND state = 'working' AND lease_until <= :now
+                        AND route NOT IN (SELECT value FROM json_each(:routes))
+                        AND destination
+                            NOT IN (SELECT value FROM json_each(:destinations)))
+              ORDER BY priority DESC, not_before, id
               LIMIT 1)
-RETURNING id, instance_id, route, attempts, claim, crashes, faults, filtered, purpose;
+RETURNING id;
 
 -- claim_more
 -- Those that nobody has claimed yet: what killed its worker is not among them.
@@ -102,14 +160,28 @@ UPDATE job
        lease_until = :lease_until
  WHERE id IN (SELECT id
                 FROM job
-               WHERE state = 'waiting' AND not_before <= :now
-                 AND claim = 0 AND route = :route
-               ORDER BY not_before, id
+               WHERE state = 'waiting' AND study_instance_uid = :study
+                 AND route = :route AND destination = :destination
+                 AND not_before <= :now AND claim = 0
+                 AND route NOT IN (SELECT value FROM json_each(:routes))
+                 AND destination NOT IN (SELECT value FROM json_each(:destinations))
+               ORDER BY priority DESC, not_before, id
                LIMIT :count)
-RETURNING id, instance_id, route, attempts, claim, crashes, faults, filtered, purpose;
+RETURNING id;
 
--- instance
-SELECT sop_instance_uid, file FROM instance WHERE id = :id;
+-- job
+SELECT job.id, job.instance_id, instance.sop_instance_uid, instance.file, job.filtered,
+       job.purpose, job.route, job.destination, job.study_instance_uid, job.priority,
+       job.attempts, job.claim, job.crashes, job.faults
+  FROM job JOIN instance ON instance.id = job.instance_id
+ WHERE job.id = :id;
+
+-- made
+-- What was made ready to be sent for another destination of the same route.
+SELECT filtered FROM job
+ WHERE instance_id = :instance_id AND route = :route AND filtered IS NOT NULL
+   AND substr(purpose, 1, instr(purpose, ' ') - 1) = :kind
+ LIMIT 1;
 
 -- keep_filtered
 UPDATE job SET filtered = :file, purpose = :purpose
@@ -143,9 +215,13 @@ UNION
 SELECT instance_id FROM job WHERE filtered IS NOT NULL;
 
 -- done_files
--- Of an instance: files of jobs that are settled, and its own if nobody is owed it.
+-- Of an instance: files of jobs that are settled, unless another job sends them too, and
+-- its own if nobody is owed it.
 SELECT filtered FROM job
  WHERE instance_id = :id AND state IN ('sent', 'dropped') AND filtered IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM job AS other
+                    WHERE other.instance_id = :id AND other.filtered = job.filtered
+                      AND other.state NOT IN ('sent', 'dropped'))
 UNION
 SELECT file FROM instance
  WHERE id = :id AND file IS NOT NULL
@@ -172,8 +248,12 @@ SELECT filtered FROM job WHERE filtered IS NOT NULL;
 -- counts
 SELECT state, count(*) FROM job GROUP BY state;
 
+-- owed
+SELECT route, count(*) FROM job
+ WHERE state IN ('waiting', 'working', 'held', 'quarantined') GROUP BY route;
+
 -- held
-SELECT job.id, instance.sop_instance_uid, job.route, job.reason
+SELECT job.id, instance.sop_instance_uid, job.route, job.destination, job.reason
   FROM job JOIN instance ON instance.id = job.instance_id
  WHERE job.state = :state
  ORDER BY job.id;

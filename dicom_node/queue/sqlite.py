@@ -14,10 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.durable import database
 from dicom_node.errors import SpoolError
-from dicom_node.queue.job import CLASHES, Arrival, Held, Job, JobState, Lane, Taken
+from dicom_node.queue.job import (
+    CLASHES,
+    NOBODY,
+    Arrival,
+    Held,
+    Job,
+    JobState,
+    Lane,
+    Owed,
+    Resting,
+    Taken,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -40,15 +51,37 @@ def _statements() -> dict[str, str]:
 
 _SQL: Final = _statements()
 
-_LATER_COLUMNS: Final = {
-    "claim": "INTEGER NOT NULL DEFAULT 0",
-    "crashes": "INTEGER NOT NULL DEFAULT 0",
-    "faults": "INTEGER NOT NULL DEFAULT 0",
-    "doubted": "INTEGER NOT NULL DEFAULT 0",
-    "settled": "TEXT NOT NULL DEFAULT ''",
-    "lane": "TEXT NOT NULL DEFAULT 'filter'",
+_LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
+    ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
+    ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
+    ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
+    ("job", "doubted"): "INTEGER NOT NULL DEFAULT 0",
+    ("job", "settled"): "TEXT NOT NULL DEFAULT ''",
+    ("job", "lane"): "TEXT NOT NULL DEFAULT 'filter'",
+    ("job", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("job", "destination"): "TEXT NOT NULL DEFAULT ''",
+    ("job", "priority"): "INTEGER NOT NULL DEFAULT 0",
 }
-"""Of jobs, which queues of earlier versions do not have."""
+"""Table and name of columns which queues of earlier versions do not have."""
+
+_FIELDS: Final = (
+    "id",
+    "instance_id",
+    "sop_instance_uid",
+    "file",
+    "filtered",
+    "purpose",
+    "route",
+    "destination",
+    "study_instance_uid",
+    "priority",
+    "attempts",
+    "claim",
+    "crashes",
+    "faults",
+)
+"""Of a job, in the order of the statement ``job``."""
 
 
 class SqliteQueue:
@@ -79,54 +112,69 @@ class SqliteQueue:
             )
         if self._missing():
             with self._transaction():
-                for name in self._missing():
+                for table, name in self._missing():
+                    kind = _LATER_COLUMNS[table, name]
                     self._database.execute(
-                        f"ALTER TABLE job ADD COLUMN {name} {_LATER_COLUMNS[name]}"
+                        f"ALTER TABLE {table} ADD COLUMN {name} {kind}"
                     )
         with _translated():
-            self._database.execute(_SQL["index_lanes"])
+            for index in ("earlier", "due", "studies", "working"):
+                self._database.execute(_SQL[f"index_{index}"])
 
-    def _missing(self) -> list[str]:
+    def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
+        found = set()
         with _translated():
-            columns = self._database.execute("PRAGMA table_info (job)").fetchall()
-        return sorted(_LATER_COLUMNS.keys() - {column[1] for column in columns})
+            for table in ("instance", "job"):
+                columns = self._database.execute(f"PRAGMA table_info ({table})")
+                found |= {(table, column[1]) for column in columns.fetchall()}
+        return sorted(_LATER_COLUMNS.keys() - found)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def assign(self) -> None:
-        """Put every job into its route's lane; only while nobody works.
+    def assign(
+        self, destinations: Mapping[str, str] | None = None, *, is_quiet: bool = True
+    ) -> None:
+        """Put jobs into their routes' lanes.
 
         For jobs of another time, when a route may have had another action.
+
+        Args:
+            destinations: By route: where those of its jobs are owed that do not say,
+                since an earlier version wrote them down.
+            is_quiet: Whether nobody works: else what somebody has stays in its lane.
         """
         with self._transaction():
-            self._all("assign", passed=json.dumps(sorted(self._passed)))
+            passed = json.dumps(sorted(self._passed))
+            self._all("assign", passed=passed, is_quiet=is_quiet)
+            for route, destination in (destinations or {}).items():
+                self._all("assign_destination", route=route, destination=destination)
 
     def add(
         self,
         arrival: Arrival,
-        routes: Sequence[str],
+        owed: Sequence[Owed],
         now: datetime,
         sent_after: datetime | None = None,
         is_kept: Callable[[str], bool] = lambda _: True,
     ) -> Taken:
-        """Owe ``arrival`` to each of ``routes``; see the protocol."""
+        """Owe ``arrival`` to each of ``owed``; see the protocol."""
         after = _text(now if sent_after is None else sent_after)
         with self._transaction():
             same = self._all("find_same", **arrival._asdict())
             ((number, file),) = same or [(None, None)]
             is_lost = file is not None and not is_kept(file)
-            stands = {route: self._standing(number, route, after) for route in routes}
-            wanted = [route for route in routes if stands[route] is None]
+            stands = {to: self._standing(number, to, after) for to in owed}
+            wanted = [to for to in owed if stands[to] is None]
             for last in filter(None, stands.values()):
                 self._all("wake", id=last, now=_text(now))
             clashes = any(
                 self._all(
                     "find_clashing", **arrival._asdict(), route=route, sent_after=after
                 )
-                for route in wanted
+                for route in {to.route for to in wanted}
             )
             if number is None:
                 ((number,),) = self._all(
@@ -136,12 +184,13 @@ class SqliteQueue:
             needs_file = is_owed and (file is None or is_lost)
             if needs_file and same:
                 self._all("refile", id=number, file=arrival.file)
-            for route in wanted:
+            for to in wanted:
                 self._all(
                     "add_job",
                     instance_id=number,
-                    route=route,
-                    lane=Lane.PASS if route in self._passed else Lane.FILTER,
+                    study_instance_uid=arrival.study_instance_uid,
+                    **to._asdict(),
+                    lane=Lane.PASS if to.route in self._passed else Lane.FILTER,
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
                     now=_text(now),
                     reason=CLASHES if clashes else "",
@@ -151,10 +200,10 @@ class SqliteQueue:
             return Taken.CLASHING if needs_file else Taken.CLASHING_AGAIN
         return Taken.OWED if needs_file else Taken.KNOWN
 
-    def _standing(self, number: int | None, route: str, sent_after: str) -> int | None:
-        """Return the job by which a route has an instance or is to have it, if any."""
+    def _standing(self, number: int | None, to: Owed, sent_after: str) -> int | None:
+        """Return the job by which somebody has an instance or is to have it, if any."""
         for job_id, state, settled in self._all(
-            "last_job", instance_id=number, route=route
+            "last_job", instance_id=number, **to._asdict()
         ):
             is_over = state == JobState.DROPPED or (
                 state == JobState.SENT and settled <= sent_after
@@ -162,54 +211,67 @@ class SqliteQueue:
             return None if is_over else int(job_id)
         return None
 
-    def claim(self, now: datetime, lease: timedelta) -> Job | None:
-        """Return the job that has been due longest; see the protocol."""
+    def claim(
+        self, now: datetime, lease: timedelta, resting: Resting = NOBODY
+    ) -> Job | None:
+        """Return the most urgent job that is due; see the protocol."""
         until = _text(now + lease)
         with self._transaction():
             for lane in self._lanes:
                 jobs = self._claimed(
-                    "claim", now=_text(now), lease_until=until, lane=lane
+                    "claim",
+                    now=_text(now),
+                    lease_until=until,
+                    lane=lane,
+                    **_names(resting),
                 )
                 if jobs:
                     return jobs[0]
         return None
 
     def claim_more(
-        self, route: str, now: datetime, lease: timedelta, count: int
+        self,
+        like: Job,
+        now: datetime,
+        lease: timedelta,
+        count: int,
+        resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs of a route that were never claimed; see the protocol."""
+        """Return jobs that were never claimed; see the protocol."""
         with self._transaction():
             return self._claimed(
                 "claim_more",
-                route=route,
+                study=like.study_instance_uid,
+                route=like.route,
+                destination=like.destination,
                 now=_text(now),
                 lease_until=_text(now + lease),
                 count=count,
+                **_names(resting),
             )
 
     def _claimed(self, name: str, **values: object) -> list[Job]:
-        jobs = []
-        for job_id, instance_id, route, *counts, filtered, purpose in sorted(
-            self._all(name, **values), key=lambda row: int(row[0])
-        ):
-            ((sop_instance_uid, file),) = self._all("instance", id=instance_id)
-            attempts, claim, crashes, faults = counts
-            jobs.append(
-                Job(
-                    id=job_id,
-                    instance_id=instance_id,
-                    sop_instance_uid=sop_instance_uid,
-                    file=file,
-                    filtered=filtered,
-                    purpose=purpose,
-                    route=route,
-                    attempts=attempts,
-                    claim=claim,
-                    crashes=crashes,
-                    faults=faults,
-                )
+        rows = [
+            self._all("job", id=job_id)[0] for (job_id,) in self._all(name, **values)
+        ]
+        jobs = [Job(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+        return sorted(jobs, key=lambda job: (-job.priority, job.id))
+
+    def adopt(self, job: Job, purpose: str) -> str | None:
+        """Let ``job`` send what another has; see the protocol."""
+        with self._transaction():
+            made = self._all(
+                "made",
+                instance_id=job.instance_id,
+                route=job.route,
+                kind=purpose.split(" ", maxsplit=1)[0],
             )
-        return jobs
+            for (file,) in made:
+                kept = {"id": job.id, "claim": job.claim, "purpose": purpose}
+                values = {**kept, "file": file}
+                if self._database.execute(_SQL["keep_filtered"], values).rowcount:
+                    return str(file)
+        return None
 
     def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
@@ -283,6 +345,11 @@ class SqliteQueue:
             found = dict(self._all("counts"))
         return {state: found.get(state.value, 0) for state in JobState}
 
+    def owed(self) -> dict[str, int]:
+        """Return how many jobs of each route are not settled; see the protocol."""
+        with _translated():
+            return dict(self._all("owed"))
+
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
         with _translated():
@@ -347,6 +414,12 @@ class SqliteQueue:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
+
+
+def _names(resting: Resting) -> dict[str, str]:
+    return {
+        kind: json.dumps(sorted(names)) for kind, names in resting._asdict().items()
+    }
 
 
 def _text(moment: datetime) -> str:

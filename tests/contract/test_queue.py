@@ -18,7 +18,9 @@ from dicom_node.queue.job import (
     Job,
     JobState,
     Lane,
+    Owed,
     Queue,
+    Resting,
     Taken,
 )
 from dicom_node.queue.memory import MemoryQueue
@@ -43,14 +45,18 @@ def arrival(uid: str = "1.2.3", file: str = "a.dcm", digest: bytes = b"d") -> Ar
     return Arrival(uid, digest, file)
 
 
+def on(*routes: str, to: str = "pacs", priority: int = 0) -> list[Owed]:
+    return [Owed(route, to, priority) for route in routes]
+
+
 def test_what_is_added_is_claimed_once_per_route(queue: Queue) -> None:
-    assert queue.add(arrival(), ["one", "two"], NOON) is Taken.OWED
+    assert queue.add(arrival(), on("one", "two"), NOON) is Taken.OWED
     claimed = [queue.claim(NOON, MINUTE) for _ in range(3)]
     assert [job and job.route for job in claimed] == ["one", "two", None]
 
 
 def test_a_killed_worker_loses_nothing(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     claimed = queue.claim(NOON, MINUTE)
     assert claimed is not None
     # The worker dies here: nobody settles the job.
@@ -61,7 +67,7 @@ def test_a_killed_worker_loses_nothing(queue: Queue) -> None:
 
 
 def test_who_lost_a_claim_settles_nothing(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     late = queue.claim(NOON, MINUTE)
     now = queue.claim(NOON + 2 * MINUTE, MINUTE)
     assert late is not None
@@ -74,7 +80,7 @@ def test_who_lost_a_claim_settles_nothing(queue: Queue) -> None:
 
 
 def test_what_is_dropped_is_settled_and_counted(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     queue.keep_filtered(job, "marked.dcm", "mark research")
@@ -86,7 +92,7 @@ def test_what_is_dropped_is_settled_and_counted(queue: Queue) -> None:
     assert set(queue.forget_sent()) == {"a.dcm", "marked.dcm"}
     assert queue.files() == set()
     # The same bytes again are owed again, as those of what was sent are.
-    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.OWED
+    assert queue.add(arrival(file="b.dcm"), on("archive"), NOON) is Taken.OWED
     assert queue.counts()[JobState.DROPPED] == 1
 
 
@@ -100,7 +106,7 @@ def test_everything_that_came_in_is_counted_once(queue: Queue) -> None:
         lambda job: queue.retry(job, NOON + 9 * MINUTE, "unreachable"),
     ]
     for number, end in enumerate(ends, 1):
-        queue.add(arrival(f"1.{number}", f"{number}.dcm"), ["archive"], NOON)
+        queue.add(arrival(f"1.{number}", f"{number}.dcm"), on("archive"), NOON)
         job = queue.claim(NOON, MINUTE)
         assert job is not None
         end(job)
@@ -112,8 +118,8 @@ def test_everything_that_came_in_is_counted_once(queue: Queue) -> None:
 
 
 def test_the_same_bytes_are_owed_once(queue: Queue) -> None:
-    assert queue.add(arrival(), ["archive"], NOON) is Taken.OWED
-    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.KNOWN
+    assert queue.add(arrival(), on("archive"), NOON) is Taken.OWED
+    assert queue.add(arrival(file="b.dcm"), on("archive"), NOON) is Taken.KNOWN
     assert queue.files() == {"a.dcm"}
 
 
@@ -121,13 +127,13 @@ OTHER = arrival(file="b.dcm", digest=b"other")
 
 
 def test_other_bytes_under_the_same_uid_wait_for_a_person(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
-    assert queue.add(OTHER, ["archive"], NOON) is Taken.CLASHING
+    queue.add(arrival(), on("archive"), NOON)
+    assert queue.add(OTHER, on("archive"), NOON) is Taken.CLASHING
     again = arrival(file="c.dcm", digest=b"other")
-    assert queue.add(again, ["archive"], NOON) is Taken.CLASHING_AGAIN
+    assert queue.add(again, on("archive"), NOON) is Taken.CLASHING_AGAIN
     assert queue.files() == {"a.dcm", "b.dcm"}
     (clash,) = queue.held(JobState.QUARANTINED)
-    assert clash[1:] == ("1.2.3", "archive", CLASHES)
+    assert clash[1:] == ("1.2.3", "archive", "pacs", CLASHES)
     first = queue.claim(NOON, MINUTE)
     assert first is not None
     assert first.file == "a.dcm"
@@ -141,30 +147,30 @@ def test_other_bytes_under_the_same_uid_wait_for_a_person(queue: Queue) -> None:
 def test_other_bytes_clash_with_what_was_sent_lately_and_on_the_same_route(
     queue: Queue,
 ) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     queue.sent([job], NOON)
     queue.forget_sent([job])
     late, lately = NOON + 9 * MINUTE, NOON - MINUTE
-    assert queue.add(OTHER, ["research"], late, lately) is Taken.OWED
+    assert queue.add(OTHER, on("research"), late, lately) is Taken.OWED
     other = arrival(file="c.dcm", digest=b"third")
-    assert queue.add(other, ["archive"], late, lately) is Taken.CLASHING
-    assert queue.add(arrival(file="d.dcm"), ["archive"], late, lately) is Taken.KNOWN
+    assert queue.add(other, on("archive"), late, lately) is Taken.CLASHING
+    assert queue.add(arrival(file="d.dcm"), on("archive"), late, lately) is Taken.KNOWN
     fourth = arrival(file="e.dcm", digest=b"fourth")
-    assert queue.add(fourth, ["archive"], late, NOON + MINUTE) is Taken.OWED
+    assert queue.add(fourth, on("archive"), late, NOON + MINUTE) is Taken.OWED
 
 
 def test_what_was_sent_lately_is_not_sent_again(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     queue.sent([job], NOON)
     assert queue.forget_sent([job]) == ["a.dcm"]
     again, late = arrival(file="b.dcm"), NOON + 9 * MINUTE
-    assert queue.add(again, ["archive"], late, NOON - MINUTE) is Taken.KNOWN
+    assert queue.add(again, on("archive"), late, NOON - MINUTE) is Taken.KNOWN
     assert queue.files() == set()
-    assert queue.add(again, ["archive", "two"], late, NOON - MINUTE) is Taken.OWED
+    assert queue.add(again, on("archive", "two"), late, NOON - MINUTE) is Taken.OWED
     owed = queue.claim(late, MINUTE)
     assert owed is not None
     assert (owed.route, owed.file) == ("two", "b.dcm")
@@ -173,7 +179,7 @@ def test_what_was_sent_lately_is_not_sent_again(queue: Queue) -> None:
 
 
 def test_who_dies_at_a_job_is_counted_until_it_is_ready(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     queue.claim(NOON, MINUTE)
     second = queue.claim(NOON + 2 * MINUTE, MINUTE)  # the lease ran out
     assert second is not None
@@ -192,7 +198,7 @@ def test_who_dies_at_a_job_is_counted_until_it_is_ready(queue: Queue) -> None:
 def test_who_dies_at_what_is_ready_is_counted_while_that_is_in_doubt(
     queue: Queue,
 ) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     assert queue.keep_filtered(job, "marked.dcm", "mark research")
@@ -222,7 +228,7 @@ def test_who_dies_at_what_is_ready_is_counted_while_that_is_in_doubt(
 
 
 def test_who_lost_a_claim_keeps_nothing_to_be_sent(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     late = queue.claim(NOON, MINUTE)
     now = queue.claim(NOON + 2 * MINUTE, MINUTE)
     assert late is not None
@@ -240,7 +246,7 @@ def test_who_lost_a_claim_keeps_nothing_to_be_sent(queue: Queue) -> None:
 
 
 def test_the_quarantined_wait_for_a_person_and_can_be_discarded(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     assert queue.retry(job, NOON, "odd", is_fault=True)
@@ -272,24 +278,33 @@ def test_a_queue_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
             "INSERT INTO job (instance_id, route, state, attempts, not_before, reason)"
             " VALUES (1, 'archive', 'waiting', 3, '2020', '')"
         )
+        old.execute(
+            "INSERT INTO job (instance_id, route, state, attempts, not_before, reason)"
+            " VALUES (1, 'research', 'sent', 1, '2020', '')"
+        )
     queue = SqliteQueue(tmp_path / "queue.sqlite")
+    queue.assign({"archive": "pacs", "research": "cloud"})
     job = queue.claim(NOON, MINUTE)
+    known = queue.add(arrival(), on("research", to="cloud"), NOON, NOON - MINUTE)
     queue.close()
     assert job is not None
     assert (job.attempts, job.claim, job.crashes) == (4, 1, 0)
+    assert (job.destination, job.priority, job.study_instance_uid) == ("pacs", 0, "")
+    # When it was sent was not written down, so it counts as long ago; once all the same.
+    assert known is Taken.KNOWN
 
 
 def test_what_was_sent_may_be_sent_again(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     queue.sent([job], NOON)
     queue.forget_sent()
-    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.OWED
+    assert queue.add(arrival(file="b.dcm"), on("archive"), NOON) is Taken.OWED
 
 
 def test_a_retry_waits_and_sends_the_same_bytes(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     queue.keep_filtered(job, "marked.dcm", "mark research")
@@ -302,13 +317,13 @@ def test_a_retry_waits_and_sends_the_same_bytes(queue: Queue) -> None:
 
 
 def test_a_held_job_waits_for_a_person(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     queue.hold(job, "no mark was found")
     assert queue.claim(NOON + timedelta(days=9), MINUTE) is None
     (held,) = queue.held()
-    assert held[1:] == ("1.2.3", "archive", "no mark was found")
+    assert held[1:] == ("1.2.3", "archive", "pacs", "no mark was found")
     assert queue.files() == {"a.dcm"}
     assert queue.release(held.id, NOON)
     assert not queue.release(held.id, NOON)
@@ -318,17 +333,17 @@ def test_a_held_job_waits_for_a_person(queue: Queue) -> None:
 
 
 def test_the_same_instance_again_wakes_a_held_job(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     queue.hold(job, "not granted")
-    assert queue.add(arrival(file="b.dcm"), ["archive"], NOON) is Taken.KNOWN
+    assert queue.add(arrival(file="b.dcm"), on("archive"), NOON) is Taken.KNOWN
     assert queue.claim(NOON, MINUTE) is not None
 
 
 def test_the_same_bytes_for_another_route_are_owed_to_it_too(queue: Queue) -> None:
-    queue.add(arrival(), ["one"], NOON)
-    assert queue.add(arrival(file="b.dcm"), ["two"], NOON) is Taken.KNOWN
+    queue.add(arrival(), on("one"), NOON)
+    assert queue.add(arrival(file="b.dcm"), on("two"), NOON) is Taken.KNOWN
     claimed = [queue.claim(NOON, MINUTE) for _ in range(3)]
     assert [job and (job.route, job.file) for job in claimed] == [
         ("one", "a.dcm"),
@@ -338,7 +353,7 @@ def test_the_same_bytes_for_another_route_are_owed_to_it_too(queue: Queue) -> No
 
 
 def test_files_are_forgotten_once_nobody_is_owed_them(queue: Queue) -> None:
-    queue.add(arrival(), ["one", "two"], NOON)
+    queue.add(arrival(), on("one", "two"), NOON)
     first = queue.claim(NOON, MINUTE)
     second = queue.claim(NOON, MINUTE)
     assert first is not None
@@ -353,7 +368,7 @@ def test_files_are_forgotten_once_nobody_is_owed_them(queue: Queue) -> None:
 
 
 def test_the_only_worker_takes_over_before_a_lease_ends(queue: Queue) -> None:
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     assert queue.claim(NOON, timedelta(days=1)) is not None
     assert queue.release_claims(NOON + MINUTE) == 1
     assert queue.claim(NOON, MINUTE) is None  # whoever kills its worker waits
@@ -362,7 +377,7 @@ def test_the_only_worker_takes_over_before_a_lease_ends(queue: Queue) -> None:
 
 def test_a_queue_on_disk_survives_its_process(tmp_path: Path) -> None:
     queue = SqliteQueue(tmp_path / "queue.sqlite")
-    queue.add(arrival(), ["archive"], NOON)
+    queue.add(arrival(), on("archive"), NOON)
     again = SqliteQueue(tmp_path / "queue.sqlite")
     job = again.claim(NOON, MINUTE)
     queue.close()
@@ -391,14 +406,14 @@ def test_more_of_a_route_is_claimed_together_in_order(queue: Queue) -> None:
     for number in range(5):
         queue.add(
             arrival(f"1.2.{number}", f"{number}.dcm"),
-            ["archive", "research"],
+            on("archive", "research"),
             NOON + number * MINUTE,
         )
     first = queue.claim(NOON + 3 * MINUTE, MINUTE)
     assert first is not None
-    more = queue.claim_more("archive", NOON + 3 * MINUTE, MINUTE, 2)
+    more = queue.claim_more(first, NOON + 3 * MINUTE, MINUTE, 2)
     assert [job.sop_instance_uid for job in more] == ["1.2.1", "1.2.2"]
-    (last,) = queue.claim_more("archive", NOON + 3 * MINUTE, MINUTE, 9)
+    (last,) = queue.claim_more(first, NOON + 3 * MINUTE, MINUTE, 9)
     assert (last.sop_instance_uid, last.route) == ("1.2.3", "archive")
     assert queue.sent([first, *more], NOON + 3 * MINUTE) == [True, True, True]
     assert queue.sent([first, last], NOON + 3 * MINUTE) == [False, True]
@@ -409,10 +424,11 @@ def test_what_was_claimed_before_is_not_claimed_together_with_others(
     queue: Queue,
 ) -> None:
     for number in range(3):
-        queue.add(arrival(f"1.2.{number}", f"{number}.dcm"), ["archive"], NOON)
-    queue.claim(NOON, MINUTE)
+        queue.add(arrival(f"1.2.{number}", f"{number}.dcm"), on("archive"), NOON)
+    first = queue.claim(NOON, MINUTE)
+    assert first is not None
     queue.release_claims(NOON)
-    assert len(queue.claim_more("archive", NOON, MINUTE, 9)) == 2
+    assert len(queue.claim_more(first, NOON, MINUTE, 9)) == 2
     alone = queue.claim(NOON, MINUTE)
     assert alone is not None
     assert (alone.claim, alone.crashes) == (2, 1)
@@ -424,7 +440,7 @@ def test_what_passes_is_claimed_by_whoever_passes(tmp_path: Path) -> None:
         closing(SqliteQueue(path, passed=["plain"], lane=Lane.PASS)) as passing,
         closing(SqliteQueue(path, passed=["plain"], lane=Lane.FILTER)) as filtering,
     ):
-        passing.add(arrival(), ["research", "plain"], NOON)
+        passing.add(arrival(), on("research", "plain"), NOON)
         passed, filtered = passing.claim(NOON, MINUTE), filtering.claim(NOON, MINUTE)
         assert passed is not None
         assert filtered is not None
@@ -439,7 +455,7 @@ def test_what_passes_is_claimed_by_whoever_passes(tmp_path: Path) -> None:
 def test_what_is_owed_goes_to_the_lane_that_its_route_has_now(tmp_path: Path) -> None:
     path = tmp_path / "queue.sqlite"
     with closing(SqliteQueue(path, passed=["plain"])) as queue:
-        queue.add(arrival(), ["plain"], NOON)
+        queue.add(arrival(), on("plain"), NOON)
     with closing(SqliteQueue(path, lane=Lane.FILTER)) as queue:
         assert queue.claim(NOON, MINUTE) is None
         queue.assign()
@@ -451,9 +467,9 @@ def lost(_file: str) -> bool:
 
 
 def test_the_same_bytes_take_the_place_of_a_file_that_is_lost(queue: Queue) -> None:
-    queue.add(arrival(), ["one"], NOON)
+    queue.add(arrival(), on("one"), NOON)
     again = arrival(file="b.dcm")
-    assert queue.add(again, ["one"], NOON, is_kept=lost) is Taken.OWED
+    assert queue.add(again, on("one"), NOON, is_kept=lost) is Taken.OWED
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     assert job.file == "b.dcm"
@@ -462,13 +478,167 @@ def test_the_same_bytes_take_the_place_of_a_file_that_is_lost(queue: Queue) -> N
     assert queue.sent([job], NOON) == [True]
     queue.forget_sent([job])
     later, before = NOON + MINUTE, NOON - MINUTE
-    third = queue.add(arrival(file="c.dcm"), ["one"], later, before, lost)
+    third = queue.add(arrival(file="c.dcm"), on("one"), later, before, lost)
     assert third is Taken.KNOWN
 
 
 def test_a_file_that_is_there_is_not_replaced(queue: Queue) -> None:
-    queue.add(arrival(), ["one"], NOON)
-    assert queue.add(arrival(file="b.dcm"), ["one"], NOON) is Taken.KNOWN
+    queue.add(arrival(), on("one"), NOON)
+    assert queue.add(arrival(file="b.dcm"), on("one"), NOON) is Taken.KNOWN
     job = queue.claim(NOON, MINUTE)
     assert job is not None
     assert job.file == "a.dcm"
+
+
+BOTH = [Owed("archive", "pacs"), Owed("archive", "cloud")]
+
+
+def claimed(queue: Queue, **more: Resting) -> Job:
+    job = queue.claim(NOON, MINUTE, **more)
+    assert job is not None
+    return job
+
+
+def test_each_destination_of_a_route_has_a_state_of_its_own(queue: Queue) -> None:
+    assert queue.add(arrival(), BOTH, NOON) is Taken.OWED
+    first, second = claimed(queue), claimed(queue)
+    assert [first.destination, second.destination] == ["pacs", "cloud"]
+    assert queue.sent([first], NOON) == [True]
+    assert queue.forget_sent([first]) == []
+    assert queue.hold(second, "it takes no such class")
+    (held,) = queue.held()
+    assert held.destination == "cloud"
+    # The same bytes wake the one that is held, and owe nothing to the one that has them.
+    again = queue.add(arrival(file="b.dcm"), BOTH, NOON + MINUTE, NOON - MINUTE)
+    assert again is Taken.KNOWN
+    woken = queue.claim(NOON + MINUTE, MINUTE)
+    assert woken is not None
+    assert (woken.destination, woken.file) == ("cloud", "a.dcm")
+    assert queue.claim(NOON + MINUTE, MINUTE) is None
+
+
+def test_a_destination_that_is_new_to_a_route_is_owed_what_comes_again(
+    queue: Queue,
+) -> None:
+    queue.add(arrival(), BOTH[:1], NOON)
+    assert queue.add(arrival(file="b.dcm"), BOTH, NOON) is Taken.KNOWN
+    jobs = [claimed(queue), claimed(queue)]
+    assert [(job.destination, job.file) for job in jobs] == [
+        ("pacs", "a.dcm"),
+        ("cloud", "a.dcm"),
+    ]
+
+
+def test_who_rests_is_left_alone_and_nobody_waits_for_him(queue: Queue) -> None:
+    queue.add(arrival("1.1", "1.dcm"), BOTH, NOON)
+    queue.add(arrival("1.2", "2.dcm"), on("research", to="pacs"), NOON)
+    rests = Resting(destinations=frozenset({"pacs"}))
+    assert claimed(queue, resting=rests).destination == "cloud"
+    assert queue.claim(NOON, MINUTE, rests) is None
+    rests = Resting(routes=frozenset({"archive"}))
+    assert claimed(queue, resting=rests).route == "research"
+    assert queue.claim(NOON, MINUTE, rests) is None
+    assert claimed(queue).destination == "pacs"
+
+
+def test_a_lease_that_ran_out_is_not_taken_up_while_its_destination_rests(
+    queue: Queue,
+) -> None:
+    queue.add(arrival(), on("archive"), NOON)
+    claimed(queue)
+    late = NOON + 2 * MINUTE
+    assert queue.claim(late, MINUTE, Resting(frozenset(), frozenset({"pacs"}))) is None
+    assert queue.claim(late, MINUTE) is not None
+
+
+def test_what_is_more_urgent_comes_first_and_then_what_waited_longest(
+    queue: Queue,
+) -> None:
+    for number, (route, priority) in enumerate(
+        [("a", 0), ("b", 0), ("a", 5), ("c", 5), ("b", -1), ("a", 0)]
+    ):
+        queue.add(
+            arrival(f"1.{number}", f"{number}.dcm"),
+            on(route, priority=priority),
+            NOON - (9 - number) * MINUTE,
+        )
+    order = [claimed(queue).file for _ in range(6)]
+    assert order == ["2.dcm", "3.dcm", "0.dcm", "1.dcm", "5.dcm", "4.dcm"]
+
+
+def test_what_is_urgent_and_not_due_yet_does_not_stand_in_the_way(queue: Queue) -> None:
+    queue.add(arrival("1.1", "1.dcm"), on("archive", priority=9), NOON)
+    queue.retry(claimed(queue), NOON + MINUTE, "unreachable")
+    queue.add(arrival("1.2", "2.dcm"), on("archive"), NOON)
+    assert claimed(queue).file == "2.dcm"
+    later = queue.claim(NOON + MINUTE, MINUTE)
+    assert later is not None
+    assert later.file == "1.dcm"
+
+
+def test_only_of_one_study_and_destination_more_is_claimed(queue: Queue) -> None:
+    for number in range(6):
+        one = arrival(f"1.{number}", f"{number}.dcm")
+        study = one._replace(study_instance_uid=f"9.{number % 2}")
+        queue.add(study, BOTH, NOON + number * MINUTE)
+    late = NOON + 9 * MINUTE
+    first = queue.claim(late, MINUTE)
+    assert first is not None
+    assert (first.study_instance_uid, first.destination) == ("9.0", "pacs")
+    rests = Resting(frozenset(), frozenset({"pacs"}))
+    assert queue.claim_more(first, late, MINUTE, 9, rests) == []
+    more = queue.claim_more(first, late, MINUTE, 9)
+    assert [job.file for job in more] == ["2.dcm", "4.dcm"]
+    assert {job.destination for job in more} == {"pacs"}
+
+
+def test_what_was_made_for_one_destination_is_sent_to_the_others(queue: Queue) -> None:
+    queue.add(arrival(), BOTH, NOON)
+    queue.add(arrival("1.9", "9.dcm"), BOTH, NOON)
+    first, second, other = claimed(queue), claimed(queue), claimed(queue)
+    assert queue.adopt(second, "mark cloud") is None
+    assert queue.keep_filtered(first, "marked.dcm", "mark pacs")
+    assert queue.adopt(second, "strip cloud") is None
+    assert queue.adopt(other, "mark pacs") is None
+    assert queue.adopt(second, "mark cloud") == "marked.dcm"
+    assert queue.sent([first], NOON) == [True]
+    assert queue.forget_sent() == []
+    assert queue.files() == {"a.dcm", "9.dcm", "marked.dcm"}
+    assert queue.retry(second, NOON, "unreachable")
+    again = claimed(queue)
+    assert (again.filtered, again.purpose) == ("marked.dcm", "mark cloud")
+    assert queue.sent([again], NOON) == [True]
+    assert sorted(queue.forget_sent()) == ["a.dcm", "marked.dcm"]
+
+
+def test_who_lost_a_claim_adopts_nothing(queue: Queue) -> None:
+    queue.add(arrival(), BOTH, NOON)
+    first, second = claimed(queue), claimed(queue)
+    queue.keep_filtered(first, "marked.dcm", "mark pacs")
+    queue.retry(second, NOON, "interrupted")
+    assert queue.adopt(second, "mark cloud") is None
+
+
+def test_a_thousand_jobs_of_whoever_rests_cost_no_claim_anything(
+    tmp_path: Path,
+) -> None:
+    """Steps of SQLite's machine, which are no matter of how busy this one is."""
+    steps = {}
+    rests = Resting(frozenset(), frozenset({"down"}))
+    for count in (10, 1000):
+        with closing(SqliteQueue(tmp_path / f"{count}.sqlite")) as queue:
+            for number in range(count):
+                one = arrival(f"1.{number}", f"{number}.dcm")
+                queue._database.execute("PRAGMA synchronous = OFF")
+                queue.add(one, on("archive", to="down"), NOON)
+                queue.add(one, on("late", priority=1), NOON + 9 * MINUTE)
+            queue.add(arrival("2.1"), on("archive"), NOON)
+            steps[count] = 0
+
+            def count_it(count: int = count) -> int:
+                steps[count] += 1
+                return 0
+
+            queue._database.set_progress_handler(count_it, 1)
+            assert claimed(queue, resting=rests).sop_instance_uid == "2.1"
+    assert steps[1000] < 2 * steps[10]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.preparation import prepare
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.queue.job import Arrival, JobState
+from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool
@@ -146,7 +147,11 @@ class Bench:
         part = self.spool.incoming / "part"
         one.save_as(part)
         digest = hashlib.sha256(part.read_bytes()).digest()
-        self.queue.add(Arrival(name, digest, self.spool.take(part)), ["out"], self.now)
+        self.queue.add(
+            Arrival(name, digest, self.spool.take(part)),
+            [Owed("out", "research")],
+            self.now,
+        )
 
     def work(self, hours: int) -> None:
         """Do what is due, for that long."""
@@ -277,13 +282,14 @@ action = "mark"
 @contextmanager
 def a_worker(config: Path) -> Iterator[subprocess.Popen[bytes]]:
     """One as a node starts it; killed at the end of the block."""
-    with held_for_others(config.read_bytes()) as content:
-        process = Role("worker").started(config, content)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+    content = held_for_others(config.read_bytes())
+    process = Role("worker").started(config, content)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        os.close(content)
 
 
 @pytest.mark.parametrize("is_told", [True, False])
@@ -295,7 +301,7 @@ def test_who_is_killed_after_it_was_told_to_stop_did_not_die_at_a_job(
     state = State(tmp_path / "state")
     queue, spool = state.queue(), state.spool()
     name = spool.write([(images / "ct.dcm").read_bytes()])
-    queue.add(Arrival(POISON, bytes(32), name), ["out"], NOW)
+    queue.add(Arrival(POISON, bytes(32), name), [Owed("out", "research")], NOW)
 
     def is_claimed() -> bool:
         return queue.counts()[JobState.WORKING] == 1
@@ -367,13 +373,17 @@ def test_a_person_sees_releases_and_discards(tmp_path: Path) -> None:
     queue, spool = state.queue(), state.spool()
     for number in (1, 2):
         name = spool.write([b"something odd"])
-        queue.add(Arrival(f"1.2.{number}", bytes([number]), name), ["out"], NOW)
+        queue.add(
+            Arrival(f"1.2.{number}", bytes([number]), name),
+            [Owed("out", "research")],
+            NOW,
+        )
         job = queue.claim(NOW, LEASE)
         assert job is not None
         queue.quarantine(job, "it is odd")
     told = miadmark("status", "--config", config).stdout
     assert "2 quarantined" in told
-    assert "1: quarantined 1.2.1 on out: it is odd" in told
+    assert "1: quarantined 1.2.1 on out to research: it is odd" in told
     assert "released 0 of 0" in miadmark("release", "--config", config).stdout
     assert miadmark("release", "--config", config, 1).returncode == 0
     assert miadmark("discard", "--config", config, 1).returncode == 1  # it waits now

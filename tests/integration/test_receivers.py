@@ -172,7 +172,8 @@ def test_a_receiver_that_is_started_again_goes_by_the_same_rules(node: Node) -> 
     await_that(lambda: len(node.receivers()) == 3, "three receivers")
     before = node.receivers()
     config = node.folder / "node.toml"
-    config.write_text(config.read_text().replace('"GATEWAY"', '"OTHER"'))
+    other = config.read_text().replace('"GATEWAY"', '"OTHER"')
+    config.write_text(other.replace('"state"', '"elsewhere"'))  # that, no node can
     for pid in before:
         os.kill(pid, signal.SIGKILL)
 

@@ -33,7 +33,7 @@ from dicom_node.marking import Marking
 from dicom_node.naming import nothing
 from dicom_node.opening import Opening
 from dicom_node.quantities import require_no_quantity
-from dicom_node.queue.job import Arrival, JobState
+from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.spool import Spool
@@ -171,7 +171,7 @@ class Bench:
             hashlib.sha256(encoded).digest(),
             self.spool.write([encoded]),
         )
-        self.queue.add(arrival, ["out"], NOW)
+        self.queue.add(arrival, [Owed("out", "research")], NOW)
         assert self.worker.turn()
         self.worker.rest()
         after = self.queue.counts()

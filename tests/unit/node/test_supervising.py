@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.supervising import Role, content_in, held_for_others, supervise
+from dicom_node.supervising import Crew, Role, content_in, held_for_others, supervise
 
 
 class Failing(Role):
@@ -36,14 +36,16 @@ def test_what_cannot_be_started_is_tried_again(
 ) -> None:
     stopping, out = threading.Event(), tmp_path / "out"
     role = Failing(stopping)
-    with held_for_others(b"rules\n") as content:
-        supervise({"one": role}, out, content, stopping)
+    crew = Crew(out, stopping)
+    crew.take({"one": role}, held_for_others(b"rules\n"))
+    supervise(crew, stopping)
+    crew.finish()
     assert role.tried == 3
     assert out.read_text() == "rules\n" * 2
     assert "one cannot be started: Resource temporarily unavailable" in caplog.text
 
 
 def test_what_is_handed_down_is_there_for_each() -> None:
-    with held_for_others(b"rules") as content:
-        assert content_in(os.dup(content)) == b"rules"
-        assert content_in(os.dup(content)) == b"rules"
+    content = held_for_others(b"rules")
+    assert content_in(os.dup(content)) == b"rules"
+    assert content_in(content) == b"rules"

@@ -1,0 +1,269 @@
+"""A node goes by a configuration, and goes over to another while it runs.
+
+The new one is judged as a whole, and its receivers have to be ready before anything of
+the old one ends: a configuration that cannot work changes nothing. Then those that
+receive by the old one accept nothing more and finish their associations, while others
+accept on the same sockets; whoever filters, passes or releases finishes what it is at,
+and another takes its place. What is owed lies in the queue all the while.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.audit import Event
+from dicom_node.config_file import read
+from dicom_node.errors import AuditError, ConfigError, NodeError, SpoolError
+from dicom_node.reloading import Answer, digest_of
+from dicom_node.review import left_behind
+from dicom_node.scp import listening_socket
+from dicom_node.state import State, keys_of
+from dicom_node.supervising import LOOK_S, Heard, Role, held_for_others
+from dicom_node.usability import require_same_state, require_usable
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from dicom_node.audit import Audit
+    from dicom_node.config import Config
+    from dicom_node.doors import Doors
+    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.reloading import Watch
+    from dicom_node.supervising import Crew
+
+logger = logging.getLogger(__name__)
+
+_WORKERS: Final = ("worker", "passer")
+_READY_S: Final = 60.0
+"""How long new receivers may take to begin."""
+_WORK_S: Final = 120.0
+"""How long a worker may take to finish the job it is at."""
+_DESK_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """A configuration, and what its processes are started with."""
+
+    config: Config
+    content: bytes
+    descriptors: Sequence[int]
+    """Of the sockets, in the order of the listeners."""
+    receivers: Sequence[str]
+    """The names of their roles, which no others have had."""
+    handed_down: int = -1
+    """Descriptor of :attr:`content`, for whoever is started."""
+    heard: Heard = field(default_factory=Heard)
+    """Who is ready."""
+
+    def close(self) -> None:
+        """Close what is handed down."""
+        os.close(self.handed_down)
+        self.heard.close()
+
+    def receiving(self) -> dict[str, Role]:
+        """Return the roles of those that receive."""
+        telling = self.heard.writing
+        return {
+            name: Role(
+                "receiver",
+                *("--number", name.removeprefix("receiver ")),
+                *("--ready", str(telling)),
+                *("--listening", *map(str, self.descriptors)),
+                keeps=[*self.descriptors, telling],
+            )
+            for name in self.receivers
+        }
+
+    def working(self) -> dict[str, Role]:
+        """Return the roles of those that work off the queue."""
+        lanes = _WORKERS if self.config.passed else _WORKERS[:1]
+        return {name: Role(name) for name in lanes}
+
+    def releasing(self) -> dict[str, Role]:
+        """Return the role of the desk, if there is one."""
+        return {} if self.config.release is None else {"desk": Role("desk")}
+
+
+class Changing:
+    """Has the processes of a node go by one configuration after another."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        crew: Crew,
+        doors: Doors,
+        audit: Audit,
+        stopping: threading.Event,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep what it needs.
+
+        Args:
+            path: Of the configuration.
+            crew: The processes.
+            doors: The sockets.
+            audit: Where a change is written down, or that it was refused.
+            stopping: Set once the node is told to stop.
+            monotonic: Returns seconds.
+        """
+        self._path, self._crew, self._doors = path, crew, doors
+        self._audit, self._stopping, self._monotonic = audit, stopping, monotonic
+        self._rules: _Rules | None = None
+        self._numbered = 0
+        self._is_assigned = True
+
+    def begin(self, config: Config, content: bytes) -> None:
+        """Take on the roles of the first configuration.
+
+        Raises:
+            ConfigError: A port is taken.
+        """
+        rules = self._rules = self._prepared(config, content)
+        self._crew.take(
+            rules.working() | rules.receiving() | rules.releasing(), rules.handed_down
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether somebody takes instances in."""
+        return self._rules is not None and self._rules.heard.count > 0
+
+    def close(self) -> None:
+        """Close what is open; the processes are gone."""
+        if self._rules is not None:
+            self._rules.close()
+
+    def look(self, watch: Watch) -> None:
+        """See whether there is another configuration, and go over to it."""
+        if (seen := watch.look()) is not None:
+            watch.answer(seen.token, self._judged(seen.content))
+        if not self._is_assigned and not self._crew.is_anybody_leaving:
+            # Those that left may have owed something to lanes of other times.
+            self._assign(is_quiet=False)
+            self._is_assigned = True
+
+    def _judged(self, content: bytes | None) -> Answer:
+        assert self._rules is not None  # begun
+        digest = "" if content is None else digest_of(content)
+        if content == self._rules.content:
+            return Answer(is_taken=True, says=f"the node goes by this file: {digest}")
+        try:
+            if content is None:
+                raise ConfigError(f"{self._path} cannot be read")
+            self._change(content)
+        except NodeError as error:
+            logger.error("configuration refused, the old one stands: %s", error)  # noqa: TRY400
+            self._note("refused", digest, str(error))
+            return Answer(is_taken=False, says=str(error), hint=error.hint)
+        logger.warning("configuration taken digest=%s", digest)
+        self._note("taken", digest, "")
+        warnings = left_behind(self._rules.config, self._owed())
+        for warning in warnings:
+            logger.warning("%s", warning)
+        return Answer(is_taken=True, says="; ".join([f"taken: {digest}", *warnings]))
+
+    def _note(self, did: str, digest: str, reason: str) -> None:
+        try:
+            self._audit.add(
+                Event.CONFIGURED, did=did, digest=digest, reason=reason[:500]
+            )
+        except AuditError:
+            logger.exception("not written down")
+
+    def _change(self, content: bytes) -> None:
+        """Go over to what a file says.
+
+        Raises:
+            ConfigError: It cannot be, and nothing has changed.
+        """
+        old = self._rules
+        assert old is not None  # begun
+        config = read(content, self._path)
+        require_same_state(old.config, config)
+        keys_of(State(config.node.state), config.node.fingerprint)
+        require_usable(config)
+        _require_free_desk(old.config, config)
+        new = self._prepared(config, content)
+        crew = self._crew
+        crew.take(new.receiving(), new.handed_down)
+        crew.look()
+        if not self._are_ready(new):
+            crew.end(new.receivers, _DESK_S)
+            self._doors.keep_only(old.config.listeners)
+            new.close()
+            raise ConfigError(
+                "its receivers did not begin", hint="The log says what they met."
+            )
+        crew.dismiss(old.receivers)
+        self._rules, self._is_assigned = new, False
+        crew.end(_WORKERS, _WORK_S)
+        self._assign(is_quiet=True)
+        if config.release != old.config.release:
+            crew.end(["desk"], _DESK_S)
+        crew.take(new.working() | new.releasing(), new.handed_down)
+        crew.look()
+        self._doors.keep_only(config.listeners)
+        old.close()
+
+    def _prepared(self, config: Config, content: bytes) -> _Rules:
+        descriptors = self._doors.open(config.listeners)
+        first, self._numbered = self._numbered, self._numbered + config.node.receivers
+        return _Rules(
+            config,
+            content,
+            descriptors,
+            [f"receiver {number}" for number in range(first, self._numbered)],
+            held_for_others(content),
+        )
+
+    def _are_ready(self, rules: _Rules) -> bool:
+        end = self._monotonic() + _READY_S
+        while self._crew.are_running(rules.receivers):
+            if rules.heard.count >= len(rules.receivers):
+                return True
+            if self._monotonic() > end or self._stopping.wait(LOOK_S):
+                return False
+            self._crew.look()
+        return False
+
+    def _assign(self, *, is_quiet: bool) -> None:
+        """Put what is owed into the lanes that its routes have now."""
+        try:
+            with closing(self._queue()) as queue:
+                assert self._rules is not None  # or there were no queue
+                routes = self._rules.config.routes
+                leads = {route.name: route.destinations[0] for route in routes}
+                queue.assign(leads, is_quiet=is_quiet)
+        except SpoolError:
+            logger.exception("what is owed could not be put into its lanes")
+
+    def _owed(self) -> dict[str, int]:
+        try:
+            with closing(self._queue()) as queue:
+                return queue.owed()
+        except SpoolError:
+            return {}
+
+    def _queue(self) -> SqliteQueue:
+        assert self._rules is not None  # begun
+        config = self._rules.config
+        return State(config.node.state).queue(config.passed)
+
+
+def _require_free_desk(running: Config, wanted: Config) -> None:
+    """Return if the desk's port can be had; it is opened by the desk itself."""
+    desk, before = wanted.release, running.release
+    if desk is None or (
+        before and (before.bind, before.port) == (desk.bind, desk.port)
+    ):
+        return
+    listening_socket(desk).close()

@@ -1,0 +1,74 @@
+"""Whether a configuration can be used here and now: what it names is there.
+
+What it says was checked when it was read; here files are opened. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node.certificates import ServerTls
+from dicom_node.errors import ConfigError
+from dicom_node.scp import tls_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dicom_node.config import Config
+
+
+def require_usable(config: Config) -> None:
+    """Return if all files that a configuration names can be used.
+
+    Raises:
+        ConfigError: One cannot: which, and whose.
+    """
+    for door in config.listeners:
+        tls_of(door)
+    desk = config.release
+    if desk is not None:
+        ServerTls(
+            "release",
+            certificate=desk.certificate,
+            key=desk.key,
+            client_ca=desk.client_ca,
+            crl=desk.crl,
+        )
+    weights = config.node.weights
+    if weights is not None and not weights.is_dir():
+        raise ConfigError(f"node: weights {weights} is no folder")
+    for where, file in _files(config):
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise ConfigError(
+                f"{where}: {file} cannot be read: {error.strerror}",
+                hint="By the account that the node runs under.",
+            ) from error
+
+
+def require_same_state(running: Config, wanted: Config) -> None:
+    """Return if a node can go over from one configuration to another as it runs.
+
+    Raises:
+        ConfigError: It keeps its state elsewhere: that is another node.
+    """
+    if running.node.state != wanted.node.state:
+        raise ConfigError(
+            f"the state folder is {running.node.state} and cannot become "
+            f"{wanted.node.state} while the node runs",
+            hint="What is owed lies there. Stop the node, move the folder, start it.",
+        )
+
+
+def _files(config: Config) -> Iterator[tuple[str, Path]]:
+    """Yield the files of tables that other sites are reached by, and whose they are."""
+    named = [(f"destination {one.name!r}", one) for one in config.destinations]
+    named += [(f"desk {one.address!r}", one) for one in config.desks]  # type: ignore[misc]
+    for where, table in named:
+        for field in fields(table):
+            value = getattr(table, field.name)
+            if isinstance(value, Path):
+                yield where, value
