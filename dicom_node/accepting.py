@@ -75,7 +75,11 @@ def accept(
         with lock:
             taken = queue.add(
                 Arrival(
-                    identity.sop_instance_uid, digest, name, identity.study_instance_uid
+                    identity.sop_instance_uid,
+                    digest,
+                    name,
+                    identity.study_instance_uid,
+                    identity.sop_class_uid,
                 ),
                 [Owed(route.name, to) for route in routes for to in route.destinations],
                 moment,

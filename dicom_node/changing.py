@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_WORKERS: Final = ("worker", "passer")
+_WORKERS: Final = ("worker", "passer", "committer")
 _READY_S: Final = 60.0
 """How long new receivers may take to begin."""
 _WORK_S: Final = 120.0
@@ -84,8 +84,8 @@ class _Rules:
 
     def working(self) -> dict[str, Role]:
         """Return the roles of those that work off the queue."""
-        lanes = _WORKERS if self.config.passed else _WORKERS[:1]
-        return {name: Role(name) for name in lanes}
+        wanted = {"passer": self.config.passed, "committer": self.config.commits}
+        return {name: Role(name) for name in _WORKERS if wanted.get(name, True)}
 
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""

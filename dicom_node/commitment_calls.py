@@ -154,10 +154,7 @@ class Calls:
                 f"{named} takes no storage commitment messages now"
             ) from error
         finally:
-            if association.is_established:
-                association.release()
-            else:
-                association.abort()
+            association.release()  # if it is there
 
 
 def tell_on(association: Association, named: str, report: Report) -> None:

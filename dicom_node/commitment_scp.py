@@ -43,11 +43,9 @@ class CommitmentScp:
 
         Args:
             config: Peers, and destinations.
-            committing: What follows from what peers say. It is called by one thread at a
-                time.
+            committing: What follows from what peers say.
         """
         self._config, self._committing = config, committing
-        self._lock = threading.Lock()
 
     @property
     def handlers(self) -> list[evt.EventHandlerType]:
@@ -78,11 +76,9 @@ class CommitmentScp:
         if peer is None or not peer.commitment:
             return NOT_AUTHORISED, None
 
-        def take(request: Request) -> int:
-            with self._lock:
-                return self._committing.take_request(peer, request)
-
-        status, request = read_request(event, take)
+        status, request = read_request(
+            event, lambda request: self._committing.take_request(peer, request)
+        )
         if request is not None and status == 0 and not peer.host:
             threading.Thread(
                 target=self._tell_here, args=(event.assoc, peer, request), daemon=True
@@ -93,11 +89,9 @@ class CommitmentScp:
         destinations = self._config.committing(_calling(event))
         if not destinations:
             return NOT_AUTHORISED, None
-        with self._lock:
-            status, _ = read_report(
-                event,
-                lambda report: self._committing.take_report(destinations, report),
-            )
+        status, _ = read_report(
+            event, lambda report: self._committing.take_report(destinations, report)
+        )
         return status, None
 
     def _tell_here(
@@ -105,11 +99,9 @@ class CommitmentScp:
     ) -> None:
         """Tell a peer on its own association, after its request has been answered."""
         try:
-            with self._lock:
-                report = self._committing.answer_to(request)
+            report = self._committing.answer_to(request)
             tell_on(association, f"peer {peer.ae_title}", report)
-            with self._lock:
-                self._committing.was_told(peer, request)
+            self._committing.was_told(peer, request)
         except (NodeError, RuntimeError, ValueError) as error:
             logger.warning("commitments not told to=%s: %s", peer.ae_title, error)
 

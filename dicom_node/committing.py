@@ -1,14 +1,15 @@
 """Storage commitment, both ways: who is asked, who is told, and what becomes of it.
 
-A destination is asked once something of a study was sent to it and not asked for yet; what
-it does not answer in time it is asked again. A peer that asks is told, again and again
-until it has heard it. Whatever is done is in the queue's file before: a process that dies
-leaves nothing open.
+A destination is asked once something of a study was sent to it and not asked for yet;
+what it does not answer in time it is asked again. A peer that asks is told, again and
+again until it has heard it. Whatever is done is in the queue's file before: a process
+that dies leaves nothing open.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ASK_AFTER: Final = timedelta(seconds=2)
-"""How long after an instance was sent its destination is asked for it."""
 _UNHEARD: Final = timedelta(minutes=1)
 """When to ask again where nobody knows whether it was asked at all."""
 _TOGETHER: Final = 500
@@ -58,7 +57,7 @@ _WAITING: Final = 1000
 
 
 class Committing:
-    """Knows who may say what, and what follows from it."""
+    """Knows what follows from what is said. Several threads may ask it."""
 
     def __init__(
         self,
@@ -79,6 +78,7 @@ class Committing:
         """
         self._config, self._commitments = config, commitments
         self._is_kept, self._forget, self._clock = is_kept, forget, clock
+        self._lock = threading.RLock()
 
     def take_report(self, destinations: Collection[Destination], report: Report) -> int:
         """Settle what destinations promise, and return the status of the answer.
@@ -102,9 +102,10 @@ class Committing:
             return next_attempt(self._config.retry, refusals, now)
 
         names = [one.name for one in destinations]
-        outcome = self._commitments.reported(report, names, now, again_at)
-        if outcome.committed:
-            self._forget(outcome.committed)
+        with self._lock:
+            outcome = self._commitments.reported(report, names, now, again_at)
+            if outcome.committed:
+                self._forget(outcome.committed)
         logger.info(
             "committed to=%s instances=%d again=%d held=%d",
             ",".join(names),
@@ -121,7 +122,9 @@ class Committing:
             SpoolError: It cannot be written down.
         """
         now = self._clock()
-        if not self._commitments.take(peer.ae_title, request, now, _WAITING):
+        with self._lock:
+            is_taken = self._commitments.take(peer.ae_title, request, now, _WAITING)
+        if not is_taken:
             logger.warning("too many commitment requests from=%s", peer.ae_title)
             return RESOURCE_LIMITATION
         logger.info(
@@ -137,7 +140,8 @@ class Committing:
         Raises:
             SpoolError: It cannot be read.
         """
-        reasons = self._commitments.against(request.references, self._is_kept)
+        with self._lock:
+            reasons = self._commitments.against(request.references, self._is_kept)
         pairs = list(zip(request.references, reasons, strict=True))
         return Report(
             request.transaction_uid,
@@ -156,7 +160,8 @@ class Committing:
             SpoolError: The queue's file cannot be used.
         """
         has_asked = self._ask(calls, new_uid())
-        asked = self._commitments.to_tell(self._clock())
+        with self._lock:
+            asked = self._commitments.to_tell(self._clock())
         if asked is not None:
             self._tell(calls, asked)
         return has_asked or asked is not None
@@ -167,64 +172,81 @@ class Committing:
         Raises:
             SpoolError: It cannot be written down: it is told again.
         """
-        for asked in self._commitments.untold():
-            if (asked.peer, asked.request) == (peer.ae_title, request):
-                self._commitments.told(asked)
+        with self._lock:
+            for asked in self._commitments.untold():
+                if (asked.peer, asked.request) == (peer.ae_title, request):
+                    self._commitments.told(asked)
         logger.info("told commitments to=%s", peer.ae_title)
 
     def _ask(self, calls: Caller, transaction_uid: str) -> bool:
         now = self._clock()
-        transaction = self._commitments.ask(
-            transaction_uid, now, now + _UNHEARD, _TOGETHER
-        )
+        with self._lock:
+            transaction = self._commitments.ask(
+                transaction_uid, now, now + _UNHEARD, _TOGETHER
+            )
         if transaction is None:
             return False
-        name = transaction.destination
-        found = [one for one in self._config.destinations if one.name == name]
+        name, reason = transaction.destination, ""
+        destination = self._config.destination(name)
         try:
-            if not found:
-                raise NodeError(f"destination {name!r} is not in the configuration")  # noqa: TRY301
-            calls.ask(
-                found[0],
-                transaction.request,
-                lambda report: self.take_report(found, report),
-            )
-        except NodeError as error:
-            retry = self._config.retry
-            longest = self._clock() + retry.longest_wait
-            again = next_attempt(retry, transaction.asks, self._clock()) or longest
-            logger.warning("not asked to commit: %s", error)
-            self._commitments.put_off(
-                transaction_uid, again, f"{error}. {error.hint}".strip()
-            )
-        else:
-            wait = timedelta(seconds=found[0].commitment_timeout_s)
-            self._commitments.put_off(transaction_uid, self._clock() + wait)
+            wait_s = self._asked(calls, destination, name, transaction.request)
+            again = self._clock() + timedelta(seconds=wait_s)
             count = len(transaction.request.references)
             logger.info("asked to commit to=%s instances=%d", name, count)
+        except NodeError as error:
+            logger.warning("not asked to commit: %s", error)
+            retry, moment = self._config.retry, self._clock()
+            longest = moment + retry.longest_wait
+            again = next_attempt(retry, transaction.asks, moment) or longest
+            reason = f"{error}. {error.hint}".strip()
+        with self._lock:
+            self._commitments.put_off(transaction_uid, again, reason)
         return True
+
+    def _asked(
+        self,
+        calls: Caller,
+        destination: Destination | None,
+        name: str,
+        request: Request,
+    ) -> float:
+        """Ask a destination, and return how many seconds it has to answer."""
+        if destination is None:
+            raise NodeError(
+                f"destination {name!r} is not in the configuration any more"
+            )
+        answering = [destination]
+        calls.ask(
+            destination, request, lambda report: self.take_report(answering, report)
+        )
+        return destination.commitment_timeout_s
 
     def _tell(self, calls: Caller, asked: Asked) -> None:
         peer = self._config.peer(asked.peer)
-        retry, now = self._config.retry, self._clock()
         if peer is None or not peer.commitment:
             logger.error("commitments not told: no peer %s may ask", asked.peer)
-            self._commitments.told(asked)
+            self._give_up(asked)
             return
         try:
             if not peer.host:
-                raise NodeError(  # noqa: TRY301
+                raise NodeError(  # noqa: TRY301 as if it could not be reached
                     f"peer {peer.ae_title} has no host and port, and its association "
                     "has ended"
                 )
             calls.tell(peer, self.answer_to(asked.request))
         except NodeError as error:
-            again = next_attempt(retry, asked.attempts + 1, now)
+            moment = self._clock()
+            again = next_attempt(self._config.retry, asked.attempts + 1, moment)
             if again is None:
                 logger.error("commitments never told: %s", error)  # noqa: TRY400
-                self._commitments.told(asked)
+                self._give_up(asked)
                 return
             logger.warning("commitments not told: %s", error)
-            self._commitments.tell_later(asked, again, str(error))
+            with self._lock:
+                self._commitments.tell_later(asked, again, str(error))
         else:
             self.was_told(peer, asked.request)
+
+    def _give_up(self, asked: Asked) -> None:
+        with self._lock:
+            self._commitments.told(asked)

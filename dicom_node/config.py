@@ -163,6 +163,7 @@ class Config:
                     f"route {route.name!r}: no destination {unknown[0]!r}",
                     hint=f"There are: {', '.join(names) or 'none'}.",
                 )
+            _require_titles(route, self.destinations)
 
         if not self.listeners:
             # The only assignment there is: what was left out, made of what was not.
@@ -196,6 +197,21 @@ class Config:
         """Return the names of routes that send instances as they came."""
         return frozenset(r.name for r in self.routes if r.action is Action.PASS)
 
+    def peer(self, ae_title: str) -> Peer | None:
+        """Return the peer of that title, if there is one."""
+        return next((p for p in self.peers if p.ae_title == ae_title), None)
+
+    def committing(self, ae_title: str) -> list[Destination]:
+        """Return the destinations of that title that are to promise what they keep."""
+        return [d for d in self.destinations if d.commitment and d.ae_title == ae_title]
+
+    @property
+    def commits(self) -> bool:
+        """Return whether anybody is asked for storage commitment, or may ask."""
+        return any(d.commitment for d in self.destinations) or any(
+            p.commitment for p in self.peers
+        )
+
     def destination(self, name: str) -> Destination | None:
         """Return the destination of that name, if it is still there."""
         return next((d for d in self.destinations if d.name == name), None)
@@ -203,3 +219,22 @@ class Config:
     def route(self, name: str) -> Route | None:
         """Return the route of that name, if it is still there."""
         return next((r for r in self.routes if r.name == name), None)
+
+
+def _require_titles(route: Route, destinations: tuple[Destination, ...]) -> None:
+    """Return if grants can name whoever is sent originals.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    for one in destinations:
+        if (
+            route.action is Action.STRIP
+            and one.name in route.destinations
+            and not one.ae_title
+        ):
+            raise ConfigError(
+                f"destination {one.name!r} has no ae_title, and route {route.name!r} "
+                "strips for it",
+                hint="A grant names an AE title beside the certificate: give it one.",
+            )

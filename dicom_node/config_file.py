@@ -18,7 +18,7 @@ from dicom_node.config import (
     RemoteDesk,
     Retry,
 )
-from dicom_node.destination import Destination
+from dicom_node.destination import Destination, Kind
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.marking import Profile, WeakMarks
@@ -124,10 +124,21 @@ _TABLES: Final = frozenset(
     }
 )
 _PATHS: Final = frozenset(
-    {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
+    {
+        "state",
+        "weights",
+        "tls_ca",
+        "certificate",
+        "key",
+        "client_ca",
+        "crl",
+        "ca",
+        "token_file",
+    }
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
+    "kind": Kind,
     "not_images": Unmarked,
     "other_pixels": Unmarked,
     "profile": Profile,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dicom_node.keys.keyring import Keyring
     from dicom_node.opening import Opening
     from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sqlite_commitments import SqliteCommitments
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             decode=decode,
             clock=now,
             listings=listings if lane is Lane.FILTER else None,
+            commitments=_commitments(state, stack),
         )
         stack.callback(worker.rest)
 
@@ -149,6 +151,13 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _commitments(state: State, stack: ExitStack) -> SqliteCommitments:
+    """Return what is to be promised, open until the end of a block."""
+    commitments = state.commitments()
+    stack.callback(commitments.close)
+    return commitments
 
 
 def _stop(stopping: threading.Event, note: StopNote, *_: object) -> None:

@@ -16,6 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.accepting import accept
+from dicom_node.commitment_scp import CommitmentScp
+from dicom_node.committing import Committing
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp
 from dicom_node.state import State, now
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicom_node.config import Config
+    from dicom_node.queue.commitments import Settled
 
 _TURN_S: Final = 0.0005
 _LEAVING_S: Final = 900.0
@@ -71,19 +74,33 @@ def receive(
         scp = StorageScp(config, incoming)
         if os.getppid() != parent:
             return
-        room = Room(state.folder, config.storage)
+        room, lock = Room(state.folder, config.storage), threading.Lock()
+        commitment = None
+        if config.commits:
+            commitments = state.commitments()
+            stack.callback(commitments.close)
+
+            def forget(settled: Sequence[Settled]) -> None:
+                with lock:
+                    names = queue.forget_sent(settled)
+                spool.delete(names)
+
+            commitment = CommitmentScp(
+                config, Committing(config, commitments, spool.holds, forget, now)
+            )
         scp.start(
             partial(
                 accept,
                 config=config,
                 spool=spool,
                 queue=queue,
-                lock=threading.Lock(),
+                lock=lock,
                 room=room,
                 clock=now,
             ),
             room.lack,
             [socket.socket(fileno=descriptor) for descriptor in listening],
+            commitment,
         )
         stack.callback(scp.stop)
         # What is there now stays; pynetdicom collects garbage while everyone waits.

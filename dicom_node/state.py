@@ -17,6 +17,7 @@ from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
 from dicom_node.spool import Spool
@@ -84,6 +85,11 @@ class State:
         """Open the queue; see :class:`SqliteQueue`."""
         self._make()
         return SqliteQueue(self.folder / "queue.sqlite", passed=passed, lane=lane)
+
+    def commitments(self) -> SqliteCommitments:
+        """Open what is to be kept and not promised, in the file of a queue."""
+        self.queue().close()  # or its tables may not be there
+        return SqliteCommitments(self.folder / "queue.sqlite")
 
     def listings(self, keyring: Keyring) -> Listings:
         """Open what is still to be listed."""

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
 from dicom_node.codestreams import Copy
+from dicom_node.commitment import Reference
 from dicom_node.decompression import uncompressed
+from dicom_node.destination import Kind
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     FilterError,
@@ -29,12 +31,15 @@ from dicom_node.errors import (
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
+from dicom_node.outgoing import head_of
 from dicom_node.passing import Dropped, Passing
+from dicom_node.queue.commitments import Sent
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
 from dicom_node.routing import Action
 from dicom_node.scu import Sending
 from dicom_node.settling import Settling
+from dicom_node.stow import Parcel, StowSending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -53,8 +58,9 @@ if TYPE_CHECKING:
     from dicom_node.listings import Listings
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
-    from dicom_node.outgoing import Receiver
+    from dicom_node.outgoing import Receiver, Sender
     from dicom_node.passing import Refer
+    from dicom_node.queue.commitments import Commitments
     from dicom_node.queue.job import Job, Queue
     from dicom_node.routing import Route
     from dicom_node.spool import Spool
@@ -81,6 +87,8 @@ LEASE: Final = timedelta(minutes=15)
 
 TOGETHER: Final = 16
 """Jobs that are claimed together, and settled together when they are sent."""
+_IN_REQUESTS: Final = 64
+"""Likewise, where several go in one request."""
 _TOGETHER_S: Final = 5.0
 """After which those that are not begun are put back: a worker that is told to stop has
 half a minute to end, and others may be more urgent."""
@@ -116,6 +124,7 @@ class Worker:
         decode: Decode,
         clock: Callable[[], datetime],
         listings: Listings | None = None,
+        commitments: Commitments | None = None,
     ) -> None:
         """Keep what the work needs.
 
@@ -135,10 +144,11 @@ class Worker:
             decode: Calls the codecs, for what is stripped.
             clock: Returns the time, aware.
             listings: What routes with ``listing`` have sent and not listed yet.
+            commitments: Where it is noted what destinations are to promise to keep.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._audit = keep, audit
-        self._settling = Settling(queue, spool, config.retry, clock)
+        self._settling = Settling(queue, spool, config.retry, clock, commitments)
         self._releasing = Releasing(grants, audit, own_tenant, clock)
         self._opening, self._own_tenant = opening, own_tenant
         self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
@@ -146,10 +156,12 @@ class Worker:
         self._passing = Passing(refer, audit)
         self._decode, self._listings = decode, listings
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
-        self._sending: Sending | None = None
+        self._sending: Sending | StowSending | None = None
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
-        self._sent: list[tuple[Job, Route]] = []
+        self._parcels: list[tuple[Job, Route, str, Parcel]] = []
+        """What goes together in the next request; the names of its files in the spool."""
+        self._sent: list[tuple[Sent, Route]] = []
         """What the destination has, and the queue does not know of yet."""
         self._sent_since = 0.0
 
@@ -174,6 +186,7 @@ class Worker:
                 if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
                     self._settle_sent()
         finally:
+            self._send_parcels()
             self._settle_sent()
         return True
 
@@ -182,7 +195,10 @@ class Worker:
         route = self._config.route(job.route)
         if job.claim > 1 or route is None or route.action is Action.MARK:
             return []
-        return self._queue.claim_more(job, moment, LEASE, TOGETHER - 1)
+        destination = self._config.destination(job.destination)
+        is_stow = destination is not None and destination.kind is Kind.STOW
+        count = _IN_REQUESTS if is_stow else TOGETHER
+        return self._queue.claim_more(job, moment, LEASE, count - 1)
 
     def _try(self, job: Job) -> None:
         try:
@@ -192,8 +208,24 @@ class Worker:
         except _Lost:
             logger.warning("overtaken instance=%s", job.sop_instance_uid)
         except Exception as error:  # noqa: BLE001 one must not stop the others
-            if not self._settling.failed(job, error):
-                self._studies.pop(job.id, None)
+            self._failed(job, error)
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        if not self._settling.failed(job, error):
+            self._studies.pop(job.id, None)
+
+    def _send_parcels(self) -> None:
+        """Send what was put together, each with an end of its own."""
+        parcels, self._parcels = self._parcels, []
+        if not parcels:
+            return
+        assert isinstance(self._sending, StowSending)  # they were made for it
+        ends = self._sending.send_all([parcel for *_, parcel in parcels])
+        for (job, route, name, _), error in zip(parcels, ends, strict=True):
+            if error is None:
+                self._was_sent(job, route, name)
+            else:
+                self._failed(job, error)
 
     def _settle_sent(self) -> None:
         """Settle what was sent, in one transaction.
@@ -203,8 +235,8 @@ class Worker:
         sent, self._sent = self._sent, []
         if not sent:
             return
-        are_settled = self._settling.sent([job for job, _ in sent])
-        for (job, route), is_settled in zip(sent, are_settled, strict=True):
+        are_settled = self._settling.sent([one for one, _ in sent])
+        for ((job, *_), route), is_settled in zip(sent, are_settled, strict=True):
             if is_settled:
                 logger.info(
                     "sent instance=%s to=%s action=%s",
@@ -256,13 +288,25 @@ class Worker:
         if name != job.file and job.claim > 1:
             self._queue.doubt(job, is_so=True)
             allow = partial(self._trusted, job, allow)
+        if isinstance(sending, StowSending):
+            parcel = Parcel(self._spool.path(name), allow)
+            self._parcels.append((job, route, name, parcel))
+            return
         sending.send(self._spool.path(name), allow)
+        self._was_sent(job, route, name)
+
+    def _was_sent(self, job: Job, route: Route, name: str) -> None:
+        """Remember what a destination has; it is settled a little later."""
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
         if not self._sent:
             self._sent_since = time.monotonic()
-        self._sent.append((job, route))
+        destination, reference = self._config.destination(job.destination), None
+        if destination is not None and destination.commitment:
+            head = head_of(self._spool.path(name))
+            reference = Reference(head.sop_class_uid, head.sop_instance_uid)
+        self._sent.append((Sent(job, job.destination, reference), route))
 
     def _trusted(
         self, job: Job, allow: Callable[[Receiver], object], receiver: Receiver
@@ -271,7 +315,7 @@ class Worker:
         self._queue.doubt(job, is_so=False)
         allow(receiver)
 
-    def _filtered(self, job: Job, route: Route, purpose: str, sending: Sending) -> str:
+    def _filtered(self, job: Job, route: Route, purpose: str, sending: Sender) -> str:
         """Return the name of the file to be sent, made now and remembered."""
         if route.action is Action.PASS:
             return job.file
@@ -306,7 +350,7 @@ class Worker:
         return OpenInstance.read(self._spool.path(name), Limits())
 
     def _marked(
-        self, instance: OpenInstance, route: Route, sending: Sending
+        self, instance: OpenInstance, route: Route, sending: Sender
     ) -> MarkedInstance | ReferringInstance | None:
         """Return it marked, its record in the ledger; None to pass it as it is."""
         marked: MarkedInstance | None = None
@@ -328,7 +372,11 @@ class Worker:
         return sent
 
     def _stripped(
-        self, instance: OpenInstance, job: Job, route: Route, sending: Sending
+        self,
+        instance: OpenInstance,
+        job: Job,
+        route: Route,
+        sending: Sender,
     ) -> Iterable[Buffer] | None:
         """Return the original file; None if it carries no mark."""
         identity = instance.identity()
@@ -366,12 +414,15 @@ class Worker:
             logger.warning("codestream damaged, sent uncompressed record=%s", record)
         return given.file.chunks()
 
-    def _sending_to(self, destination: Destination) -> Sending:
+    def _sending_to(self, destination: Destination) -> Sending | StowSending:
         if self._sending is None or self._sending.destination != destination:
             self.rest()
-            self._sending = Sending(
-                destination, self._config.node.ae_title, self._decode
-            )
+            if destination.kind is Kind.STOW:
+                self._sending = StowSending(destination, self._decode, self._clock)
+            else:
+                self._sending = Sending(
+                    destination, self._config.node.ae_title, self._decode
+                )
         return self._sending
 
 

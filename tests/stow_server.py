@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 from pydicom import dcmread
 
@@ -66,6 +67,10 @@ class StowServer:
     scheme: str
     answer: Callable[[Asked], Said] = stored
     asked: list[Asked] = field(default_factory=list)
+    keeps: bool = True
+    """Whether it looks at what is in a request, or reads it and forgets it."""
+    read: int = 0
+    """Bytes of bodies."""
 
     @property
     def url(self) -> str:
@@ -76,53 +81,63 @@ class StowServer:
         return [one.instances for one in self.asked if one.method == "POST"]
 
 
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    stow: ClassVar[StowServer]
+
+    def do_POST(self) -> None:
+        said = self.stow.answer(Asked("POST", self.path, self.headers, ()))
+        self._answer("POST", () if said.before_body else self._files())
+
+    def do_OPTIONS(self) -> None:
+        self._answer("OPTIONS", ())
+
+    def _files(self) -> tuple[bytes, ...]:
+        left, content = int(self.headers["Content-Length"]), b""
+        while left and (piece := self.rfile.read(min(left, 1 << 20))):
+            left -= len(piece)
+            self.stow.read += len(piece)
+            content += piece if self.stow.keeps else b""
+        boundary = str(self.headers.get_param("boundary")).encode("ascii")
+        return tuple(
+            part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
+            for part in content.split(b"--" + boundary)[1:-1]
+        )
+
+    def _answer(self, method: str, files: tuple[bytes, ...]) -> None:
+        asked = Asked(method, self.path, self.headers, files)
+        self.stow.asked.append(asked)
+        said = self.stow.answer(asked)
+        self.send_response(said.status)
+        for name, value in said.headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(said.content)))
+        if said.before_body:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(said.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass  # who was turned away at the handshake
+
+
 @contextmanager
 def a_stow_server(
     credential: Credential | None = None, client_ca: Path | None = None
 ) -> Iterator[StowServer]:
     """Run one until the end of the block; over TLS if it has a certificate."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    class Handler(_Handler):
+        pass
 
-        def do_POST(self) -> None:
-            boundary = str(self.headers.get_param("boundary")).encode("ascii")
-            files: Sequence[bytes] = ()
-            said = server.answer(Asked("POST", self.path, self.headers, ()))
-            if not said.before_body:
-                content = self.rfile.read(int(self.headers["Content-Length"]))
-                files = [
-                    part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
-                    for part in content.split(b"--" + boundary)[1:-1]
-                ]
-            self._answer("POST", tuple(files))
-
-        def do_OPTIONS(self) -> None:
-            self._answer("OPTIONS", ())
-
-        def _answer(self, method: str, files: tuple[bytes, ...]) -> None:
-            asked = Asked(method, self.path, self.headers, files)
-            server.asked.append(asked)
-            said = server.answer(asked)
-            self.send_response(said.status)
-            for name, value in said.headers:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(said.content)))
-            if said.before_body:
-                self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(said.content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            pass  # who was turned away at the handshake
-
-    with Server((LOOPBACK, 0), Handler) as listening:
+    with _Server((LOOPBACK, 0), Handler) as listening:
         if credential is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(credential.file, credential.key_file)
@@ -133,7 +148,7 @@ def a_stow_server(
                 listening.socket, server_side=True, do_handshake_on_connect=False
             )
         scheme = "http" if credential is None else "https"
-        server = StowServer(listening.server_address[1], scheme)
+        Handler.stow = server = StowServer(listening.server_address[1], scheme)
         thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
         thread.start()
         try:

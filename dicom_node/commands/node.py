@@ -23,6 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("receiver", _receive, "what serve starts to receive"),
         ("worker", _work, "what serve starts to filter and send"),
         ("passer", _pass, "what serve starts to send what is not filtered"),
+        ("committer", _commit, "what serve starts to ask for storage commitment"),
         ("desk", _desk, "what serve starts to release object keys"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
@@ -31,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run in {_receive, _work, _pass, _desk}:
+        if run in {_receive, _work, _pass, _commit, _desk}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
             command.add_argument("--content", type=int, required=True, metavar="FD")
         if run is _receive:
@@ -97,6 +98,14 @@ def _pass(options: argparse.Namespace) -> int:
 
     log.configure()
     work(_handed_down(options), options.parent, Lane.PASS)
+    return 0
+
+
+def _commit(options: argparse.Namespace) -> int:
+    from dicom_node.committer import commit
+
+    log.configure()
+    commit(_handed_down(options), options.parent)
     return 0
 
 

@@ -33,8 +33,8 @@ class Sent(NamedTuple):
     job: Job
     destination: str
     """Which has it: a member, where the job names a pool."""
-    reference: Reference
-    """As it was sent."""
+    reference: Reference | None
+    """As it was sent; None where nobody is to promise anything."""
 
 
 class Transaction(NamedTuple):

@@ -18,8 +18,10 @@ class JobState(StrEnum):
     """To be done at its time."""
     WORKING = "working"
     """Some worker has it, under a lease."""
+    UNCOMMITTED = "uncommitted"
+    """The destination said that it has it, and is to promise that it keeps it."""
     SENT = "sent"
-    """The destination said that it has it."""
+    """The destination said that it has it, and keeps it if it was asked to."""
     DROPPED = "dropped"
     """Settled unsent, as its route says of what it does not mark."""
     HELD = "held"
@@ -72,6 +74,8 @@ class Arrival(NamedTuple):
     """Its name in the spool."""
     study_instance_uid: str = ""
     """As the object says; empty if it says none."""
+    sop_class_uid: str = ""
+    """Likewise."""
 
 
 class Owed(NamedTuple):
@@ -133,6 +137,15 @@ class Held(NamedTuple):
     route: str
     destination: str
     reason: str
+
+
+class OfInstance(Protocol):
+    """What belongs to an instance, as a job does."""
+
+    @property
+    def instance_id(self) -> int:
+        """Return its number."""
+        ...
 
 
 def _all_are(_file: str) -> bool:
@@ -270,7 +283,7 @@ class Queue(Protocol):
         """
         ...
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody any more, and return their names.
 
         Args:

@@ -64,7 +64,8 @@ class MemoryCommitments:
         return [self._sent(one, now, ask_at) for one in sent]
 
     def _sent(self, sent: Sent, now: datetime, ask_at: datetime) -> bool:
-        job = sent.job
+        job, reference = sent.job, sent.reference
+        assert reference is not None  # what is to be kept has a name
         if not self._queue._settle(job, JobState.UNCOMMITTED, ""):  # noqa: SLF001 its twin
             return False
         before = self._open.get(job.id)
@@ -72,7 +73,7 @@ class MemoryCommitments:
             job.instance_id,
             sent.destination,
             job.study_instance_uid,
-            sent.reference,
+            reference,
             now,
             ask_at,
             refusals=before.refusals if before else 0,

@@ -9,13 +9,14 @@ SELECT id, file FROM instance
 SELECT job.id FROM job JOIN instance ON instance.id = job.instance_id
  WHERE instance.sop_instance_uid = :sop_instance_uid AND instance.digest <> :digest
    AND job.route = :route
-   AND (job.state IN ('waiting', 'working', 'held')
+   AND (job.state IN ('waiting', 'working', 'held', 'uncommitted')
         OR (job.state = 'sent' AND job.settled > :sent_after))
  LIMIT 1;
 
 -- add_instance
-INSERT INTO instance (sop_instance_uid, study_instance_uid, digest, file, received)
-VALUES (:sop_instance_uid, :study_instance_uid, :digest, :file, :now)
+INSERT INTO instance (sop_instance_uid, study_instance_uid, sop_class_uid, digest, file,
+                      received)
+VALUES (:sop_instance_uid, :study_instance_uid, :sop_class_uid, :digest, :file, :now)
 RETURNING id;
 
 -- open

@@ -6,14 +6,10 @@ Several processes may open the same file. Every statement stands in ``queue.sql`
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import contextmanager
-from datetime import UTC
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.durable import database
-from dicom_node.errors import SpoolError
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -22,37 +18,24 @@ from dicom_node.queue.job import (
     Job,
     JobState,
     Lane,
+    OfInstance,
     Owed,
     Resting,
     Taken,
 )
+from dicom_node.queue.statements import statements, text, transaction, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
 
-def _statements() -> dict[str, str]:
-    """Return the statements of ``queue.sql`` by the name in the line before each."""
-    text = resources.files("dicom_node.queue").joinpath("queue.sql").read_text("utf-8")
-    found: dict[str, list[str]] = {}
-    name, is_new = "", True
-    for line in text.splitlines():
-        if is_new and line.startswith("-- "):
-            name, is_new = line[3:], False
-            found[name] = []
-        elif not line:
-            is_new = True
-        elif not line.startswith("-- "):
-            found[name].append(line)
-    return {name: "\n".join(lines) for name, lines in found.items()}
-
-
-_SQL: Final = _statements()
+_SQL: Final = statements("queue.sql")
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "sop_class_uid"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
@@ -106,25 +89,25 @@ class SqliteQueue:
         self._passed = frozenset(passed)
         self._lanes = tuple(Lane) if lane is None else (lane,)
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
-        with _translated():
+        with translated():
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
             )
         if self._missing():
-            with self._transaction():
+            with transaction(self._database):
                 for table, name in self._missing():
                     kind = _LATER_COLUMNS[table, name]
                     self._database.execute(
                         f"ALTER TABLE {table} ADD COLUMN {name} {kind}"
                     )
-        with _translated():
+        with translated():
             for index in ("earlier", "due", "studies", "working"):
                 self._database.execute(_SQL[f"index_{index}"])
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
         found = set()
-        with _translated():
+        with translated():
             for table in ("instance", "job"):
                 columns = self._database.execute(f"PRAGMA table_info ({table})")
                 found |= {(table, column[1]) for column in columns.fetchall()}
@@ -146,7 +129,7 @@ class SqliteQueue:
                 since an earlier version wrote them down.
             is_quiet: Whether nobody works: else what somebody has stays in its lane.
         """
-        with self._transaction():
+        with transaction(self._database):
             passed = json.dumps(sorted(self._passed))
             self._all("assign", passed=passed, is_quiet=is_quiet)
             for route, destination in (destinations or {}).items():
@@ -161,15 +144,15 @@ class SqliteQueue:
         is_kept: Callable[[str], bool] = lambda _: True,
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
-        after = _text(now if sent_after is None else sent_after)
-        with self._transaction():
+        after = text(now if sent_after is None else sent_after)
+        with transaction(self._database):
             same = self._all("find_same", **arrival._asdict())
             ((number, file),) = same or [(None, None)]
             is_lost = file is not None and not is_kept(file)
             stands = {to: self._standing(number, to, after) for to in owed}
             wanted = [to for to in owed if stands[to] is None]
             for last in filter(None, stands.values()):
-                self._all("wake", id=last, now=_text(now))
+                self._all("wake", id=last, now=text(now))
             clashes = any(
                 self._all(
                     "find_clashing", **arrival._asdict(), route=route, sent_after=after
@@ -178,7 +161,7 @@ class SqliteQueue:
             )
             if number is None:
                 ((number,),) = self._all(
-                    "add_instance", **arrival._asdict(), now=_text(now)
+                    "add_instance", **arrival._asdict(), now=text(now)
                 )
             is_owed = bool(wanted) or (is_lost and bool(self._all("open", id=number)))
             needs_file = is_owed and (file is None or is_lost)
@@ -192,7 +175,7 @@ class SqliteQueue:
                     **to._asdict(),
                     lane=Lane.PASS if to.route in self._passed else Lane.FILTER,
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
-                    now=_text(now),
+                    now=text(now),
                     reason=CLASHES if clashes else "",
                 )
             clashed = bool(self._all("clashed", id=number, reason=CLASHES))
@@ -215,12 +198,12 @@ class SqliteQueue:
         self, now: datetime, lease: timedelta, resting: Resting = NOBODY
     ) -> Job | None:
         """Return the most urgent job that is due; see the protocol."""
-        until = _text(now + lease)
-        with self._transaction():
+        until = text(now + lease)
+        with transaction(self._database):
             for lane in self._lanes:
                 jobs = self._claimed(
                     "claim",
-                    now=_text(now),
+                    now=text(now),
                     lease_until=until,
                     lane=lane,
                     **_names(resting),
@@ -238,14 +221,14 @@ class SqliteQueue:
         resting: Resting = NOBODY,
     ) -> list[Job]:
         """Return jobs that were never claimed; see the protocol."""
-        with self._transaction():
+        with transaction(self._database):
             return self._claimed(
                 "claim_more",
                 study=like.study_instance_uid,
                 route=like.route,
                 destination=like.destination,
-                now=_text(now),
-                lease_until=_text(now + lease),
+                now=text(now),
+                lease_until=text(now + lease),
                 count=count,
                 **_names(resting),
             )
@@ -259,7 +242,7 @@ class SqliteQueue:
 
     def adopt(self, job: Job, purpose: str) -> str | None:
         """Let ``job`` send what another has; see the protocol."""
-        with self._transaction():
+        with transaction(self._database):
             made = self._all(
                 "made",
                 instance_id=job.instance_id,
@@ -284,9 +267,9 @@ class SqliteQueue:
 
     def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
         """Settle each of ``jobs``; see the protocol."""
-        with self._transaction():
+        with transaction(self._database):
             return [
-                self._settled(job, JobState.SENT, settled=_text(now)) for job in jobs
+                self._settled(job, JobState.SENT, settled=text(now)) for job in jobs
             ]
 
     def dropped(self, job: Job, reason: str) -> bool:
@@ -313,15 +296,15 @@ class SqliteQueue:
         """Put back every claimed job; see the protocol."""
         return sum(
             self._changed(
-                "release_claims", not_before=_text(not_before), died=died, lane=lane
+                "release_claims", not_before=text(not_before), died=died, lane=lane
             )
             for lane in self._lanes
         )
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
-        with self._transaction():
+        with transaction(self._database):
             if jobs is None:
                 numbers = [number for (number,) in self._all("with_files")]
             else:
@@ -336,28 +319,28 @@ class SqliteQueue:
 
     def files(self) -> set[str]:
         """Return the names of all files that are still needed."""
-        with _translated():
+        with translated():
             return {name for (name,) in self._all("files")}
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs stand where."""
-        with _translated():
+        with translated():
             found = dict(self._all("counts"))
         return {state: found.get(state.value, 0) for state in JobState}
 
     def owed(self) -> dict[str, int]:
         """Return how many jobs of each route are not settled; see the protocol."""
-        with _translated():
+        with translated():
             return dict(self._all("owed"))
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
-        with _translated():
+        with translated():
             return [Held(*row) for row in self._all("held", state=state.value)]
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""
-        return self._changed("release", id=job_id, now=_text(now)) == 1
+        return self._changed("release", id=job_id, now=text(now)) == 1
 
     def discard(self, job_id: int, reason: str) -> bool:
         """Drop a job; see the protocol."""
@@ -371,7 +354,7 @@ class SqliteQueue:
         reason: str = "",
         faults: int = 0,
     ) -> bool:
-        with self._transaction():
+        with transaction(self._database):
             return self._settled(job, state, not_before, reason, faults=faults)
 
     def _settled(
@@ -388,7 +371,7 @@ class SqliteQueue:
             "id": job.id,
             "claim": job.claim,
             "state": state.value,
-            "not_before": None if not_before is None else _text(not_before),
+            "not_before": None if not_before is None else text(not_before),
             "reason": reason,
             "settled": settled,
             "faults": faults,
@@ -397,42 +380,14 @@ class SqliteQueue:
 
     def _changed(self, name: str, **values: object) -> int:
         """Carry out a statement in a transaction; return how many rows it changed."""
-        with self._transaction():
+        with transaction(self._database):
             return self._database.execute(_SQL[name], values).rowcount
 
     def _all(self, name: str, **values: object) -> list[Any]:
         return self._database.execute(_SQL[name], values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
 
 
 def _names(resting: Resting) -> dict[str, str]:
     return {
         kind: json.dumps(sorted(names)) for kind, names in resting._asdict().items()
     }
-
-
-def _text(moment: datetime) -> str:
-    """Return a moment as text that sorts as time does."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise SpoolError(
-            f"the queue cannot be used: {error}",
-            hint="Check that the state folder is writable and its disk not full.",
-        ) from error

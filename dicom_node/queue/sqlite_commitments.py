@@ -66,7 +66,8 @@ class SqliteCommitments:
             return [self._sent(one, now, ask_at) for one in sent]
 
     def _sent(self, sent: Sent, now: datetime, ask_at: datetime) -> bool:
-        job = sent.job
+        job, reference = sent.job, sent.reference
+        assert reference is not None  # what is to be kept has a name
         values = {"id": job.id, "claim": job.claim, "now": text(now)}
         if self._database.execute(_SQL["settle_sent"], values).rowcount != 1:
             return False
@@ -78,7 +79,7 @@ class SqliteCommitments:
             study=job.study_instance_uid,
             now=text(now),
             due=text(ask_at),
-            **sent.reference._asdict(),
+            **reference._asdict(),
         )
         return True
 
