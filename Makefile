@@ -11,7 +11,8 @@ demo: $(VENV)/.made
 	$(BIN)/miadmark demo
 
 test: peers lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not alone" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 unit: $(VENV)/.made
 	$(BIN)/python -m pytest tests/unit tests/contract

@@ -33,6 +33,8 @@ from tests.callers import (
 )
 from tests.certificates import Authority, Credential
 
+pytestmark = pytest.mark.alone
+
 IDLE, DRIPPING, HALF = 500, 200, 50
 ASSOCIATIONS, STORES = 8, 4
 
