@@ -69,7 +69,9 @@ def accept(
             f"{received.calling_ae_title} to {received.called_ae_title}"
         )
     digest = _digest(instance)
-    name = spool.take(received.part)
+    if received.settled is not None:
+        received.settled()
+    name = spool.take(received.part, is_synced=received.settled is not None)
     taken, moment = Taken.KNOWN, clock()
     try:
         with lock:

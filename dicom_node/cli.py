@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node import __version__
 from dicom_node.commands import (
+    audit,
     bench,
     config,
     grants,
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
-        *(study, inspect, keys, grants, records, config, node, route),
+        *(study, inspect, keys, grants, records, audit, config, node, route),
         *(bench, science),
     ):
         group.add(commands)

@@ -11,12 +11,19 @@ from __future__ import annotations
 
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pynetdicom import dimse_messages
 
 from dicom_node.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SYNCING: Final = ThreadPoolExecutor(16, "sync")
+"""A thread waits for the disk while another looks at what has come."""
 
 
 class IncomingFile:
@@ -71,6 +78,14 @@ class IncomingFile:
     def is_closed(self) -> bool:
         """Return whether nothing more can be written, or nothing ever could."""
         return self._descriptor < 0
+
+    def begin(self) -> Callable[[], None]:
+        """Begin to put it on disk, all that was written; nothing is written any more.
+
+        Returns:
+            What waits until it is there, as :meth:`finish` does; as often as one likes.
+        """
+        return _SYNCING.submit(self.finish).result
 
     def finish(self) -> None:
         """Return once all that was written is on disk.

@@ -98,6 +98,9 @@ class Received(NamedTuple):
     """A DICOM file (PS3.10) in the spool's folder for what is coming in."""
     calling_ae_title: str
     called_ae_title: str
+    settled: Callable[[], object] | None = None
+    """Returns once what is in the file is on disk, and raises if it is not; None if that
+    has still to be seen to."""
 
 
 class StorageScp:
@@ -351,8 +354,13 @@ def _status_of(
     file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:
         if isinstance(file, IncomingFile):
-            file.finish()
-        accept(received)
+            settled = file.begin()
+            try:
+                accept(received._replace(settled=settled))
+            finally:
+                settled()  # if the disk is at fault, that is what is answered
+        else:
+            accept(received)
     except tuple(REFUSALS) as error:
         logger.warning("refused instance=%s reason=%s", uid, error)
         return next(s for kind, s in REFUSALS.items() if isinstance(error, kind))

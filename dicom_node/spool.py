@@ -52,8 +52,12 @@ class Spool:
         """Say whether the file of that name is there."""
         return self.path(name).exists()
 
-    def take(self, part: Path) -> str:
+    def take(self, part: Path, *, is_synced: bool = False) -> str:
         """Take over a file in :attr:`incoming`; it is durable when this returns.
+
+        Args:
+            part: Which.
+            is_synced: Whether what is in it is on disk.
 
         Returns:
             Its name from now on.
@@ -61,8 +65,9 @@ class Spool:
         Raises:
             SpoolError: The disk is full or broken; the file is no promise to anyone.
         """
-        with _translated(self._folder), part.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if not is_synced:
+            with _translated(self._folder), part.open("rb") as stream:
+                os.fsync(stream.fileno())
         return self._named(part, f"{self._random(16).hex()}.dcm")
 
     def _named(self, part: Path, name: str) -> str:

@@ -24,9 +24,11 @@ from dicom_node.queue.job import (
     Taken,
 )
 from dicom_node.queue.statements import statements, text, transaction, translated
+from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -89,12 +91,13 @@ class SqliteQueue:
         self._passed = frozenset(passed)
         self._lanes = tuple(Lane) if lane is None else (lane,)
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
+        self._turn = Turn(path.with_name(f"{path.name}.turn"))
         with translated():
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
             )
         if self._missing():
-            with transaction(self._database):
+            with self._transaction():
                 for table, name in self._missing():
                     kind = _LATER_COLUMNS[table, name]
                     self._database.execute(
@@ -116,6 +119,7 @@ class SqliteQueue:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+        self._turn.close()
 
     def assign(
         self, destinations: Mapping[str, str] | None = None, *, is_quiet: bool = True
@@ -129,7 +133,7 @@ class SqliteQueue:
                 since an earlier version wrote them down.
             is_quiet: Whether nobody works: else what somebody has stays in its lane.
         """
-        with transaction(self._database):
+        with self._transaction():
             passed = json.dumps(sorted(self._passed))
             self._all("assign", passed=passed, is_quiet=is_quiet)
             for route, destination in (destinations or {}).items():
@@ -145,7 +149,7 @@ class SqliteQueue:
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
         after = text(now if sent_after is None else sent_after)
-        with transaction(self._database):
+        with self._transaction():
             same = self._all("find_same", **arrival._asdict())
             ((number, file),) = same or [(None, None)]
             is_lost = file is not None and not is_kept(file)
@@ -199,7 +203,7 @@ class SqliteQueue:
     ) -> Job | None:
         """Return the most urgent job that is due; see the protocol."""
         until = text(now + lease)
-        with transaction(self._database):
+        with self._transaction(lasts=False):
             for lane in self._lanes:
                 jobs = self._claimed(
                     "claim",
@@ -221,7 +225,7 @@ class SqliteQueue:
         resting: Resting = NOBODY,
     ) -> list[Job]:
         """Return jobs that were never claimed; see the protocol."""
-        with transaction(self._database):
+        with self._transaction(lasts=False):
             return self._claimed(
                 "claim_more",
                 study=like.study_instance_uid,
@@ -242,7 +246,7 @@ class SqliteQueue:
 
     def adopt(self, job: Job, purpose: str) -> str | None:
         """Let ``job`` send what another has; see the protocol."""
-        with transaction(self._database):
+        with self._transaction():
             made = self._all(
                 "made",
                 instance_id=job.instance_id,
@@ -267,7 +271,7 @@ class SqliteQueue:
 
     def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
         """Settle each of ``jobs``; see the protocol."""
-        with transaction(self._database):
+        with self._transaction():
             return [
                 self._settled(job, JobState.SENT, settled=text(now)) for job in jobs
             ]
@@ -304,7 +308,7 @@ class SqliteQueue:
     def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
-        with transaction(self._database):
+        with self._transaction():
             if jobs is None:
                 numbers = [number for (number,) in self._all("with_files")]
             else:
@@ -354,7 +358,7 @@ class SqliteQueue:
         reason: str = "",
         faults: int = 0,
     ) -> bool:
-        with transaction(self._database):
+        with self._transaction():
             return self._settled(job, state, not_before, reason, faults=faults)
 
     def _settled(
@@ -380,11 +384,14 @@ class SqliteQueue:
 
     def _changed(self, name: str, **values: object) -> int:
         """Carry out a statement in a transaction; return how many rows it changed."""
-        with transaction(self._database):
+        with self._transaction():
             return self._database.execute(_SQL[name], values).rowcount
 
     def _all(self, name: str, **values: object) -> list[Any]:
         return self._database.execute(_SQL[name], values).fetchall()
+
+    def _transaction(self, *, lasts: bool = True) -> AbstractContextManager[None]:
+        return transaction(self._database, self._turn, lasts=lasts)
 
 
 def _names(resting: Resting) -> dict[str, str]:

@@ -24,6 +24,7 @@ from dicom_node.queue.commitments import (
 )
 from dicom_node.queue.job import JobState
 from dicom_node.queue.statements import statements, text, transaction, translated
+from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -51,6 +52,7 @@ class SqliteCommitments:
             SpoolError: The file cannot be opened or is no queue.
         """
         schema = resources.files("dicom_node.queue").joinpath("commitments_schema.sql")
+        self._turn = Turn(path.with_name(f"{path.name}.turn"))
         with translated():
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
@@ -59,10 +61,11 @@ class SqliteCommitments:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+        self._turn.close()
 
     def sent(self, sent: Sequence[Sent], now: datetime, ask_at: datetime) -> list[bool]:
         """Note that destinations have instances; see the protocol."""
-        with transaction(self._database):
+        with transaction(self._database, self._turn):
             return [self._sent(one, now, ask_at) for one in sent]
 
     def _sent(self, sent: Sent, now: datetime, ask_at: datetime) -> bool:
@@ -87,7 +90,7 @@ class SqliteCommitments:
         self, transaction_uid: str, now: datetime, again_at: datetime, most: int
     ) -> Transaction | None:
         """Return what is to be asked; see the protocol."""
-        with transaction(self._database):
+        with transaction(self._database, self._turn):
             for destination, study in self._all("due", now=text(now)):
                 rows = self._all(
                     "to_ask",
@@ -106,7 +109,7 @@ class SqliteCommitments:
 
     def put_off(self, transaction_uid: str, until: datetime, reason: str = "") -> None:
         """Ask again, but not before ``until``; see the protocol."""
-        with transaction(self._database):
+        with transaction(self._database, self._turn):
             self._all(
                 "put_off",
                 transaction_uid=transaction_uid,
@@ -124,7 +127,7 @@ class SqliteCommitments:
         """Settle what is promised; see the protocol."""
         committed: list[Settled] = []
         again = held = 0
-        with transaction(self._database):
+        with transaction(self._database, self._turn):
             for reference in report.committed:
                 for job_id, instance_id, _ in self._asked_for(
                     report.transaction_uid, reference, destinations
@@ -179,7 +182,7 @@ class SqliteCommitments:
 
     def give_up(self, asked: Collection[str], now: datetime) -> list[Settled]:
         """Settle what is not asked for any more; see the protocol."""
-        with transaction(self._database):
+        with transaction(self._database, self._turn):
             rows = self._all("not_asked", asked=json.dumps(sorted(asked)))
             for job_id, _ in rows:
                 self._settle(job_id, now)
@@ -197,7 +200,7 @@ class SqliteCommitments:
 
     def take(self, peer: str, request: Request, now: datetime, most: int) -> bool:
         """Note that a peer asks us; see the protocol."""
-        with transaction(self._database):
+        with transaction(self._database, self._turn):
             ((count,),) = self._all("count_requests", peer=peer)
             if count >= most:
                 return False
@@ -218,12 +221,12 @@ class SqliteCommitments:
 
     def told(self, asked: Asked) -> None:
         """Forget what a peer asked: it was told."""
-        with transaction(self._database):
+        with transaction(self._database, self._turn):
             self._all("told", id=asked.id)
 
     def tell_later(self, asked: Asked, not_before: datetime, reason: str) -> None:
         """Try again to tell a peer."""
-        with transaction(self._database):
+        with transaction(self._database, self._turn):
             self._all(
                 "tell_later", id=asked.id, not_before=text(not_before), reason=reason
             )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from dicom_node.queue.turn import Turn
+
 
 def statements(file: str) -> dict[str, str]:
     """Return the statements of a file by the name in the line before each.
@@ -41,21 +43,34 @@ def text(moment: datetime) -> str:
 
 
 @contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Do everything in the block, durably, or nothing of it.
+def transaction(
+    database: sqlite3.Connection, turn: Turn, *, lasts: bool = True
+) -> Iterator[None]:
+    """Do what is done in the block as one, or nothing of it.
+
+    Args:
+        database: In which.
+        turn: Waited for, before anything is done.
+        lasts: False for what a power cut may undo: it is not durable, until something
+            that is comes after it.
 
     Raises:
         SpoolError: It cannot be done.
     """
-    with translated():
-        database.execute("BEGIN IMMEDIATE")
+    with translated(), turn:
+        if not lasts:
+            database.execute("PRAGMA synchronous = NORMAL")
         try:
+            database.execute("BEGIN IMMEDIATE")
             yield
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
+        finally:
+            if not lasts:
+                database.execute("PRAGMA synchronous = FULL")
 
 
 @contextmanager

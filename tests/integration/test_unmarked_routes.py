@@ -293,7 +293,7 @@ def test_by_default_reports_pass_and_odd_pixels_are_held(
     for name in sorted(NOT_IMAGES):
         passes(bench(), receiver, name)
     for name in sorted(OTHER_PIXELS):
-        (Path(bench().audit._path)).unlink(missing_ok=True)
+        (Path(bench().audit.path)).unlink(missing_ok=True)
         holds(bench(), receiver, name)
 
 
