@@ -3,8 +3,8 @@
 The new one is judged as a whole, and its receivers have to be ready before anything of
 the old one ends: a configuration that cannot work changes nothing. Then those that
 receive by the old one accept nothing more and finish their associations, while others
-accept on the same sockets; whoever filters, passes or releases finishes what it is at,
-and another takes its place. What is owed lies in the queue all the while.
+accept on the same sockets; whoever filters, passes, releases or takes in finishes
+what it is at, and another takes its place. What is owed lies in the queue all the while.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.audit import Event
 from dicom_node.config_file import read
 from dicom_node.errors import AuditError, ConfigError, NodeError, SpoolError
+from dicom_node.hatch_folder import make_folders
 from dicom_node.reloading import Answer, digest_of
 from dicom_node.review import left_behind
 from dicom_node.scp import listening_socket
@@ -46,6 +47,7 @@ _READY_S: Final = 60.0
 _WORK_S: Final = 120.0
 """How long a worker may take to finish the job it is at."""
 _DESK_S: Final = 10.0
+_HATCH_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,10 @@ class _Rules:
         """Return the role of the desk, if there is one."""
         return {} if self.config.release is None else {"desk": Role("desk")}
 
+    def taking_in(self) -> dict[str, Role]:
+        """Return the role of whoever takes in what is handed in, if there is a hatch."""
+        return {"hatch": Role("hatch")} if self.config.hatches else {}
+
 
 class Changing:
     """Has the processes of a node go by one configuration after another."""
@@ -129,7 +135,8 @@ class Changing:
         """
         rules = self._rules = self._prepared(config, content)
         self._crew.take(
-            rules.working() | rules.receiving() | rules.releasing(), rules.handed_down
+            rules.working() | rules.receiving() | rules.releasing() | rules.taking_in(),
+            rules.handed_down,
         )
 
     @property
@@ -205,16 +212,18 @@ class Changing:
             )
         crew.dismiss(old.receivers)
         self._rules, self._is_assigned = new, False
+        crew.end(["hatch"], _HATCH_S)
         crew.end(_WORKERS, _WORK_S)
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.take(new.working() | new.releasing(), new.handed_down)
+        crew.take(new.working() | new.releasing() | new.taking_in(), new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()
 
     def _prepared(self, config: Config, content: bytes) -> _Rules:
+        make_folders(config.hatches)
         descriptors = self._doors.open(config.listeners)
         first, self._numbered = self._numbered, self._numbered + config.node.receivers
         return _Rules(

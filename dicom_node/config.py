@@ -20,6 +20,7 @@ from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     from dicom_node.destination import Destination
+    from dicom_node.hatch import Hatch
 
 _CHARACTER_SET: Final = 0x00080005
 
@@ -143,6 +144,8 @@ class Config:
     listeners: tuple[Listening, ...] = ()
     """Where instances come in; on ``bind`` and ``port`` of the node if none is given."""
     peers: tuple[Peer, ...] = ()
+    hatches: tuple[Hatch, ...] = ()
+    """Folders through which programs on this machine hand objects in."""
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""
@@ -151,6 +154,8 @@ class Config:
             ("destination", names),
             ("route", [r.name for r in self.routes]),
             ("peer", [p.ae_title for p in self.peers]),
+            ("hatch", [h.name for h in self.hatches]),
+            ("folder of a hatch", [str(h.folder) for h in self.hatches]),
             ("listener", [f"{d.bind}:{d.port}" for d in self.listeners if d.port]),
         ):
             twice = {name for name in used if used.count(name) > 1}

@@ -20,6 +20,7 @@ from dicom_node.config import (
 )
 from dicom_node.destination import Destination, Kind
 from dicom_node.errors import ConfigError
+from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.marking import Profile, WeakMarks
 from dicom_node.routing import Action, Route, Unmarked
@@ -97,6 +98,9 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Listening, t, path.parent) for t in _tables(tables, "listener")
             ),
             peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
+            hatches=tuple(
+                _made(Hatch, t, path.parent) for t in _tables(tables, "hatch")
+            ),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
@@ -121,11 +125,13 @@ _TABLES: Final = frozenset(
         "storage",
         "release",
         "desk",
+        "hatch",
     }
 )
 _PATHS: Final = frozenset(
     {
         "state",
+        "folder",
         "weights",
         "tls_ca",
         "certificate",

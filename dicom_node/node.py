@@ -2,10 +2,11 @@
 
 A node is one process that starts the others, and again if they die; these end when the
 first is gone: one or several that receive, one that filters and sends, one that sends
-what is not filtered, if any route passes something, and one that releases, if the
-configuration has a desk. Those that receive share the sockets, which the first has
-opened (``doors``), so that nobody who calls finds them closed. A changed configuration
-makes it start others in their places (``changing``).
+what is not filtered, if any route passes something, one that releases, if the
+configuration has a desk, and one that takes in what programs of this machine hand in, if
+it has a hatch. Those that receive share the sockets, which the first has opened
+(``doors``), so that nobody who calls finds them closed. A changed configuration makes it
+start others in their places (``changing``).
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("passer", _pass, "what serve starts to send what is not filtered"),
         ("committer", _commit, "what serve starts to ask for storage commitment"),
         ("desk", _desk, "what serve starts to release object keys"),
+        ("hatch", _take_in, "what serve starts to take in what is handed in"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
         ("discard", _discard, "give up held and quarantined jobs, unsent"),
@@ -32,7 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run in {_receive, _work, _pass, _commit, _desk}:
+        if run in {_receive, _work, _pass, _commit, _desk, _take_in}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
             command.add_argument("--content", type=int, required=True, metavar="FD")
         if run is _receive:
@@ -114,6 +115,14 @@ def _desk(options: argparse.Namespace) -> int:
 
     log.configure()
     desk(_handed_down(options), options.parent)
+    return 0
+
+
+def _take_in(options: argparse.Namespace) -> int:
+    from dicom_node.taking_in import take_in
+
+    log.configure()
+    take_in(_handed_down(options), options.parent)
     return 0
 
 

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from dicom_node.queue.order import Orders
+from dicom_node.queue.study import Studies
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
+
+    from dicom_node.queue.order import Order
+    from dicom_node.queue.study import Gathering
 
 
 class JobState(StrEnum):
@@ -85,6 +91,8 @@ class Owed(NamedTuple):
     destination: str
     priority: int = 0
     """What is higher comes first."""
+    gathering: Gathering | None = None
+    """How it waits for the rest of its study; None if it does not."""
 
 
 class Resting(NamedTuple):
@@ -127,6 +135,8 @@ class Job:
     into a form that its receiver takes."""
     faults: int
     """How often it failed in a way that nobody foresaw."""
+    order: Order | None = None
+    """That the instance is sent as it came, whatever its route does."""
 
 
 class Held(NamedTuple):
@@ -152,7 +162,7 @@ def _all_are(_file: str) -> bool:
     return True
 
 
-class Queue(Protocol):
+class Queue(Orders, Studies, Protocol):
     """Jobs that survive whoever works on them. Every method is one transaction."""
 
     def add(

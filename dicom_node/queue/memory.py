@@ -18,6 +18,8 @@ from dicom_node.queue.job import (
     Resting,
     Taken,
 )
+from dicom_node.queue.order import BROKEN_GLASS, HeldRoute, Order, Standing
+from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _SETTLED: Final = frozenset({JobState.SENT, JobState.DROPPED})
+_OPEN: Final = frozenset({JobState.WAITING, JobState.HELD})
 _FOR_PEOPLE: Final = frozenset({JobState.HELD, JobState.QUARANTINED})
 
 
@@ -45,6 +48,9 @@ class _Job:
     faults: int = 0
     is_doubted: bool = False
     settled: datetime | None = None
+    order: Order | None = None
+    calm: int = 0
+    """Its priority before there was an order."""
 
     def is_over(self, sent_after: datetime) -> bool:
         """Say whether the same bytes are owed anew."""
@@ -56,7 +62,7 @@ class _Job:
         return self.filtered is None or self.is_doubted
 
     def is_due(self, now: datetime, resting: Resting) -> bool:
-        if self.to.route in resting.routes:
+        if self.to.route in resting.routes and self.order is None:
             return False
         if self.to.destination in resting.destinations:
             return False
@@ -72,6 +78,8 @@ class MemoryQueue:
     _instances: dict[int, Arrival] = field(default_factory=dict)
     _forgotten: set[int] = field(default_factory=set)
     _jobs: list[_Job] = field(default_factory=list)
+    _held: dict[str, HeldRoute] = field(default_factory=dict)
+    _studies: dict[tuple[str, str], Study] = field(default_factory=dict)
 
     def add(
         self,
@@ -102,8 +110,11 @@ class MemoryQueue:
         if needs_file:
             self._instances[number] = arrival
             self._forgotten.discard(number)
+        due: dict[str, datetime] = {}
         for to in wanted:
-            job = _Job(len(self._jobs) + 1, number, to, now)
+            if to.route not in due:
+                due[to.route] = now if clashes else self._due(to, arrival, now)
+            job = _Job(len(self._jobs) + 1, number, to, due[to.route])
             if clashes:
                 job.state, job.reason = JobState.QUARANTINED, CLASHES
             self._jobs.append(job)
@@ -195,6 +206,7 @@ class MemoryQueue:
             claim=owed.claim,
             crashes=owed.crashes,
             faults=owed.faults,
+            order=owed.order,
         )
 
     def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
@@ -326,7 +338,103 @@ class MemoryQueue:
         if owed.state is not JobState.WORKING or owed.claim != job.claim:
             return False
         owed.state, owed.lease_until, owed.reason = state, None, reason
+        if owed.order is not None and state is not JobState.WAITING:
+            owed.order, owed.to = None, owed.to._replace(priority=owed.calm)
         return True
+
+    def standing(self, job_id: int) -> Standing | None:
+        """Return where a job stands; see the protocol."""
+        for owed in self._jobs:
+            if owed.id == job_id:
+                uid = self._instances[owed.instance].sop_instance_uid
+                return Standing(job_id, uid, *owed.to[:2], owed.state, owed.to.priority)
+        return None
+
+    def standing_of_study(self, study_instance_uid: str) -> list[Standing]:
+        """Return where the jobs of a study stand; see the protocol."""
+        found = [
+            self.standing(owed.id)
+            for owed in self._jobs
+            if self._study(owed) == study_instance_uid and owed.state not in _SETTLED
+        ]
+        return [one for one in found if one is not None]
+
+    def prioritise(self, job_id: int, priority: int) -> bool:
+        """Say how urgent a job is; see the protocol."""
+        for owed in self._jobs:
+            if owed.id == job_id and owed.state in _OPEN and owed.order is None:
+                owed.to = owed.to._replace(priority=priority)
+                return True
+        return False
+
+    def break_glass(self, job_id: int, order: Order) -> bool:
+        """Order a job to send its instance as it came; see the protocol."""
+        for owed in self._jobs:
+            if owed.id != job_id or owed.state not in _OPEN:
+                continue
+            if owed.order is None:
+                owed.calm = owed.to.priority
+            owed.order, owed.to = order, owed.to._replace(priority=BROKEN_GLASS)
+            owed.state, owed.attempts, owed.reason = JobState.WAITING, 0, ""
+            owed.crashes = owed.faults = 0
+            owed.not_before = order.at
+            return True
+        return False
+
+    def hold_route(self, held: HeldRoute) -> bool:
+        """Let the jobs of a route wait; see the protocol."""
+        return self._held.setdefault(held.route, held) is held
+
+    def release_route(self, route: str) -> bool:
+        """Let them be done again; see the protocol."""
+        return self._held.pop(route, None) is not None
+
+    def held_routes(self) -> list[HeldRoute]:
+        """Return the routes whose jobs wait; see the protocol."""
+        return sorted(self._held.values())
+
+    def _due(self, to: Owed, arrival: Arrival, now: datetime) -> datetime:
+        study = arrival.study_instance_uid
+        if to.gathering is None or not study:
+            return now
+        known = self._studies.get((to.route, study))
+        after = arrived(known, to.route, study, to.gathering, now)
+        self._studies[to.route, study] = after
+        if after.stage is not Stage.COMPLETE:
+            return NOT_YET
+        self._let_go(after, now)
+        return now
+
+    def _let_go(self, study: Study, now: datetime) -> None:
+        for owed in self._jobs:
+            is_its = (owed.to.route, self._study(owed)) == study[:2]
+            if is_its and owed.state is JobState.WAITING and owed.not_before == NOT_YET:
+                owed.not_before = now
+
+    def complete_studies(self, now: datetime) -> list[Study]:
+        """Let the jobs of studies be done; see the protocol."""
+        due = [study for study in self.gathering() if study.due <= now]
+        for study in due:
+            complete = study._replace(stage=Stage.COMPLETE, due=now)
+            self._studies[study[:2]] = complete
+            self._let_go(complete, now)
+        return due
+
+    def gathering(self) -> list[Study]:
+        """Return the studies whose jobs wait for more; see the protocol."""
+        open_ones = [s for s in self._studies.values() if s.stage is not Stage.COMPLETE]
+        return sorted(open_ones, key=lambda study: study.due)
+
+    def forget_studies(self, before: datetime) -> int:
+        """Forget studies that were complete; see the protocol."""
+        gone = [
+            key
+            for key, study in self._studies.items()
+            if study.stage is Stage.COMPLETE and study.due < before
+        ]
+        for key in gone:
+            del self._studies[key]
+        return len(gone)
 
 
 def _turn(owed: _Job) -> tuple[int, datetime, int]:

@@ -96,7 +96,8 @@ UPDATE job SET state = 'dropped', reason = :reason
 -- statement, so that two workers never hold the same job; a lease that ran out counts as
 -- due, so that a killed worker loses nothing. Of those that wait, the first of each route,
 -- destination and priority is looked up by itself: whoever rests is passed over at once,
--- however many jobs he has, and so are those that are not due yet.
+-- however many jobs he has, and so are those that are not due yet. What is to leave as it
+-- came has a priority of its own, and waits for no route.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
        crashes = crashes + (state = 'working' AND (filtered IS NULL OR doubted)),
@@ -140,14 +141,15 @@ UPDATE job
                                          AND not_before <= :now
                                        ORDER BY not_before, id
                                        LIMIT 1)
-                      WHERE head.route
-                            NOT IN (SELECT value FROM json_each(:routes))
+                      WHERE (head.priority >= :glass OR head.route
+                            NOT IN (SELECT value FROM json_each(:routes)))
                         AND head.destination
                             NOT IN (SELECT value FROM json_each(:destinations))
                      UNION ALL
                      SELECT id, priority, not_before FROM job
                       WHERE lane = :lane AND state = 'working' AND lease_until <= :now
-                        AND route NOT IN (SELECT value FROM json_each(:routes))
+                        AND (priority >= :glass OR route
+                            NOT IN (SELECT value FROM json_each(:routes)))
                         AND destination
                             NOT IN (SELECT value FROM json_each(:destinations)))
               ORDER BY priority DESC, not_before, id
@@ -173,8 +175,9 @@ RETURNING id;
 -- job
 SELECT job.id, job.instance_id, instance.sop_instance_uid, instance.file, job.filtered,
        job.purpose, job.route, job.destination, job.study_instance_uid, job.priority,
-       job.attempts, job.claim, job.crashes, job.faults
+       job.attempts, job.claim, job.crashes, job.faults, glass.by, glass.why, glass.at
   FROM job JOIN instance ON instance.id = job.instance_id
+  LEFT JOIN glass ON glass.job_id = job.id
  WHERE job.id = :id;
 
 -- made

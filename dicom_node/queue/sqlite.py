@@ -1,13 +1,14 @@
 """A queue in a SQLite file: what is added survives a power cut.
 
-Several processes may open the same file. Every statement stands in ``queue.sql``.
+Several processes may open the same file. Every statement stands in a file ``.sql``.
 """
 
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import database
 from dicom_node.queue.job import (
@@ -23,17 +24,16 @@ from dicom_node.queue.job import (
     Resting,
     Taken,
 )
-from dicom_node.queue.statements import statements, text, transaction, translated
+from dicom_node.queue.order import BROKEN_GLASS, Order
+from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
+from dicom_node.queue.statements import SQL, as_text, translated
 from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from pathlib import Path
 
-
-_SQL: Final = statements("queue.sql")
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
@@ -69,7 +69,7 @@ _FIELDS: Final = (
 """Of a job, in the order of the statement ``job``."""
 
 
-class SqliteQueue:
+class SqliteQueue(SqliteOrders, SqliteStudies):
     """See :class:`dicom_node.queue.job.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -105,7 +105,7 @@ class SqliteQueue:
                     )
         with translated():
             for index in ("earlier", "due", "studies", "working"):
-                self._database.execute(_SQL[f"index_{index}"])
+                self._database.execute(SQL[f"index_{index}"])
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
@@ -148,7 +148,7 @@ class SqliteQueue:
         is_kept: Callable[[str], bool] = lambda _: True,
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
-        after = text(now if sent_after is None else sent_after)
+        after = as_text(now if sent_after is None else sent_after)
         with self._transaction():
             same = self._all("find_same", **arrival._asdict())
             ((number, file),) = same or [(None, None)]
@@ -156,7 +156,7 @@ class SqliteQueue:
             stands = {to: self._standing(number, to, after) for to in owed}
             wanted = [to for to in owed if stands[to] is None]
             for last in filter(None, stands.values()):
-                self._all("wake", id=last, now=text(now))
+                self._all("wake", id=last, now=as_text(now))
             clashes = any(
                 self._all(
                     "find_clashing", **arrival._asdict(), route=route, sent_after=after
@@ -165,21 +165,26 @@ class SqliteQueue:
             )
             if number is None:
                 ((number,),) = self._all(
-                    "add_instance", **arrival._asdict(), now=text(now)
+                    "add_instance", **arrival._asdict(), now=as_text(now)
                 )
             is_owed = bool(wanted) or (is_lost and bool(self._all("open", id=number)))
             needs_file = is_owed and (file is None or is_lost)
             if needs_file and same:
                 self._all("refile", id=number, file=arrival.file)
+            study, due = arrival.study_instance_uid, dict[str, str]()
             for to in wanted:
+                if to.route not in due:
+                    # What clashes is nothing that a study waits for.
+                    waits = to._replace(gathering=None) if clashes else to
+                    due[to.route] = self._due(waits, study, now)
                 self._all(
                     "add_job",
                     instance_id=number,
-                    study_instance_uid=arrival.study_instance_uid,
+                    study_instance_uid=study,
                     **to._asdict(),
                     lane=Lane.PASS if to.route in self._passed else Lane.FILTER,
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
-                    now=text(now),
+                    now=due[to.route],
                     reason=CLASHES if clashes else "",
                 )
             clashed = bool(self._all("clashed", id=number, reason=CLASHES))
@@ -202,14 +207,15 @@ class SqliteQueue:
         self, now: datetime, lease: timedelta, resting: Resting = NOBODY
     ) -> Job | None:
         """Return the most urgent job that is due; see the protocol."""
-        until = text(now + lease)
+        until = as_text(now + lease)
         with self._transaction(lasts=False):
             for lane in self._lanes:
                 jobs = self._claimed(
                     "claim",
-                    now=text(now),
+                    now=as_text(now),
                     lease_until=until,
                     lane=lane,
+                    glass=BROKEN_GLASS,
                     **_names(resting),
                 )
                 if jobs:
@@ -231,8 +237,8 @@ class SqliteQueue:
                 study=like.study_instance_uid,
                 route=like.route,
                 destination=like.destination,
-                now=text(now),
-                lease_until=text(now + lease),
+                now=as_text(now),
+                lease_until=as_text(now + lease),
                 count=count,
                 **_names(resting),
             )
@@ -241,7 +247,10 @@ class SqliteQueue:
         rows = [
             self._all("job", id=job_id)[0] for (job_id,) in self._all(name, **values)
         ]
-        jobs = [Job(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+        jobs = [
+            Job(**dict(zip(_FIELDS, row, strict=True)), order=_order(by, why, at))
+            for *row, by, why, at in rows
+        ]
         return sorted(jobs, key=lambda job: (-job.priority, job.id))
 
     def adopt(self, job: Job, purpose: str) -> str | None:
@@ -256,7 +265,7 @@ class SqliteQueue:
             for (file,) in made:
                 kept = {"id": job.id, "claim": job.claim, "purpose": purpose}
                 values = {**kept, "file": file}
-                if self._database.execute(_SQL["keep_filtered"], values).rowcount:
+                if self._done("keep_filtered", **values):
                     return str(file)
         return None
 
@@ -273,7 +282,7 @@ class SqliteQueue:
         """Settle each of ``jobs``; see the protocol."""
         with self._transaction():
             return [
-                self._settled(job, JobState.SENT, settled=text(now)) for job in jobs
+                self._settled(job, JobState.SENT, settled=as_text(now)) for job in jobs
             ]
 
     def dropped(self, job: Job, reason: str) -> bool:
@@ -300,7 +309,7 @@ class SqliteQueue:
         """Put back every claimed job; see the protocol."""
         return sum(
             self._changed(
-                "release_claims", not_before=text(not_before), died=died, lane=lane
+                "release_claims", not_before=as_text(not_before), died=died, lane=lane
             )
             for lane in self._lanes
         )
@@ -344,7 +353,7 @@ class SqliteQueue:
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""
-        return self._changed("release", id=job_id, now=text(now)) == 1
+        return self._changed("release", id=job_id, now=as_text(now)) == 1
 
     def discard(self, job_id: int, reason: str) -> bool:
         """Drop a job; see the protocol."""
@@ -375,23 +384,21 @@ class SqliteQueue:
             "id": job.id,
             "claim": job.claim,
             "state": state.value,
-            "not_before": None if not_before is None else text(not_before),
+            "not_before": None if not_before is None else as_text(not_before),
             "reason": reason,
             "settled": settled,
             "faults": faults,
         }
-        return self._database.execute(_SQL["settle"], values).rowcount == 1
+        is_settled = self._done("settle", **values) == 1
+        if is_settled and job.order is not None and state is not JobState.WAITING:
+            self._withdraw(job)
+        return is_settled
 
-    def _changed(self, name: str, **values: object) -> int:
-        """Carry out a statement in a transaction; return how many rows it changed."""
-        with self._transaction():
-            return self._database.execute(_SQL[name], values).rowcount
 
-    def _all(self, name: str, **values: object) -> list[Any]:
-        return self._database.execute(_SQL[name], values).fetchall()
-
-    def _transaction(self, *, lasts: bool = True) -> AbstractContextManager[None]:
-        return transaction(self._database, self._turn, lasts=lasts)
+def _order(by: str | None, why: str | None, at: str | None) -> Order | None:
+    if by is None or why is None or at is None:
+        return None
+    return Order(by, why, datetime.fromisoformat(at))
 
 
 def _names(resting: Resting) -> dict[str, str]:

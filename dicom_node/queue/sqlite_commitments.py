@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from dicom_node.commitment import Reference, Request, reason_in_words
 from dicom_node.durable import database
@@ -23,7 +23,7 @@ from dicom_node.queue.commitments import (
     refused_again,
 )
 from dicom_node.queue.job import JobState
-from dicom_node.queue.statements import statements, text, transaction, translated
+from dicom_node.queue.statements import Statements, as_text, translated
 from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from dicom_node.commitment import Report
     from dicom_node.queue.commitments import Sent
 
-_SQL: Final = statements("commitments.sql")
 
-
-class SqliteCommitments:
+class SqliteCommitments(Statements):
     """See :class:`dicom_node.queue.commitments.Commitments`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -65,14 +63,14 @@ class SqliteCommitments:
 
     def sent(self, sent: Sequence[Sent], now: datetime, ask_at: datetime) -> list[bool]:
         """Note that destinations have instances; see the protocol."""
-        with transaction(self._database, self._turn):
+        with self._transaction():
             return [self._sent(one, now, ask_at) for one in sent]
 
     def _sent(self, sent: Sent, now: datetime, ask_at: datetime) -> bool:
         job, reference = sent.job, sent.reference
         assert reference is not None  # what is to be kept has a name
-        values = {"id": job.id, "claim": job.claim, "now": text(now)}
-        if self._database.execute(_SQL["settle_sent"], values).rowcount != 1:
+        values = {"id": job.id, "claim": job.claim, "now": as_text(now)}
+        if self._done("settle_sent", **values) != 1:
             return False
         self._all("forget_asked", id=job.id)
         self._all(
@@ -80,8 +78,8 @@ class SqliteCommitments:
             id=job.id,
             destination=sent.destination,
             study=job.study_instance_uid,
-            now=text(now),
-            due=text(ask_at),
+            now=as_text(now),
+            due=as_text(ask_at),
             **reference._asdict(),
         )
         return True
@@ -90,18 +88,18 @@ class SqliteCommitments:
         self, transaction_uid: str, now: datetime, again_at: datetime, most: int
     ) -> Transaction | None:
         """Return what is to be asked; see the protocol."""
-        with transaction(self._database, self._turn):
-            for destination, study in self._all("due", now=text(now)):
+        with self._transaction():
+            for destination, study in self._all("due", now=as_text(now)):
                 rows = self._all(
                     "to_ask",
                     destination=destination,
                     study=study,
-                    now=text(now),
+                    now=as_text(now),
                     most=most,
                 )
                 for job_id, *_ in rows:
                     self._all("note_asked", transaction_uid=transaction_uid, id=job_id)
-                    self._all("asked", id=job_id, due=text(again_at))
+                    self._all("asked", id=job_id, due=as_text(again_at))
                 references = dict.fromkeys(Reference(*row[1:3]) for row in rows)
                 request = Request(transaction_uid, tuple(references))
                 return Transaction(destination, request, max(r[3] for r in rows) + 1)
@@ -109,11 +107,11 @@ class SqliteCommitments:
 
     def put_off(self, transaction_uid: str, until: datetime, reason: str = "") -> None:
         """Ask again, but not before ``until``; see the protocol."""
-        with transaction(self._database, self._turn):
+        with self._transaction():
             self._all(
                 "put_off",
                 transaction_uid=transaction_uid,
-                due=text(until),
+                due=as_text(until),
                 reason=reason,
             )
 
@@ -127,7 +125,7 @@ class SqliteCommitments:
         """Settle what is promised; see the protocol."""
         committed: list[Settled] = []
         again = held = 0
-        with transaction(self._database, self._turn):
+        with self._transaction():
             for reference in report.committed:
                 for job_id, instance_id, _ in self._asked_for(
                     report.transaction_uid, reference, destinations
@@ -158,7 +156,7 @@ class SqliteCommitments:
         return [tuple(row[:3]) for row in rows if row[3] in destinations]
 
     def _settle(self, job_id: int, now: datetime) -> None:
-        self._all("committed", id=job_id, now=text(now))
+        self._all("committed", id=job_id, now=as_text(now))
         self._all("forget_asked", id=job_id)
         self._all("forget", id=job_id)
 
@@ -176,13 +174,13 @@ class SqliteCommitments:
             "put_back",
             id=job_id,
             state=JobState.HELD if when is None else JobState.WAITING,
-            not_before=text(not_before),
+            not_before=as_text(not_before),
             reason=reason,
         )
 
     def give_up(self, asked: Collection[str], now: datetime) -> list[Settled]:
         """Settle what is not asked for any more; see the protocol."""
-        with transaction(self._database, self._turn):
+        with self._transaction():
             rows = self._all("not_asked", asked=json.dumps(sorted(asked)))
             for job_id, _ in rows:
                 self._settle(job_id, now)
@@ -200,7 +198,7 @@ class SqliteCommitments:
 
     def take(self, peer: str, request: Request, now: datetime, most: int) -> bool:
         """Note that a peer asks us; see the protocol."""
-        with transaction(self._database, self._turn):
+        with self._transaction():
             ((count,),) = self._all("count_requests", peer=peer)
             if count >= most:
                 return False
@@ -209,26 +207,26 @@ class SqliteCommitments:
                 peer=peer,
                 transaction_uid=request.transaction_uid,
                 instances=json.dumps(request.references),
-                now=text(now),
+                now=as_text(now),
             )
         return True
 
     def to_tell(self, now: datetime) -> Asked | None:
         """Return what a peer is to be told now, if anything."""
         with translated():
-            rows = self._all("to_tell", now=text(now))
+            rows = self._all("to_tell", now=as_text(now))
         return _asked(rows[0]) if rows else None
 
     def told(self, asked: Asked) -> None:
         """Forget what a peer asked: it was told."""
-        with transaction(self._database, self._turn):
+        with self._transaction():
             self._all("told", id=asked.id)
 
     def tell_later(self, asked: Asked, not_before: datetime, reason: str) -> None:
         """Try again to tell a peer."""
-        with transaction(self._database, self._turn):
+        with self._transaction():
             self._all(
-                "tell_later", id=asked.id, not_before=text(not_before), reason=reason
+                "tell_later", id=asked.id, not_before=as_text(not_before), reason=reason
             )
 
     def untold(self) -> list[Asked]:
@@ -254,9 +252,6 @@ class SqliteCommitments:
                 )
                 for one in references
             ]
-
-    def _all(self, name: str, **values: object) -> list[Any]:
-        return self._database.execute(_SQL[name], values).fetchall()
 
 
 def _asked(row: Sequence[Any]) -> Asked:

@@ -1,4 +1,4 @@
-"""What all users of a SQLite queue's file do alike: statements, times, transactions."""
+"""Statements of SQL that have names, and a connection to carry them out on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import contextmanager
 from datetime import UTC
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.errors import SpoolError
 
@@ -16,17 +16,15 @@ if TYPE_CHECKING:
 
     from dicom_node.queue.turn import Turn
 
+_FILES: Final = ("queue.sql", "orders.sql", "studies.sql", "commitments.sql")
 
-def statements(file: str) -> dict[str, str]:
-    """Return the statements of a file by the name in the line before each.
 
-    Args:
-        file: Its name, beside this module.
-    """
-    lines = resources.files("dicom_node.queue").joinpath(file).read_text("utf-8")
+def _statements(file: str) -> dict[str, str]:
+    """Return the statements of a file by the name in the line before each."""
+    text = resources.files("dicom_node.queue").joinpath(file).read_text("utf-8")
     found: dict[str, list[str]] = {}
     name, is_new = "", True
-    for line in lines.splitlines():
+    for line in text.splitlines():
         if is_new and line.startswith("-- "):
             name, is_new = line[3:], False
             found[name] = []
@@ -37,49 +35,60 @@ def statements(file: str) -> dict[str, str]:
     return {name: "\n".join(lines) for name, lines in found.items()}
 
 
-def text(moment: datetime) -> str:
+SQL: Final = {name: text for file in _FILES for name, text in _statements(file).items()}
+"""By their names."""
+
+
+class Statements:
+    """One connection, and what is done on it."""
+
+    _database: sqlite3.Connection
+    _turn: Turn
+
+    def _changed(self, name: str, **values: object) -> int:
+        """Carry out a statement in a transaction; return how many rows it changed."""
+        with self._transaction():
+            return self._done(name, **values)
+
+    def _done(self, name: str, **values: object) -> int:
+        """Carry out a statement; return how many rows it changed."""
+        return self._database.execute(SQL[name], values).rowcount
+
+    def _all(self, name: str, **values: object) -> list[Any]:
+        return self._database.execute(SQL[name], values).fetchall()
+
+    @contextmanager
+    def _transaction(self, *, lasts: bool = True) -> Iterator[None]:
+        """Do what is done in a block as one.
+
+        Args:
+            lasts: False for what a power cut may undo: it is not durable, until
+                something that is comes after it.
+        """
+        with translated(), self._turn:
+            if not lasts:
+                self._database.execute("PRAGMA synchronous = NORMAL")
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+            finally:
+                if not lasts:
+                    self._database.execute("PRAGMA synchronous = FULL")
+
+
+def as_text(moment: datetime) -> str:
     """Return a moment as text that sorts as time does."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 @contextmanager
-def transaction(
-    database: sqlite3.Connection, turn: Turn, *, lasts: bool = True
-) -> Iterator[None]:
-    """Do what is done in the block as one, or nothing of it.
-
-    Args:
-        database: In which.
-        turn: Waited for, before anything is done.
-        lasts: False for what a power cut may undo: it is not durable, until something
-            that is comes after it.
-
-    Raises:
-        SpoolError: It cannot be done.
-    """
-    with translated(), turn:
-        if not lasts:
-            database.execute("PRAGMA synchronous = NORMAL")
-        try:
-            database.execute("BEGIN IMMEDIATE")
-            yield
-            database.execute("COMMIT")
-        except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            raise
-        finally:
-            if not lasts:
-                database.execute("PRAGMA synchronous = FULL")
-
-
-@contextmanager
 def translated() -> Iterator[None]:
-    """Say what went wrong with the file in words for a person.
-
-    Raises:
-        SpoolError: Something did.
-    """
+    """Raise what SQLite raises as :class:`SpoolError`."""
     try:
         yield
     except sqlite3.Error as error:
