@@ -7,25 +7,30 @@ its way, or was sent a while ago, are kept apart for a person, and overwrite not
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from dicom_node.elements import Limits
 from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
 from dicom_node.instance import OpenInstance
-from dicom_node.mapped import chunks, read
-from dicom_node.queue.job import CLASHES, Arrival, Owed, Taken
+from dicom_node.mapped import IN_MEMORY, chunks
+from dicom_node.outline import outline
+from dicom_node.owing import owed
+from dicom_node.queue.job import CLASHES, Arrival, Taken
 from dicom_node.route import Facts, choose
+from dicom_node.sealed_file import SealedFile
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from dicom_node.config import Config
     from dicom_node.instance import Identity
+    from dicom_node.mapped import Buffer
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.room import Room
     from dicom_node.scp import Received
+    from dicom_node.sealed_file import Stored
     from dicom_node.spool import Spool
 
 
@@ -52,8 +57,8 @@ def accept(
         SpoolError: It could not be made durable, or the disk is all but full.
     """
     room.require()
-    encoded = read(received.part)
-    instance = OpenInstance.of(encoded, Limits())
+    file = spool.coming(received.part)
+    instance = _opened(file, received.content)
     identity = instance.identity()
     _require_as_announced(instance, identity)
     facts = Facts(
@@ -61,6 +66,7 @@ def accept(
         attributes=instance.attributes(*config.matched_tags),
         calling=received.calling_ae_title,
         called=received.called_ae_title,
+        requested=received.priority,
     )
     routes = choose(config.routes, facts)
     if not routes:
@@ -68,7 +74,7 @@ def accept(
             f"no route is for {identity.modality or 'this'} from "
             f"{received.calling_ae_title} to {received.called_ae_title}"
         )
-    digest = _digest(instance)
+    digest = _digest(instance, file)
     if received.settled is not None:
         received.settled()
     name = spool.take(received.part, is_synced=received.settled is not None)
@@ -83,7 +89,7 @@ def accept(
                     identity.study_instance_uid,
                     identity.sop_class_uid,
                 ),
-                [Owed(route.name, to) for route in routes for to in route.destinations],
+                owed(routes, facts),
                 moment,
                 moment - config.storage.remember_sent,
                 spool.holds,
@@ -113,9 +119,27 @@ def _require_as_announced(instance: OpenInstance, identity: Identity) -> None:
             )
 
 
-def _digest(instance: OpenInstance) -> bytes:
+def _opened(file: Stored, content: bytes | None) -> OpenInstance:
+    """Return an instance to be looked at; of one too large to decrypt, its outline."""
+    if content is not None:
+        return OpenInstance.of(content, Limits())
+    if _is_outlined(file):
+        return OpenInstance.of(outline(file), Limits())
+    return OpenInstance.read(file, Limits())
+
+
+def _is_outlined(file: Stored) -> TypeGuard[SealedFile]:
+    return isinstance(file, SealedFile) and file.size >= IN_MEMORY
+
+
+def _digest(instance: OpenInstance, file: Stored) -> bytes:
     """Return what tells the same bytes from others, whoever wrote the file's head."""
     digest = hashlib.sha256(f"{instance.file.transfer_syntax}\n".encode())
-    for chunk in chunks(instance.file.dataset):
-        digest.update(chunk)
+    dataset = instance.file.dataset
+    if _is_outlined(file):
+        pieces: Iterator[Buffer] = file.pieces(file.size - len(dataset))
+    else:
+        pieces = chunks(dataset)
+    for piece in pieces:
+        digest.update(piece)
     return digest.digest()

@@ -40,9 +40,8 @@ from dicom_node.dimse import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-    from typing import IO
 
+    from dicom_node.mapped import Readable, Source
     from dicom_node.part10 import Head
 
     Kind = tuple[str, str]
@@ -141,7 +140,7 @@ class Association:
             return None
         return connection.getpeercert(binary_form=True) or b""
 
-    def store(self, file: Path, head: Head) -> int:
+    def store(self, file: Source, head: Head) -> int:
         """Send a file as it lies there, and return the status that is answered.
 
         Args:
@@ -211,7 +210,7 @@ class Association:
     def _send(self, *parts: bytes | memoryview) -> None:
         self._open().sendall(parts[0] if len(parts) == 1 else b"".join(parts))
 
-    def _send_dataset(self, context: int, stream: IO[bytes], size: int) -> None:
+    def _send_dataset(self, context: int, stream: Readable, size: int) -> None:
         is_last = False
         while not is_last:
             count = min(size, self._fragment)
@@ -376,11 +375,11 @@ def _read(connection: socket.socket, size: int, deadline: float) -> bytes:
     return bytes(buffer)
 
 
-def _fill(stream: IO[bytes], view: memoryview) -> None:
+def _fill(stream: Readable, view: memoryview) -> None:
     """Fill ``view`` from a file."""
     done = 0
     while done < len(view):
-        count = stream.readinto(view[done:])  # type: ignore[attr-defined]
+        count = stream.readinto(view[done:])
         if not count:
             raise OSError("the file is shorter than it was")
         done += count

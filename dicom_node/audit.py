@@ -85,6 +85,11 @@ class Event(StrEnum):
     """Somebody has looked into the audit."""
     CHECKPOINT = "checkpoint"
     """The site has signed how far the audit goes: :mod:`dicom_node.checkpoints`."""
+    ROUTE = "route"
+    """A route was held, or released, by a person."""
+    BROKEN_GLASS = "break-glass"
+    """Security: somebody ordered an instance to leave as it came by a route that marks,
+    or it is about to."""
     CONFIGURED = "configuration"
     """A changed configuration was taken, or refused, while the node ran."""
 

@@ -70,16 +70,16 @@ class _Rules:
         os.close(self.handed_down)
         self.heard.close()
 
-    def receiving(self) -> dict[str, Role]:
-        """Return the roles of those that receive."""
+    def receiving(self, keys: int) -> dict[str, Role]:
+        """Return the roles of those that receive, with the keys of the spool."""
         telling = self.heard.writing
         return {
             name: Role(
                 "receiver",
                 *("--number", name.removeprefix("receiver ")),
-                *("--ready", str(telling)),
+                *("--ready", str(telling), "--keys", str(keys)),
                 *("--listening", *map(str, self.descriptors)),
-                keeps=[*self.descriptors, telling],
+                keeps=[*self.descriptors, telling, keys],
             )
             for name in self.receivers
         }
@@ -93,9 +93,10 @@ class _Rules:
         """Return the role of the desk, if there is one."""
         return {} if self.config.release is None else {"desk": Role("desk")}
 
-    def taking_in(self) -> dict[str, Role]:
+    def taking_in(self, keys: int) -> dict[str, Role]:
         """Return the role of whoever takes in what is handed in, if there is a hatch."""
-        return {"hatch": Role("hatch")} if self.config.hatches else {}
+        role = Role("hatch", "--keys", str(keys), keeps=[keys])
+        return {"hatch": role} if self.config.hatches else {}
 
 
 class Changing:
@@ -108,6 +109,7 @@ class Changing:
         crew: Crew,
         doors: Doors,
         audit: Audit,
+        keys: int,
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -118,11 +120,13 @@ class Changing:
             crew: The processes.
             doors: The sockets.
             audit: Where a change is written down, or that it was refused.
+            keys: Descriptor of the keys of the spool, for those that receive.
             stopping: Set once the node is told to stop.
             monotonic: Returns seconds.
         """
         self._path, self._crew, self._doors = path, crew, doors
         self._audit, self._stopping, self._monotonic = audit, stopping, monotonic
+        self._keys = keys
         self._rules: _Rules | None = None
         self._numbered = 0
         self._is_assigned = True
@@ -134,10 +138,8 @@ class Changing:
             ConfigError: A port is taken.
         """
         rules = self._rules = self._prepared(config, content)
-        self._crew.take(
-            rules.working() | rules.receiving() | rules.releasing() | rules.taking_in(),
-            rules.handed_down,
-        )
+        roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
+        self._crew.take(roles | rules.taking_in(self._keys), rules.handed_down)
 
     @property
     def is_ready(self) -> bool:
@@ -201,7 +203,7 @@ class Changing:
         _require_free_desk(old.config, config)
         new = self._prepared(config, content)
         crew = self._crew
-        crew.take(new.receiving(), new.handed_down)
+        crew.take(new.receiving(self._keys), new.handed_down)
         crew.look()
         if not self._are_ready(new):
             crew.end(new.receivers, _DESK_S)
@@ -217,7 +219,8 @@ class Changing:
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.take(new.working() | new.releasing() | new.taking_in(), new.handed_down)
+        roles = new.working() | new.releasing() | new.taking_in(self._keys)
+        crew.take(roles, new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()

@@ -18,6 +18,7 @@ from dicom_node.commands import (
     inspect,
     keys,
     node,
+    orders,
     records,
     route,
     science,
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
         *(study, inspect, keys, grants, records, audit, config, node, route),
-        *(bench, science),
+        *(orders, bench, science),
     ):
         group.add(commands)
     return parser

@@ -18,7 +18,7 @@ from pynetdicom import _config
 from dicom_node.commitment_calls import Calls
 from dicom_node.committing import Committing
 from dicom_node.errors import SpoolError
-from dicom_node.state import State, now
+from dicom_node.state import State, keys_of, now
 from dicom_node.supervising import LOOK_S, locked
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def commit(config: Config, parent: int) -> None:
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        queue, spool = state.queue(config.passed), state.spool()
+        keyring = keys_of(state, config.node.fingerprint)
+        spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
+        queue = state.queue(config.passed)
         stack.callback(queue.close)
         commitments = state.commitments()
         stack.callback(commitments.close)
@@ -60,11 +62,6 @@ def commit(config: Config, parent: int) -> None:
         def forget(settled: Sequence[Settled]) -> None:
             spool.delete(queue.forget_sent(settled))
 
-        asked = [one.name for one in config.destinations if one.commitment]
-        given_up = commitments.give_up(asked, now())
-        if given_up:
-            logger.warning("not asked to commit any more: instances=%d", len(given_up))
-            forget(given_up)
         committing = Committing(config, commitments, spool.holds, forget, now)
         calls = Calls(config.node.ae_title, config.node.timeout_s)
         while not stopping.is_set() and os.getppid() == parent:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
+from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Action, Route
 from dicom_node.storage import Storage
+from dicom_node.timing import Complete
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from dicom_node.hatch import Hatch
 
 _CHARACTER_SET: Final = 0x00080005
+_STUDY_RELATED_INSTANCES: Final = 0x00201208
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +149,7 @@ class Config:
     peers: tuple[Peer, ...] = ()
     hatches: tuple[Hatch, ...] = ()
     """Folders through which programs on this machine hand objects in."""
+    break_glass: BreakGlass = field(default_factory=BreakGlass)
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""
@@ -193,7 +197,13 @@ class Config:
     @property
     def matched_tags(self) -> frozenset[int]:
         """Return the tags of the top level that conditions of routes look at."""
-        tags = {c.path[0] for route in self.routes for c in route.where}
+        tags = {
+            condition.path[0]
+            for route in self.routes
+            for condition in (*route.where, *route.priority_where)
+        }
+        if any(route.study is Complete.COUNT for route in self.routes):
+            tags |= {_STUDY_RELATED_INSTANCES}
         # Without the character set, names would be read as something else.
         return frozenset(tags | {_CHARACTER_SET} if tags else ())
 

@@ -19,6 +19,7 @@ from dicom_node.config import (
     Retry,
 )
 from dicom_node.destination import Destination, Kind
+from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
@@ -26,6 +27,7 @@ from dicom_node.marking import Profile, WeakMarks
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
+from dicom_node.timing import Complete, Late
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Listening, t, path.parent) for t in _tables(tables, "listener")
             ),
             peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
+            break_glass=_made(BreakGlass, tables.get("break_glass", {}), path.parent),
             hatches=tuple(
                 _made(Hatch, t, path.parent) for t in _tables(tables, "hatch")
             ),
@@ -123,6 +126,7 @@ _TABLES: Final = frozenset(
         "route",
         "retry",
         "storage",
+        "break_glass",
         "release",
         "desk",
         "hatch",
@@ -152,6 +156,8 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "weak_marks": WeakMarks,
     "other_bytes": OtherBytes,
     "unknown_peers": UnknownPeers,
+    "study": Complete,
+    "late": Late,
 }
 
 
@@ -170,8 +176,8 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
             values[key] = folder / str(value)
         elif key in _ENUMS:
             values[key] = _member(key, value)
-        elif key == "where":
-            values[key] = _conditions(value)
+        elif key in {"where", "priority_where"}:
+            values[key] = _conditions(key, value)
         elif key == "transfer_syntaxes":
             values[key] = _syntaxes(_checked(key, value, known[key]))
         else:
@@ -214,10 +220,10 @@ def _member(key: str, value: object) -> StrEnum:
         ) from error
 
 
-def _conditions(table: object) -> tuple[Condition, ...]:
+def _conditions(key: str, table: object) -> tuple[Condition, ...]:
     if not isinstance(table, dict):
         raise ConfigError(
-            f"where = {table!r}", hint='A table: { StationName = ["CT1", "CT2-*"] }.'
+            f"{key} = {table!r}", hint='A table: { StationName = ["CT1", "CT2-*"] }.'
         )
     return tuple(
         Condition.of(str(name), _checked(str(name), patterns, "tuple"))

@@ -134,6 +134,13 @@ class Destination:
             )
 
     @property
+    def has_tls(self) -> bool:
+        """Return whether whoever answers there has to show a certificate."""
+        if self.kind is Kind.DICOM:
+            return self.tls_ca is not None
+        return self.url_parts.scheme == "https"
+
+    @property
     def url_parts(self) -> SplitResult:
         """Return :attr:`url`, taken apart.
 

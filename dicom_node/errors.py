@@ -25,6 +25,7 @@
         RenamedError              it was marked under another SOP Instance UID
         ShreddedError             its key was destroyed on purpose
         NotGrantedError           the receiver may not have the original
+        SpoiledFileError          its file in the spool is not as it was written
         UnforeseenError           something else went wrong: a few tries, and no more
       SendError
         SendRefusedError          permanent: the receiver said no, and its status
@@ -141,6 +142,10 @@ class ShreddedError(FilterError):
 
 class NotGrantedError(FilterError):
     """The receiver may not have the original."""
+
+
+class SpoiledFileError(FilterError):
+    """Its file in the spool was changed, cut short or swapped, or the disk is failing."""
 
 
 class UnforeseenError(FilterError):

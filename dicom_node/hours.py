@@ -72,10 +72,10 @@ def _hours(texts: tuple[str, ...], timezone: str) -> Hours:
         raise ConfigError("hours without a timezone", hint='timezone = "Europe/Berlin"')
     try:
         zone = ZoneInfo(timezone)
-    except (OSError, ValueError) as error:  # no such file, or no such name
+    except (OSError, ValueError, KeyError) as error:  # no file, or no name of one
         raise ConfigError(
             f"timezone {timezone!r} is not known",
-            hint="A name of the IANA database, as Europe/Berlin; see timedatectl.",
+            hint="A name of the IANA database, as Europe/Berlin; Debian: tzdata.",
         ) from error
     return Hours(tuple(_span(text) for text in texts), zone)
 

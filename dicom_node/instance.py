@@ -13,11 +13,9 @@ from dicom_node.part10 import Part10
 from dicom_node.prescan import require_sound
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydicom.dataset import Dataset
 
-    from dicom_node.mapped import Buffer
+    from dicom_node.mapped import Buffer, Source
 
 IDENTIFYING_TAGS = (
     0x00080016,  # SOP Class UID
@@ -74,14 +72,14 @@ class OpenInstance:
         return cls(file, elements)
 
     @classmethod
-    def read(cls, path: Path, limits: Limits) -> OpenInstance:
+    def read(cls, source: Source, limits: Limits) -> OpenInstance:
         """Return the instance in a file, however large; see :meth:`of`.
 
         Raises:
             MalformedObjectError: As :meth:`of` does.
             OSError: It cannot be read.
         """
-        return cls.of(read(path), limits)
+        return cls.of(read(source), limits)
 
     def attributes(self, *tags: int) -> Dataset:
         """Return those of ``tags`` that exist, decoded.

@@ -23,6 +23,7 @@ from dicom_node.changing import Changing
 from dicom_node.doors import Doors
 from dicom_node.errors import ConfigError
 from dicom_node.extras import extra
+from dicom_node.forgetting import require_key_folder, spool_keys
 from dicom_node.lanes import NAMES
 from dicom_node.receiver import incoming_of
 from dicom_node.reloading import LOCK, Watch
@@ -60,8 +61,10 @@ def serve(
     Raises:
         ConfigError: Another node runs on the same state folder, a port is taken, or
             certificates cannot be used.
+        KeyFolderError: The keys cannot be read, or the spool was sealed with others.
     """
     state = State(config.node.state)
+    require_key_folder(state.folder / "keys", state.spool())
     keyring = keys_of(state, config.node.fingerprint)
     for door in config.listeners:
         tls_of(door)
@@ -82,6 +85,7 @@ def serve(
         _sweep(config, state, spool, queue, stopping)
         Room(state.folder, config.storage).tend()
         queue.close()
+        sealed_with = stack.enter_context(spool_keys(keyring.spool, spool, now))
         doors = Doors()
         stack.callback(doors.close)
         crew = Crew(config_path, stopping)
@@ -90,6 +94,7 @@ def serve(
             crew=crew,
             doors=doors,
             audit=state.audit(keyring),
+            keys=sealed_with.descriptor,
             stopping=stopping,
         )
         stack.callback(changing.close)

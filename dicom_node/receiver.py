@@ -20,6 +20,7 @@ from dicom_node.commitment_scp import CommitmentScp
 from dicom_node.committing import Committing
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp
+from dicom_node.spool_keys import HandedKeys
 from dicom_node.state import State, now
 from dicom_node.supervising import LEAVE, LOOK_S, locked, tell
 
@@ -35,7 +36,12 @@ _LEAVING_S: Final = 900.0
 
 
 def receive(
-    config: Config, parent: int, number: int, listening: Sequence[int], ready: int
+    config: Config,
+    parent: int,
+    number: int,
+    listening: Sequence[int],
+    ready: int,
+    keys: int,
 ) -> None:
     """Receive until told to stop, or until the node, ``parent``, is gone.
 
@@ -45,6 +51,8 @@ def receive(
         number: Which of its receivers this is.
         listening: Descriptors of sockets, in the order of the listeners.
         ready: Descriptor to tell once instances are taken in.
+        keys: Descriptor of the keys of the spool: a process that strangers speak to has
+            no others.
 
     Raises:
         ConfigError: Certificates cannot be used.
@@ -64,14 +72,18 @@ def receive(
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        spool, queue = state.spool(), state.queue(config.passed)
+        sealed_with = HandedKeys(keys)
+        spool = state.spool(sealed_with, encrypts=config.storage.encrypt)
+        queue = state.queue(config.passed)
         stack.callback(queue.close)
         incoming = spool.incoming / incoming_of(number)
         # Whoever had this number before has died, and owes nobody what is in it.
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(mode=0o700)
         stack.callback(shutil.rmtree, incoming, ignore_errors=True)
-        scp = StorageScp(config, incoming)
+        scp = StorageScp(
+            config, incoming, sealed_with if config.storage.encrypt else None
+        )
         if os.getppid() != parent:
             return
         room, lock = Room(state.folder, config.storage), threading.Lock()

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from dicom_node.commitment_scp import CommitmentScp
     from dicom_node.config import Config, ReleaseDesk
     from dicom_node.listening import Listening
+    from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
 
@@ -98,20 +99,27 @@ class Received(NamedTuple):
     """A DICOM file (PS3.10) in the spool's folder for what is coming in."""
     calling_ae_title: str
     called_ae_title: str
+    content: bytes | None = None
+    """What is in the file, if that is little."""
     settled: Callable[[], object] | None = None
     """Returns once what is in the file is on disk, and raises if it is not; None if that
     has still to be seen to."""
+    priority: int = 0
+    """Of the request (PS3.7 9.1.1.1): 0 medium, 1 high, 2 low."""
 
 
 class StorageScp:
     """Listens, and hands each instance on."""
 
-    def __init__(self, config: Config, incoming: Path) -> None:
+    def __init__(
+        self, config: Config, incoming: Path, keys: SpoolKeys | None = None
+    ) -> None:
         """Prepare; nothing is open yet.
 
         Args:
             config: Where, how, and from whom.
             incoming: Folder for what is coming in; set for the whole process.
+            keys: Seal what is coming in; without them it is not sealed.
 
         Raises:
             ConfigError: Certificates cannot be used.
@@ -120,7 +128,7 @@ class StorageScp:
         self._tls = [tls_of(door) for door in config.listeners]
         self._servers: list[GuardedServer] = []
         self._is_leaving = False
-        receive_into(incoming)
+        receive_into(incoming, keys)
         tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
         # They would write query identifiers, that is patients, into the log.
@@ -337,6 +345,7 @@ def handle_store(
         event.dataset_path,
         event.assoc.requestor.ae_title.strip(),
         (association.called_ae_title or "").strip(),
+        priority=request.Priority or 0,
     )
     uid = request.AffectedSOPInstanceUID
     if event.context.abstract_syntax != request.AffectedSOPClassUID:
@@ -356,7 +365,7 @@ def _status_of(
         if isinstance(file, IncomingFile):
             settled = file.begin()
             try:
-                accept(received._replace(settled=settled))
+                accept(received._replace(settled=settled, content=file.content))
             finally:
                 settled()  # if the disk is at fault, that is what is answered
         else:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
     from dicom_node.part10 import Head
+    from dicom_node.sealed_file import Stored
 
 MOST_CONTEXTS: Final = 128
 """Of one association (PS3.8 9.3.2.2)."""
@@ -86,7 +87,7 @@ class Sending:
         self.close()
 
     def send(
-        self, file: Path, allow: Callable[[Receiver], object] = lambda _: None
+        self, file: Stored, allow: Callable[[Receiver], object] = lambda _: None
     ) -> None:
         """Return once the destination has said that it has the instance in ``file``.
 
@@ -134,7 +135,7 @@ class Sending:
         is_first = first is Syntax.AS_IS or UIDS[first] == syntax
         return association if is_first and association.is_established else None
 
-    def _sent(self, association: Association, path: Path, head: Head) -> int:
+    def _sent(self, association: Association, path: Stored, head: Head) -> int:
         try:
             return association.store(path, head)
         except AssociationError as error:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Lane
+    from dicom_node.spool_keys import SpoolKeys
 
 
 def now() -> datetime:
@@ -96,10 +97,10 @@ class State:
         self._make()
         return Listings(self.folder / "listings.sqlite", keyring.derive)
 
-    def spool(self) -> Spool:
-        """Return the spool."""
+    def spool(self, keys: SpoolKeys | None = None, *, encrypts: bool = True) -> Spool:
+        """Return the spool; see :class:`Spool`."""
         self._make()
-        return Spool(self.folder / "spool")
+        return Spool(self.folder / "spool", keys=keys, encrypts=encrypts)
 
     def codestreams(self) -> Codestreams:
         """Return the sealed copies of what compressed originals came in."""

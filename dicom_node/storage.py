@@ -43,6 +43,9 @@ class Storage:
     """How long what was sent is remembered: the same bytes again are not sent again, and
     other bytes under their UID are quarantined. 0 to send again whatever comes again."""
     other_bytes: OtherBytes = OtherBytes.DUPLICATE
+    encrypt: bool = True
+    """Whether what is in the spool is sealed under a key of this site. What large
+    objects take meanwhile is memory then; false where the disk itself is encrypted."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

@@ -14,6 +14,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from os import SEEK_END
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from dicom_node.decoding import decode_frames
@@ -44,13 +45,13 @@ from dicom_node.web_connection import WebConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from pydicom.uid import UID
 
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
+    from dicom_node.sealed_file import Stored
     from dicom_node.stow_message import Outcome
     from dicom_node.web_connection import Answer
 
@@ -62,7 +63,7 @@ _PIECE: Final = 256 * 1024
 class Parcel(NamedTuple):
     """An instance that is to be sent."""
 
-    file: Path
+    file: Stored
     allow: Allow
     """Called with who is at the other end of the very connection that it is about to be
     sent on; raises if it may not be."""
@@ -79,7 +80,7 @@ class _Item:
     """What the file is in."""
     forms: list[UID]
     """What it may be sent in, best first."""
-    path: Path
+    path: Stored
     sop_instance: str = ""
     form: str = ""
     """What :attr:`path` is in."""
@@ -90,6 +91,14 @@ class _Item:
         if self.path != self.parcel.file:
             self.path.unlink(missing_ok=True)
             self.path = self.parcel.file
+
+
+class _UnreadableError(Exception):
+    """A file cannot be sent; the others of a request are not at fault."""
+
+    def __init__(self, item: _Item, why: NodeError) -> None:
+        super().__init__(str(why))
+        self.item, self.why = item, why
 
 
 class StowSending:
@@ -133,7 +142,7 @@ class StowSending:
         """Close the connection, if there is one."""
         self._connection.close()
 
-    def send(self, file: Path, allow: Allow = lambda _: None) -> None:
+    def send(self, file: Stored, allow: Allow = lambda _: None) -> None:
         """Return once the server has said that it has the instance in ``file``.
 
         Args:
@@ -224,7 +233,7 @@ class StowSending:
         item.path = ready(file, item.syntax, item.forms, self._decode, self._named())
         head = head_of(item.path)
         item.sop_instance, item.form = head.sop_instance_uid, head.transfer_syntax_uid
-        item.size = item.path.stat().st_size
+        item.size = _size(item.path)
         return item
 
     def _in_another_form(self, item: _Item) -> _Item:
@@ -268,6 +277,11 @@ class StowSending:
             return
         try:
             answer = self._posted(allowed)
+        except _UnreadableError as error:
+            # Half a request is on its way, and nobody has anything of it.
+            yield error.item, error.why
+            yield from self._sent([item for item in allowed if item is not error.item])
+            return
         except NodeError as error:
             yield from ((item, error) for item in allowed)
             return
@@ -302,7 +316,7 @@ class StowSending:
             "Content-Type": content_type(boundary),
             "Content-Length": str(size),
         }
-        content = body(boundary, (_pieces(item.path, item.size) for item in batch))
+        content = body(boundary, (_pieces(item) for item in batch))
         return self._connection.ask("POST", self._path, headers, content)
 
     def _headers(self) -> dict[str, str]:
@@ -332,21 +346,28 @@ class StowSending:
         return f"{self.destination.name} ({self.destination.address})"
 
 
-def _pieces(file: Path, size: int) -> Iterator[bytes]:
-    """Yield a file as it lies there.
+def _pieces(item: _Item) -> Iterator[bytes]:
+    """Yield a file as it is to be sent.
 
     Raises:
-        SendInterruptedError: It cannot be read, or is not as long as it was.
+        _UnreadableError: It cannot be read, or is not as long as it was.
     """
+    left = item.size
     try:
-        with file.open("rb") as stream:
-            while size:
-                piece = stream.read(min(size, _PIECE))
+        with item.path.open("rb") as stream:
+            while left:
+                piece = stream.read(min(left, _PIECE))
                 if not piece:
-                    raise SendInterruptedError(f"{file} is shorter than it was")
-                size -= len(piece)
+                    raise SendInterruptedError(f"{item.path} is shorter than it was")
+                left -= len(piece)
                 yield piece
     except OSError as error:
-        raise SendInterruptedError(
-            f"{file} cannot be read: {error.strerror}"
-        ) from error
+        said = SendInterruptedError(f"{item.path} cannot be read: {error.strerror}")
+        raise _UnreadableError(item, said) from error
+    except NodeError as error:
+        raise _UnreadableError(item, error) from error
+
+
+def _size(file: Stored) -> int:
+    with file.open("rb") as stream:
+        return stream.seek(0, SEEK_END)

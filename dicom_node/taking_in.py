@@ -14,23 +14,27 @@ import threading
 import time
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.accepting import accept
 from dicom_node.errors import ClashError, FilterError, SpoolError
 from dicom_node.hatch_folder import HatchFolder
+from dicom_node.incoming import IncomingFile
+from dicom_node.mapped import CHUNK
 from dicom_node.receiver import incoming_of
 from dicom_node.room import Room
 from dicom_node.scp import Received
+from dicom_node.spool_keys import HandedKeys
 from dicom_node.state import State, now
 from dicom_node.supervising import LOOK_S, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from dicom_node.config import Config
     from dicom_node.hatch import Hatch
+    from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class Taker:
         incoming: Path,
         accept: Callable[[Received], None],
         is_stopping: Callable[[], bool] = lambda: False,
+        keys: SpoolKeys | None = None,
     ) -> None:
         """Prepare.
 
@@ -57,7 +62,9 @@ class Taker:
             incoming: Folder of the spool for what is coming in.
             accept: Makes an object durable and owes it to its routes, or raises.
             is_stopping: Asked between two objects.
+            keys: Seal what is coming in; without them it is not sealed.
         """
+        self._keys = keys
         self._hatch, self._incoming, self._accept = hatch, incoming, accept
         self._is_stopping = is_stopping
         self._folder = HatchFolder(hatch.folder)
@@ -78,13 +85,21 @@ class Taker:
         self._folder.sweep(before)
 
     def _take(self, file: Path) -> bool:
-        part = self._incoming / f"{file.stem}.in"
+        part = IncomingFile(self._incoming, self._keys)
         try:
             # A copy: until the object is owed, the hatch is where it is kept.
-            shutil.copyfile(file, part)
+            with file.open("rb") as stream:
+                while piece := stream.read(CHUNK):
+                    part.write(piece)
+            settled = part.begin()
+            settled()
             self._accept(
                 Received(
-                    part, self._hatch.calling_ae_title, self._hatch.called_ae_title
+                    Path(part.name),
+                    self._hatch.calling_ae_title,
+                    self._hatch.called_ae_title,
+                    content=part.content,
+                    settled=settled,
                 )
             )
         except ClashError as error:
@@ -100,7 +115,8 @@ class Taker:
             self._failed(file, error)
             return False
         finally:
-            part.unlink(missing_ok=True)
+            part.close()
+            Path(part.name).unlink(missing_ok=True)
         self._folder.taken(file)
         self._faults.pop(file.name, None)
         return True
@@ -124,12 +140,13 @@ class Taker:
         self._folder.refuse(file, reason)
 
 
-def take_in(config: Config, parent: int) -> None:
+def take_in(config: Config, parent: int, keys: int) -> None:
     """Take in until told to stop, or until the node, ``parent``, is gone.
 
     Args:
         config: What to do.
         parent: Process number of the node.
+        keys: Descriptor of the keys of the spool.
     """
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
@@ -140,7 +157,9 @@ def take_in(config: Config, parent: int) -> None:
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        spool, queue = state.spool(), state.queue(config.passed)
+        sealed_with, encrypts = HandedKeys(keys), config.storage.encrypt
+        spool = state.spool(sealed_with, encrypts=encrypts)
+        queue = state.queue(config.passed)
         stack.callback(queue.close)
         incoming = spool.incoming / incoming_of("hatch")
         shutil.rmtree(incoming, ignore_errors=True)
@@ -155,7 +174,14 @@ def take_in(config: Config, parent: int) -> None:
             clock=now,
         )
         takers = [
-            Taker(hatch, incoming, take, stopping.is_set) for hatch in config.hatches
+            Taker(
+                hatch,
+                incoming,
+                take,
+                stopping.is_set,
+                sealed_with if encrypts else None,
+            )
+            for hatch in config.hatches
         ]
         resting: dict[Taker, float] = {}
         swept = -_LEFT_AFTER_S

@@ -30,12 +30,15 @@ from dicom_node.errors import (
 )
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
+from dicom_node.glass import Glass
 from dicom_node.instance import OpenInstance
 from dicom_node.outgoing import head_of
 from dicom_node.passing import Dropped, Passing
 from dicom_node.queue.commitments import Sent
+from dicom_node.queue.job import Resting
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
+from dicom_node.resting import resting_routes
 from dicom_node.routing import Action
 from dicom_node.scu import Sending
 from dicom_node.settling import Settling
@@ -154,6 +157,7 @@ class Worker:
         self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
         self._mark, self._clock = mark, clock
         self._passing = Passing(refer, audit)
+        self._glass = Glass(config.break_glass, audit, clock)
         self._decode, self._listings = decode, listings
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
         self._sending: Sending | StowSending | None = None
@@ -173,11 +177,17 @@ class Worker:
         moment, started = self._clock(), time.monotonic()
         if self._quiet is not None:
             self._quiet.list(self._config.routes, moment)
-        job = self._queue.claim(moment, LEASE)
+        for study in self._queue.complete_studies(moment):
+            logger.info(
+                "complete study=%s route=%s instances=%d expected=%d",
+                *(study.study_instance_uid, study.route, study.arrived, study.expected),
+            )
+        resting = self._resting(moment)
+        job = self._queue.claim(moment, LEASE, resting)
         if job is None:
             return False
         try:
-            for one in (job, *self._more_like(job, moment)):
+            for one in (job, *self._more_like(job, moment, resting)):
                 taken = time.monotonic() - started
                 if one is not job and taken > _TOGETHER_S:
                     self._settling.not_begun(one)
@@ -190,7 +200,12 @@ class Worker:
             self._settle_sent()
         return True
 
-    def _more_like(self, job: Job, moment: datetime) -> list[Job]:
+    def _resting(self, moment: datetime) -> Resting:
+        """Return whose jobs wait."""
+        held = self._queue.held_routes()
+        return Resting(resting_routes(self._config.routes, held, moment))
+
+    def _more_like(self, job: Job, moment: datetime, resting: Resting) -> list[Job]:
         """Claim more of a study, if each takes no longer to send than to settle."""
         route = self._config.route(job.route)
         if job.claim > 1 or route is None or route.action is Action.MARK:
@@ -198,7 +213,7 @@ class Worker:
         destination = self._config.destination(job.destination)
         is_stow = destination is not None and destination.kind is Kind.STOW
         count = _IN_REQUESTS if is_stow else TOGETHER
-        return self._queue.claim_more(job, moment, LEASE, count - 1)
+        return self._queue.claim_more(job, moment, LEASE, count - 1, resting)
 
     def _try(self, job: Job) -> None:
         try:
@@ -242,7 +257,7 @@ class Worker:
                     "sent instance=%s to=%s action=%s",
                     job.sop_instance_uid,
                     job.destination,
-                    route.action.value,
+                    route.action.value if job.order is None else "break-glass",
                 )
 
     def rest(self) -> None:
@@ -264,6 +279,12 @@ class Worker:
                 f"the route {job.route!r} does not lead to {job.destination!r} any more",
                 hint="Put that back, then: miadmark release",
             )
+        if job.order is not None:
+            self._glass.require(job.order, route)
+            note = partial(self._glass.note, job, job.order)
+            self._sending_to(destination).send(self._spool.file(job.file), note)
+            self._note_sent(job, route, job.file)
+            return
         purpose = f"{route.action.value} {job.destination}"
         referring = f"{_REFER} {job.destination}"
         if job.filtered is not None and job.purpose not in {purpose, referring}:
@@ -289,22 +310,25 @@ class Worker:
             self._queue.doubt(job, is_so=True)
             allow = partial(self._trusted, job, allow)
         if isinstance(sending, StowSending):
-            parcel = Parcel(self._spool.path(name), allow)
+            parcel = Parcel(self._spool.file(name), allow)
             self._parcels.append((job, route, name, parcel))
             return
-        sending.send(self._spool.path(name), allow)
+        sending.send(self._spool.file(name), allow)
         self._was_sent(job, route, name)
 
     def _was_sent(self, job: Job, route: Route, name: str) -> None:
-        """Remember what a destination has; it is settled a little later."""
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
+        self._note_sent(job, route, name)
+
+    def _note_sent(self, job: Job, route: Route, name: str) -> None:
+        """Remember what a destination has; it is settled a little later."""
         if not self._sent:
             self._sent_since = time.monotonic()
         destination, reference = self._config.destination(job.destination), None
         if destination is not None and destination.commitment:
-            head = head_of(self._spool.path(name))
+            head = head_of(self._spool.file(name))
             reference = Reference(head.sop_class_uid, head.sop_instance_uid)
         self._sent.append((Sent(job, job.destination, reference), route))
 
@@ -347,7 +371,7 @@ class Worker:
         return name
 
     def _opened(self, name: str) -> OpenInstance:
-        return OpenInstance.read(self._spool.path(name), Limits())
+        return OpenInstance.read(self._spool.file(name), Limits())
 
     def _marked(
         self, instance: OpenInstance, route: Route, sending: Sender

@@ -36,10 +36,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         if run in {_receive, _work, _pass, _commit, _desk, _take_in}:
             command.add_argument("--parent", type=int, required=True, metavar="PID")
             command.add_argument("--content", type=int, required=True, metavar="FD")
+        if run in {_receive, _take_in}:
+            command.add_argument("--keys", type=int, required=True, metavar="FD")
         if run is _receive:
             for option in ("--number", "--ready"):
                 command.add_argument(option, type=int, required=True)
             command.add_argument("--listening", type=int, nargs="+", metavar="FD")
+        if run is _status:
+            command.add_argument("--json", action="store_true", help="one object")
         if run is _release:
             command.add_argument(
                 "job", type=int, nargs="*", help="else all that are held"
@@ -81,6 +85,7 @@ def _receive(options: argparse.Namespace) -> int:
         options.number,
         options.listening,
         options.ready,
+        options.keys,
     )
     return 0
 
@@ -122,7 +127,7 @@ def _take_in(options: argparse.Namespace) -> int:
     from dicom_node.taking_in import take_in
 
     log.configure()
-    take_in(_handed_down(options), options.parent)
+    take_in(_handed_down(options), options.parent, options.keys)
     return 0
 
 
@@ -135,18 +140,43 @@ def _handed_down(options: argparse.Namespace) -> Config:
 
 
 def _status(options: argparse.Namespace) -> int:
+    import json
+    import os
+    from contextlib import closing
+
+    from dicom_node.commands.orders import waits
     from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
+    from dicom_node.status import commitment_lines, status_of
 
-    queue = state_in(load(options.config).node.state).queue()
+    config = load(options.config)
+    state = state_in(config.node.state)
+    queue, now = state.queue(config.passed), terminal.now()
+    status = status_of(queue.tallies(now), config, os.statvfs(state.folder), now)
+    waiting = {each: queue.held(each) for each in (JobState.HELD, JobState.QUARANTINED)}
+    rests = waits(config, queue, now)
+    with closing(state.commitments()) as commitments:
+        promises = commitment_lines(commitments.awaited(), commitments.untold(), now)
+    if options.json:
+        jobs = [
+            {"state": each.value, **job._asdict()}
+            for each, held in waiting.items()
+            for job in held
+        ]
+        told = {**status.to_json(), "waits": rests, "for_people": jobs}
+        told["commitments"] = promises
+        print(json.dumps(told))
+        queue.close()
+        return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    for state in (JobState.HELD, JobState.QUARANTINED):
-        for job in queue.held(state):
+    print("\n".join([*status.lines(), *rests, *promises]))
+    for each, held in waiting.items():
+        for job in held:
             where = f"on {job.route} to {job.destination}"
-            print(f"{job.id}: {state} {job.sop_instance_uid} {where}: {job.reason}")
+            print(f"{job.id}: {each} {job.sop_instance_uid} {where}: {job.reason}")
     queue.close()
-    return 0
+    return 0 if status.is_exact else 1
 
 
 def _release(options: argparse.Namespace) -> int:

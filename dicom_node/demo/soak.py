@@ -104,7 +104,7 @@ class Size:
 
     mix: Mix
     senders: int = 4
-    well_s: float = 6.0
+    well_s: float = 10.0
     """How long the receiver is well, each time."""
     ill_s: float = 2.0
     patience: timedelta = timedelta(hours=3)
@@ -137,8 +137,8 @@ class Soak:
     told: Told = field(default_factory=Told)
     names: dict[str, str] = field(default_factory=dict)
     """UIDs of the originals of what was marked beforehand, by its own."""
-    killed: int | None = None
-    """The process that was killed last."""
+    killed: dict[str, int] = field(default_factory=dict)
+    """The claim of each killer at which its worker was killed last."""
 
     def run(self) -> Told:
         """Return what it came to, once everything is settled.
@@ -259,19 +259,23 @@ class Soak:
         left = []
         for name in killers:
             found = looking.execute(
-                "SELECT job.state, job.filtered FROM job JOIN instance"
+                "SELECT job.state, job.filtered, job.claim FROM job JOIN instance"
                 " ON instance.id = job.instance_id WHERE sop_instance_uid = ?",
                 [name],
             ).fetchone()
             if found is None or found[0] in {"waiting", "working"}:
                 left.append(name)
-            worker = watch.process("worker")
             # What a killed one was at stays so until there is another.
-            if found == ("working", None) and worker not in {None, self.killed}:
-                self.killed = worker
+            if (
+                found
+                and found[:2] == ("working", None)
+                and found[2] > (self.killed.get(name, 0))
+            ):
+                self.killed[name], worker = found[2], watch.process("worker")
                 with suppress(ProcessLookupError):
-                    os.kill(worker, signal.SIGKILL)
-                    self.told.kills += 1
+                    if worker is not None:
+                        os.kill(worker, signal.SIGKILL)
+                        self.told.kills += 1
         return left
 
     def _judge(self, state: State) -> None:

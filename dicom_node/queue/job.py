@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from dicom_node.queue.order import Orders
 from dicom_node.queue.study import Studies
+from dicom_node.queue.tally import Tallies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,7 +163,7 @@ def _all_are(_file: str) -> bool:
     return True
 
 
-class Queue(Orders, Studies, Protocol):
+class Queue(Orders, Studies, Tallies, Protocol):
     """Jobs that survive whoever works on them. Every method is one transaction."""
 
     def add(

@@ -20,6 +20,7 @@ from dicom_node.queue.job import (
 )
 from dicom_node.queue.order import BROKEN_GLASS, HeldRoute, Order, Standing
 from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
+from dicom_node.queue.tally import LATELY, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _SETTLED: Final = frozenset({JobState.SENT, JobState.DROPPED})
+_PENDING: Final = frozenset({JobState.WAITING, JobState.WORKING})
 _OPEN: Final = frozenset({JobState.WAITING, JobState.HELD})
 _FOR_PEOPLE: Final = frozenset({JobState.HELD, JobState.QUARANTINED})
 
@@ -37,6 +39,7 @@ class _Job:
     instance: int
     to: Owed
     not_before: datetime
+    received: datetime
     state: JobState = JobState.WAITING
     attempts: int = 0
     lease_until: datetime | None = None
@@ -114,7 +117,7 @@ class MemoryQueue:
         for to in wanted:
             if to.route not in due:
                 due[to.route] = now if clashes else self._due(to, arrival, now)
-            job = _Job(len(self._jobs) + 1, number, to, due[to.route])
+            job = _Job(len(self._jobs) + 1, number, to, due[to.route], now)
             if clashes:
                 job.state, job.reason = JobState.QUARANTINED, CLASHES
             self._jobs.append(job)
@@ -296,6 +299,31 @@ class MemoryQueue:
         """Return how many jobs stand where."""
         states = [owed.state for owed in self._jobs]
         return {state: states.count(state) for state in JobState}
+
+    def tallies(self, now: datetime) -> list[Tally]:
+        """Return one for each route and destination; see the protocol."""
+        until = now.replace(second=0, microsecond=0)
+        since = until - LATELY
+        found: dict[tuple[str, str], list[_Job]] = {}
+        for job in self._jobs:
+            found.setdefault((job.to.route, job.to.destination), []).append(job)
+        return [
+            Tally(
+                route=route,
+                destination=destination,
+                received=len(jobs),
+                **Counter(job.state.value for job in jobs),
+                oldest=min(
+                    (j.received for j in jobs if j.state in _PENDING), default=None
+                ),
+                received_lately=sum(since <= job.received < until for job in jobs),
+                sent_lately=sum(
+                    job.settled is not None and since <= job.settled < until
+                    for job in jobs
+                ),
+            )
+            for (route, destination), jobs in sorted(found.items())
+        ]
 
     def owed(self) -> dict[str, int]:
         """Return how many jobs of each route are not settled; see the protocol."""

@@ -250,11 +250,12 @@ UNION
 SELECT filtered FROM job WHERE filtered IS NOT NULL;
 
 -- counts
-SELECT state, count(*) FROM job GROUP BY state;
+SELECT what, sum(count) FROM total WHERE what <> 'received' GROUP BY what;
 
 -- owed
-SELECT route, count(*) FROM job
- WHERE state IN ('waiting', 'working', 'held', 'quarantined') GROUP BY route;
+SELECT route, sum(count) FROM total
+ WHERE what IN ('waiting', 'working', 'held', 'quarantined')
+ GROUP BY route HAVING sum(count) > 0;
 
 -- held
 SELECT job.id, instance.sop_instance_uid, job.route, job.destination, job.reason

@@ -26,6 +26,7 @@ from dicom_node.queue.job import (
 )
 from dicom_node.queue.order import BROKEN_GLASS, Order
 from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
+from dicom_node.queue.sqlite_tallies import SqliteTallies
 from dicom_node.queue.statements import SQL, as_text, translated
 from dicom_node.queue.turn import Turn
 
@@ -69,7 +70,7 @@ _FIELDS: Final = (
 """Of a job, in the order of the statement ``job``."""
 
 
-class SqliteQueue(SqliteOrders, SqliteStudies):
+class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
     """See :class:`dicom_node.queue.job.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -106,6 +107,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies):
         with translated():
             for index in ("earlier", "due", "studies", "working"):
                 self._database.execute(SQL[f"index_{index}"])
+        self._begin_tallies()
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
     from dicom_node.queue.turn import Turn
 
-_FILES: Final = ("queue.sql", "orders.sql", "studies.sql", "commitments.sql")
+_FILES: Final = (
+    "queue.sql",
+    "orders.sql",
+    "studies.sql",
+    "tallies.sql",
+    "commitments.sql",
+)
 
 
 def _statements(file: str) -> dict[str, str]:
@@ -79,6 +85,16 @@ class Statements:
             finally:
                 if not lasts:
                     self._database.execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Read what is read in a block as it was at one moment."""
+        with translated():
+            self._database.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._database.execute("COMMIT")
 
 
 def as_text(moment: datetime) -> str:
