@@ -70,7 +70,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Ortha
 
 
 def spooled(node: Node) -> list[Path]:
-    return list((node.folder / "state" / "spool").glob("*.dcm"))
+    return [f for f in (node.folder / "state" / "spool").iterdir() if f.is_file()]
 
 
 def test_what_is_sent_is_settled_once_it_is_promised(
