@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dicom_node import __version__
 from dicom_node.commands import (
     audit,
+    backup,
     bench,
     config,
     grants,
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
         *(study, inspect, keys, grants, records, audit, config, node, route),
-        *(orders, bench, science),
+        *(orders, bench, backup, science),
     ):
         group.add(commands)
     return parser

@@ -9,6 +9,7 @@ that dies leaves nothing open.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -66,6 +67,7 @@ class Committing:
         is_kept: Callable[[str], bool],
         forget: Callable[[Sequence[Settled]], object],
         clock: Callable[[], datetime],
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """Keep what it needs.
 
@@ -75,7 +77,9 @@ class Committing:
             is_kept: Says of a file of the spool whether it is there.
             forget: Deletes the files of what is settled, if nobody else is owed them.
             clock: Returns the time, aware.
+            chance: Returns a number from 0 up to 1.
         """
+        self._chance = chance
         self._config, self._commitments = config, commitments
         self._is_kept, self._forget, self._clock = is_kept, forget, clock
         self._lock = threading.RLock()
@@ -99,7 +103,7 @@ class Committing:
         def again_at(refusals: int) -> datetime | None:
             if refusals > most:
                 return None
-            return next_attempt(self._config.retry, refusals, now)
+            return next_attempt(self._config.retry, refusals, now, self._chance)
 
         names = [one.name for one in destinations]
         with self._lock:
@@ -197,7 +201,9 @@ class Committing:
             logger.warning("not asked to commit: %s", error)
             retry, moment = self._config.retry, self._clock()
             longest = moment + retry.longest_wait
-            again = next_attempt(retry, transaction.asks, moment) or longest
+            again = (
+                next_attempt(retry, transaction.asks, moment, self._chance) or longest
+            )
             reason = f"{error}. {error.hint}".strip()
         with self._lock:
             self._commitments.put_off(transaction_uid, again, reason)
@@ -236,7 +242,9 @@ class Committing:
             calls.tell(peer, self.answer_to(asked.request))
         except NodeError as error:
             moment = self._clock()
-            again = next_attempt(self._config.retry, asked.attempts + 1, moment)
+            again = next_attempt(
+                self._config.retry, asked.attempts + 1, moment, self._chance
+            )
             if again is None:
                 logger.error("commitments never told: %s", error)  # noqa: TRY400
                 self._give_up(asked)

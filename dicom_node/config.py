@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
+from dicom_node.breaker import Breaker
 from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer
@@ -21,8 +22,11 @@ from dicom_node.timing import Complete
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dicom_node.destination import Destination
     from dicom_node.hatch import Hatch
+    from dicom_node.pool import Pool
 
 _CHARACTER_SET: Final = 0x00080005
 _STUDY_RELATED_INSTANCES: Final = 0x00201208
@@ -139,7 +143,9 @@ class Config:
     node: Listener
     destinations: tuple[Destination, ...]
     routes: tuple[Route, ...]
+    pools: tuple[Pool, ...] = ()
     retry: Retry = field(default_factory=Retry)
+    breaker: Breaker = field(default_factory=Breaker)
     storage: Storage = field(default_factory=Storage)
     release: ReleaseDesk | None = None
     desks: tuple[RemoteDesk, ...] = ()
@@ -155,7 +161,7 @@ class Config:
         """Refuse names that are used twice or not at all."""
         names = [d.name for d in self.destinations]
         for kind, used in (
-            ("destination", names),
+            ("destination", [*names, *(pool.name for pool in self.pools)]),
             ("route", [r.name for r in self.routes]),
             ("peer", [p.ae_title for p in self.peers]),
             ("hatch", [h.name for h in self.hatches]),
@@ -165,14 +171,13 @@ class Config:
             twice = {name for name in used if used.count(name) > 1}
             if twice:
                 raise ConfigError(f"{kind} {twice.pop()!r} is there twice")
+        for pool in self.pools:
+            _require_known(f"pool {pool.name!r}", pool.members, names)
+        names += [pool.name for pool in self.pools]
         for route in self.routes:
-            unknown = [name for name in route.destinations if name not in names]
-            if unknown:
-                raise ConfigError(
-                    f"route {route.name!r}: no destination {unknown[0]!r}",
-                    hint=f"There are: {', '.join(names) or 'none'}.",
-                )
-            _require_titles(route, self.destinations)
+            _require_known(f"route {route.name!r}", route.destinations, names)
+            for name in route.destinations:
+                _require_titles(route, self.members(name))
 
         if not self.listeners:
             # The only assignment there is: what was left out, made of what was not.
@@ -231,6 +236,21 @@ class Config:
         """Return the destination of that name, if it is still there."""
         return next((d for d in self.destinations if d.name == name), None)
 
+    def members(self, name: str, study: str = "") -> tuple[Destination, ...]:
+        """Return who may be sent what is owed to a destination or a pool.
+
+        Args:
+            name: Of the destination or pool; nobody, if it is not there any more.
+            study: Study Instance UID, by which a pool may choose.
+
+        Returns:
+            In the order in which they are tried.
+        """
+        by_name = {one.name: one for one in self.destinations}
+        pool = next((one for one in self.pools if one.name == name), None)
+        names = (name,) if pool is None else pool.order(study)
+        return tuple(by_name[one] for one in names if one in by_name)
+
     def route(self, name: str) -> Route | None:
         """Return the route of that name, if it is still there."""
         return next((r for r in self.routes if r.name == name), None)
@@ -243,13 +263,18 @@ def _require_titles(route: Route, destinations: tuple[Destination, ...]) -> None
         ConfigError: They cannot.
     """
     for one in destinations:
-        if (
-            route.action is Action.STRIP
-            and one.name in route.destinations
-            and not one.ae_title
-        ):
+        if route.action is Action.STRIP and not one.ae_title:
             raise ConfigError(
                 f"destination {one.name!r} has no ae_title, and route {route.name!r} "
                 "strips for it",
                 hint="A grant names an AE title beside the certificate: give it one.",
             )
+
+
+def _require_known(who: str, wanted: Sequence[str], names: Sequence[str]) -> None:
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"{who}: no destination {unknown[0]!r}",
+            hint=f"There are: {', '.join(names) or 'none'}.",
+        )

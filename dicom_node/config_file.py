@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from dicom_node.breaker import Breaker
 from dicom_node.condition import Condition
 from dicom_node.config import (
     Config,
@@ -24,6 +25,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
 from dicom_node.marking import Profile, WeakMarks
+from dicom_node.pool import Choose, Pool
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
@@ -87,6 +89,8 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Destination, t, path.parent) for t in destinations
             ),
             routes=tuple(_made(Route, t, path.parent) for t in routes),
+            pools=tuple(_made(Pool, t, path.parent) for t in _tables(tables, "pool")),
+            breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
             storage=_made(Storage, tables.get("storage", {}), path.parent),
             release=None
@@ -123,6 +127,8 @@ _TABLES: Final = frozenset(
         "listener",
         "peer",
         "destination",
+        "pool",
+        "breaker",
         "route",
         "retry",
         "storage",
@@ -149,6 +155,7 @@ _PATHS: Final = frozenset(
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
     "kind": Kind,
+    "choose": Choose,
     "not_images": Unmarked,
     "other_pixels": Unmarked,
     "profile": Profile,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from dicom_node.addressing import check_ae_title, check_port, is_loopback
@@ -25,6 +25,10 @@ class Kind(StrEnum):
     """C-STORE over associations."""
     STOW = "stow"
     """STOW-RS over HTTP."""
+
+
+SLOWEST: Final = 16_384
+"""Bytes a second that a destination may be held to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +69,28 @@ class Destination:
     """What objects may be sent in, best first; the first that it accepts is taken."""
     timeout_s: float = 30.0
     """For the association and for each message, in seconds."""
+    max_associations: int = 0
+    """At once, from all processes of this node; 0 for as many as these open, one each."""
+    max_bytes_per_s: int = 0
+    """From all processes of this node together; 0 for as many as it takes."""
+    one_study: bool = True
+    """Whether each study has an association of its own, which ends when nothing more of
+    it is due; else one carries whatever is due."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         where = f"destination {self.name!r}"
+        if self.max_associations < 0 or self.max_bytes_per_s < 0:
+            raise ConfigError(
+                f"{where}: max_associations = {self.max_associations}, "
+                f"max_bytes_per_s = {self.max_bytes_per_s}",
+                hint="0 or more.",
+            )
+        if 0 < self.max_bytes_per_s < SLOWEST:
+            raise ConfigError(
+                f"{where}: max_bytes_per_s = {self.max_bytes_per_s}",
+                hint=f"{SLOWEST} or more, or a receiver would not wait for the rest.",
+            )
         if not self.transfer_syntaxes:
             raise ConfigError(
                 f"{where}: transfer_syntaxes is empty",

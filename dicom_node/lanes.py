@@ -23,8 +23,10 @@ from dicom_node.errors import SpoolError
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
+from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.room import Room
+from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
 from dicom_node.supervising import LOOK_S, locked
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from dicom_node.codestreams import Given
     from dicom_node.config import Config
+    from dicom_node.decoding import Decode
     from dicom_node.filters.strip import Restored
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
@@ -131,6 +134,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
+            senders=_senders(config, state, decode, stack),
             listings=listings if lane is Lane.FILTER else None,
             commitments=_commitments(config, state, queue, spool, stack),
         )
@@ -166,6 +170,25 @@ def _commitments(
         logger.warning("not asked to commit any more: instances=%d", len(given_up))
         spool.delete(queue.forget_sent(given_up))
     return commitments
+
+
+def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> Senders:
+    """Return to whom jobs go; whoever is down is asked beside all work."""
+    probing = Probing(
+        config,
+        lambda: state.reachability(config),
+        partial(probe, calling=config.node.ae_title),
+        now,
+    )
+    probing.start()
+    stack.callback(probing.stop)
+    return Senders(
+        config,
+        reachability=stack.enter_context(state.reachability(config)),
+        slots=state.slots(),
+        decode=decode,
+        clock=now,
+    )
 
 
 def _keep_from_tmp(config: Config, state: State) -> None:

@@ -211,12 +211,10 @@ class Plugin:
         if request["method"] != "GET":
             output.SendMethodNotAllowed("GET")
             return
-        refused = self._hatch.refused
         told = {
             "Role": self._settings.role.value,
             "Hatch": str(self._hatch.folder),
             "Waiting": len(self._hatch.waiting()),
-            "Refused": len(list(refused.glob("*.dcm"))) if refused.is_dir() else 0,
         }
         output.AnswerBuffer(json.dumps(told), "application/json")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dicom_node.audit import Event
-from dicom_node.errors import FilterError, UnmarkablePixelsError
+from dicom_node.errors import FilterError, NotAnImageError, UnmarkablePixelsError
 from dicom_node.routing import Unmarked
 
 if TYPE_CHECKING:
@@ -73,6 +73,17 @@ class Passing:
         referring = self._refer(instance, recipients)
         self._note(instance, route, sending, error)
         return referring
+
+    def again(self, instance: OpenInstance, route: Route, sending: Sender) -> None:
+        """Return once it is written down that what was made ready is about to pass.
+
+        Args:
+            instance: As it came.
+            route: On which.
+            sending: To whom; it may be another than the last time.
+        """
+        said = NotAnImageError("it was made ready to be passed before")
+        self._note(instance, route, sending, said)
 
     def _note(
         self,

@@ -132,13 +132,19 @@ def may_meet(one: Route, other: Route) -> bool:
     return all(not a or not b or not set(a).isdisjoint(b) for a, b in lists)
 
 
+def reached(config: Config, route: Route) -> list[str]:
+    """Return the destinations that a route may lead to, pools taken apart."""
+    found = (one for to in route.destinations for one in config.members(to))
+    return list(dict.fromkeys(one.name for one in found))
+
+
 def _pairs(config: Config) -> Iterator[tuple[Route, Route, str]]:
     """Yield each two routes with a destination in common, and that."""
     for number, one in enumerate(config.routes):
         for other in config.routes[number + 1 :]:
-            for destination in one.destinations:
-                if destination in other.destinations:
-                    yield one, other, destination
+            for name in reached(config, one):
+                if name in reached(config, other):
+                    yield one, other, name
 
 
 def _both_ways(config: Config) -> Iterator[str]:
@@ -155,7 +161,7 @@ def _without_tls(config: Config) -> Iterator[str]:
     open_ones = {one.name for one in config.destinations if not one.has_tls}
     originals = [route for route in config.routes if route.action is Action.STRIP]
     for route in originals:
-        for name in sorted(open_ones.intersection(route.destinations)):
+        for name in sorted(open_ones.intersection(reached(config, route))):
             yield (
                 f"route {route.name!r} sends originals to {name!r} "
                 + (
@@ -206,7 +212,7 @@ def _twice(config: Config) -> Iterator[str]:
 
 
 def _unused(config: Config) -> Iterator[str]:
-    used = {name for route in config.routes for name in route.destinations}
+    used = {name for route in config.routes for name in reached(config, route)}
     for one in config.destinations:
         if one.name not in used:
             yield f"destination {one.name!r} is used by no route"

@@ -1,30 +1,33 @@
 """What becomes of a job once something has been done for it: settled, put back, held.
 
 Three kinds of trouble are told apart. Trouble around an object (the destination, the
-disk, a key service) passes: the job is put back, for as long as the retry policy says. A
-refusal is for a person: the job is held. And trouble that nobody foresaw, or that kills
-the worker, is the object's own until proven otherwise: a few tries, then it is
-quarantined. Whatever it is, no other job waits for it.
+disk, a key service) passes: the job is put back, for as long as the retry policy says,
+and where nobody was there to be sent it, for as long as that takes. A refusal is for a
+person: the job is held. And trouble that nobody foresaw, or that kills the worker, is the
+object's own until proven otherwise: a few tries, then it is quarantined. Whatever it is,
+no other job waits for it.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.errors import (
     AuditError,
+    BusyError,
     CodecProcessError,
     KeyFolderError,
     KeyServiceError,
     LedgerError,
     NodeError,
-    SendBusyError,
     SendError,
     SendRefusedError,
     SpoolError,
     UnforeseenError,
+    UnreachableError,
 )
 from dicom_node.queue.retry import next_attempt
 from miadmark_core.errors import MiadMarkError, WeightsError
@@ -56,6 +59,10 @@ PASSING: Final = (
 )
 """Trouble around the instance, which another time may not be there."""
 
+_SOON: Final = timedelta(seconds=0.2)
+"""When something is tried again that nobody was there for. Where that goes on, its
+destination rests, and is asked instead."""
+
 
 class Settling:
     """Settles the jobs of a queue."""
@@ -66,6 +73,7 @@ class Settling:
         spool: Spool,
         retry: Retry,
         clock: Callable[[], datetime],
+        chance: Callable[[], float] = random.random,
         commitments: Commitments | None = None,
     ) -> None:
         """Keep what it needs.
@@ -75,11 +83,12 @@ class Settling:
             spool: Where files are deleted once nobody is owed them.
             retry: When what failed is tried again, and how often.
             clock: Returns the time, aware.
+            chance: Returns a number from 0 up to 1.
             commitments: What destinations are to promise to keep.
         """
         self._commitments = commitments
         self._queue, self._spool = queue, spool
-        self._retry, self._clock = retry, clock
+        self._retry, self._clock, self._chance = retry, clock, chance
 
     def gave_up(self, job: Job) -> bool:
         """Say whether a claimed job is not even tried: it never got far enough before."""
@@ -122,8 +131,14 @@ class Settling:
         Returns:
             Whether it is put back: nobody but the worker has to do anything.
         """
+        if isinstance(error, UnreachableError):
+            # Not the object's trouble, so it keeps its attempts.
+            logger.info("waits instance=%s reason=%s", job.sop_instance_uid, error)
+            soon = self._clock() + _SOON
+            self._queue.retry(job, soon, str(error), is_free=True)
+            return True
         if isinstance(error, PASSING) and not isinstance(error, SendRefusedError):
-            wait_s = error.wait_s if isinstance(error, SendBusyError) else 0.0
+            wait_s = error.wait_s if isinstance(error, BusyError) else 0.0
             hint = getattr(error, "hint", "")
             return self._put_back(job, str(error), hint, wait_s=wait_s)
         is_known = isinstance(error, (NodeError, MiadMarkError))
@@ -142,7 +157,7 @@ class Settling:
 
     def not_begun(self, job: Job) -> None:
         """Put back a job that there was no time for."""
-        self._queue.retry(job, self._clock(), "")
+        self._queue.retry(job, self._clock(), "", is_free=True)
 
     def hold(self, job: Job, error: Exception) -> None:
         """Let a job wait for a person."""
@@ -167,7 +182,7 @@ class Settling:
         wait_s: float = 0.0,
     ) -> bool:
         now = self._clock()
-        again = next_attempt(self._retry, job.attempts, now)
+        again = next_attempt(self._retry, job.attempts, now, self._chance)
         if again is None:
             self.hold(job, NodeError(reason, hint=hint))
             return False

@@ -18,14 +18,18 @@ from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
+from dicom_node.reachability import Reachability
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
+from dicom_node.slots import Slots
 from dicom_node.spool import Spool
+from dicom_node.state_format import require_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from dicom_node.config import Config
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Lane
     from dicom_node.spool_keys import SpoolKeys
@@ -38,7 +42,10 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state folder; whatever is not there yet is made on first use."""
+    """A state folder; whatever is not there yet is made on first use.
+
+    Whatever opens something of it raises ConfigError if a later version has used it.
+    """
 
     folder: Path
     clock: Callable[[], datetime] = now
@@ -97,6 +104,17 @@ class State:
         self._make()
         return Listings(self.folder / "listings.sqlite", keyring.derive)
 
+    def reachability(self, config: Config) -> Reachability:
+        """Open what is known of how destinations are."""
+        self._make()
+        path = self.folder / "destinations.sqlite"
+        return Reachability(path, config.destinations, config.breaker)
+
+    def slots(self) -> Slots:
+        """Return how many associations destinations have."""
+        self._make()
+        return Slots(self.folder / "slots")
+
     def spool(self, keys: SpoolKeys | None = None, *, encrypts: bool = True) -> Spool:
         """Return the spool; see :class:`Spool`."""
         self._make()
@@ -111,6 +129,7 @@ class State:
         """Make the folder, for its owner only: originals pass through it."""
         make_folder(self.folder)
         self.folder.chmod(0o700)
+        require_known(self.folder)
 
 
 def opening_with(keyring: Keyring, ledger: Ledger) -> Opening:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from dicom_node.destination import Destination
     from dicom_node.sealed_file import Stored
     from dicom_node.stow_message import Outcome
+    from dicom_node.throttle import Throttle
     from dicom_node.web_connection import Answer
 
     Allow = Callable[[Receiver], object]
@@ -109,6 +110,7 @@ class StowSending:
         destination: Destination,
         decode: Decode = decode_frames,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        throttle: Throttle | None = None,
         boundary: Callable[[], str] = lambda: secrets.token_hex(24),
     ) -> None:
         """Prepare; nothing is opened before it is needed.
@@ -117,10 +119,12 @@ class StowSending:
             destination: Where to send.
             decode: Calls the codecs, for what came compressed.
             clock: Returns the time, aware.
+            throttle: Holds it to a speed.
             boundary: Returns what nobody can guess, and no file holds.
         """
         self.destination = destination
         self._decode, self._clock, self._boundary = decode, clock, boundary
+        self._throttle = throttle
         self._connection = WebConnection(destination)
         self._untaken: set[tuple[str, str]] = set()
         """SOP class and transfer syntax that the server has refused."""
@@ -316,8 +320,34 @@ class StowSending:
             "Content-Type": content_type(boundary),
             "Content-Length": str(size),
         }
-        content = body(boundary, (_pieces(item) for item in batch))
+        content = body(boundary, (self._pieces(item) for item in batch))
         return self._connection.ask("POST", self._path, headers, content)
+
+    def _pieces(self, item: _Item) -> Iterator[bytes]:
+        """Yield a file as it is to be sent.
+
+        Raises:
+            _UnreadableError: It cannot be read, or is not as long as it was.
+        """
+        left, throttle = item.size, self._throttle
+        most = _PIECE if throttle is None else min(_PIECE, throttle.piece)
+        try:
+            with item.path.open("rb") as stream:
+                while left:
+                    piece = stream.read(min(left, most))
+                    if not piece:
+                        raise SendInterruptedError(
+                            f"{item.path} is shorter than it was"
+                        )
+                    left -= len(piece)
+                    if throttle is not None:
+                        throttle.wait(len(piece))
+                    yield piece
+        except OSError as error:
+            said = SendInterruptedError(f"{item.path} cannot be read: {error.strerror}")
+            raise _UnreadableError(item, said) from error
+        except NodeError as error:
+            raise _UnreadableError(item, error) from error
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": ANSWER_TYPE}
@@ -344,28 +374,6 @@ class StowSending:
 
     def _named(self) -> str:
         return f"{self.destination.name} ({self.destination.address})"
-
-
-def _pieces(item: _Item) -> Iterator[bytes]:
-    """Yield a file as it is to be sent.
-
-    Raises:
-        _UnreadableError: It cannot be read, or is not as long as it was.
-    """
-    left = item.size
-    try:
-        with item.path.open("rb") as stream:
-            while left:
-                piece = stream.read(min(left, _PIECE))
-                if not piece:
-                    raise SendInterruptedError(f"{item.path} is shorter than it was")
-                left -= len(piece)
-                yield piece
-    except OSError as error:
-        said = SendInterruptedError(f"{item.path} cannot be read: {error.strerror}")
-        raise _UnreadableError(item, said) from error
-    except NodeError as error:
-        raise _UnreadableError(item, error) from error
 
 
 def _size(file: Stored) -> int:

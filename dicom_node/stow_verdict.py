@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.errors import SendBusyError, SendInterruptedError, SendRefusedError
+from dicom_node.errors import (
+    BusyError,
+    OutOfResourcesError,
+    SendInterruptedError,
+    SendRefusedError,
+    UnreachableError,
+)
 from dicom_node.stow_message import ANSWER_TYPE, Kind, Outcome, retry_after
 
 if TYPE_CHECKING:
@@ -42,7 +48,7 @@ def trouble(
         return None
     said = f"{named} answered {status}"
     if status in _BUSY or status >= 500:
-        return SendBusyError(said, wait_s=retry_after(wait, now))
+        return BusyError(said, wait_s=retry_after(wait, now))
     if status in _NOT_KNOWN:
         hint = (
             "Is the token in token_file, or the certificate, the right one, and may it "
@@ -52,7 +58,7 @@ def trouble(
         hint = "Redirections are not followed: put the address it names into url."
     else:
         hint = "Is url the DICOMweb service, without /studies?"
-    return SendInterruptedError(said, hint=hint)
+    return UnreachableError(said, hint=hint)
 
 
 def end(named: str, outcome: Outcome) -> Exception | Kind | None:
@@ -68,7 +74,7 @@ def end(named: str, outcome: Outcome) -> Exception | Kind | None:
         case Kind.SYNTAX:
             return Kind.SYNTAX
         case Kind.BUSY:
-            return SendInterruptedError(f"{named} failed with {reason}")
+            return OutOfResourcesError(f"{named} failed with {reason}")
         case Kind.REFUSED:
             return SendRefusedError(
                 f"{named} refused it with {reason}",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 
-from dicom_node.errors import SendInterruptedError
+from dicom_node.errors import BrokenOffError, SendInterruptedError, UnreachableError
 from dicom_node.grants import fingerprint
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class WebConnection:
             return self._answered(connection)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise SendInterruptedError(
+            raise BrokenOffError(
                 f"{self._named()}: the connection broke: {said(error)}",
                 hint="It may have the instances; they are sent again to be sure.",
             ) from error
@@ -153,7 +153,7 @@ class WebConnection:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise SendInterruptedError(
+            raise UnreachableError(
                 f"{self._named()} cannot be reached, or its certificate is not valid: "
                 f"{said(error)}",
                 hint="curl -v, or openssl s_client -connect host:port, says more.",

@@ -23,10 +23,14 @@ from dicom_node.decompression import uncompressed
 from dicom_node.destination import Kind
 from dicom_node.elements import Limits
 from dicom_node.errors import (
+    BrokenOffError,
     FilterError,
     NotAnImageError,
+    NotGrantedError,
     NotMarkedError,
+    SendError,
     UnmarkablePixelsError,
+    UnreachableError,
 )
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
@@ -40,7 +44,7 @@ from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
 from dicom_node.resting import resting_routes
 from dicom_node.routing import Action
-from dicom_node.scu import Sending
+from dicom_node.senders import worst
 from dicom_node.settling import Settling
 from dicom_node.stow import Parcel, StowSending
 
@@ -64,8 +68,9 @@ if TYPE_CHECKING:
     from dicom_node.outgoing import Receiver, Sender
     from dicom_node.passing import Refer
     from dicom_node.queue.commitments import Commitments
-    from dicom_node.queue.job import Job, Queue
+    from dicom_node.queue.job import Job, Queue, Resting
     from dicom_node.routing import Route
+    from dicom_node.senders import Senders
     from dicom_node.spool import Spool
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.sealing.record import Header
@@ -126,6 +131,7 @@ class Worker:
         refer: Refer,
         decode: Decode,
         clock: Callable[[], datetime],
+        senders: Senders,
         listings: Listings | None = None,
         commitments: Commitments | None = None,
     ) -> None:
@@ -146,12 +152,15 @@ class Worker:
             refer: Makes an instance without a picture refer to marked ones.
             decode: Calls the codecs, for what is stripped.
             clock: Returns the time, aware.
+            senders: Knows whom jobs go to, and who is down.
             listings: What routes with ``listing`` have sent and not listed yet.
             commitments: Where it is noted what destinations are to promise to keep.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._audit = keep, audit
-        self._settling = Settling(queue, spool, config.retry, clock, commitments)
+        self._settling = Settling(
+            queue, spool, config.retry, clock, commitments=commitments
+        )
         self._releasing = Releasing(grants, audit, own_tenant, clock)
         self._opening, self._own_tenant = opening, own_tenant
         self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
@@ -160,17 +169,17 @@ class Worker:
         self._glass = Glass(config.break_glass, audit, clock)
         self._decode, self._listings = decode, listings
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
-        self._sending: Sending | StowSending | None = None
+        self._senders = senders
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
-        self._parcels: list[tuple[Job, Route, str, Parcel]] = []
-        """What goes together in the next request; the names of its files in the spool."""
-        self._sent: list[tuple[Sent, Route]] = []
+        self._parcels: list[tuple[Job, Route, StowSending, Parcel]] = []
+        """What goes together in the next request: of one destination and study."""
+        self._sent: list[tuple[Sent, Route, Destination]] = []
         """What the destination has, and the queue does not know of yet."""
         self._sent_since = 0.0
 
     def turn(self) -> bool:
-        """Do a job that is due, and a few more of its route; False if none is.
+        """Do a job that is due, and a few more like it; False if none is.
 
         Whatever happens to them, they are settled, put back or held when this returns.
         """
@@ -186,13 +195,16 @@ class Worker:
         job = self._queue.claim(moment, LEASE, resting)
         if job is None:
             return False
+        is_over = False
         try:
             for one in (job, *self._more_like(job, moment, resting)):
-                taken = time.monotonic() - started
-                if one is not job and taken > _TOGETHER_S:
+                if is_over or (
+                    one is not job and time.monotonic() - started > _TOGETHER_S
+                ):
                     self._settling.not_begun(one)
                 elif not self._settling.gave_up(one):
-                    self._try(one)
+                    # What could not be delivered tells what will become of the others.
+                    is_over = not self._try(one)
                 if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
                     self._settle_sent()
         finally:
@@ -203,19 +215,27 @@ class Worker:
     def _resting(self, moment: datetime) -> Resting:
         """Return whose jobs wait."""
         held = self._queue.held_routes()
-        return Resting(resting_routes(self._config.routes, held, moment))
+        routes = resting_routes(self._config.routes, held, moment)
+        return self._senders.resting(moment)._replace(routes=routes)
 
     def _more_like(self, job: Job, moment: datetime, resting: Resting) -> list[Job]:
-        """Claim more of a study, if each takes no longer to send than to settle."""
-        route = self._config.route(job.route)
-        if job.claim > 1 or route is None or route.action is Action.MARK:
-            return []
-        destination = self._config.destination(job.destination)
-        is_stow = destination is not None and destination.kind is Kind.STOW
-        count = _IN_REQUESTS if is_stow else TOGETHER
-        return self._queue.claim_more(job, moment, LEASE, count - 1, resting)
+        """Claim more like ``job``, if each takes no longer to send than to settle.
 
-    def _try(self, job: Job) -> None:
+        Returns:
+            The rest of its study, and then study by study.
+        """
+        route = self._config.route(job.route)
+        if job.attempts > 1 or route is None or route.action is Action.MARK:
+            return []
+        members = self._config.members(job.destination)
+        count = _IN_REQUESTS if _goes_in_requests(members) else TOGETHER
+        more = self._queue.claim_more(job, moment, LEASE, count - 1, resting)
+        studies = dict.fromkeys(one.study_instance_uid for one in (job, *more))
+        order = {study: number for number, study in enumerate(studies)}
+        return sorted(more, key=lambda one: order[one.study_instance_uid])
+
+    def _try(self, job: Job) -> bool:
+        """Do a job; False if nothing more can be delivered where it goes, for now."""
         try:
             self._do(job)
         except Dropped as said:
@@ -224,6 +244,12 @@ class Worker:
             logger.warning("overtaken instance=%s", job.sop_instance_uid)
         except Exception as error:  # noqa: BLE001 one must not stop the others
             self._failed(job, error)
+            if isinstance(error, UnreachableError):
+                return False
+            if isinstance(error, SendError):
+                resting = self._senders.resting(self._clock())
+                return job.destination not in resting.destinations
+        return True
 
     def _failed(self, job: Job, error: Exception) -> None:
         if not self._settling.failed(job, error):
@@ -234,13 +260,20 @@ class Worker:
         parcels, self._parcels = self._parcels, []
         if not parcels:
             return
-        assert isinstance(self._sending, StowSending)  # they were made for it
-        ends = self._sending.send_all([parcel for *_, parcel in parcels])
-        for (job, route, name, _), error in zip(parcels, ends, strict=True):
+        _, _, sending, _ = parcels[0]
+        told: Exception | None = None
+        ends = sending.send_all([parcel for *_, parcel in parcels])
+        for (job, route, _, _), error in zip(parcels, ends, strict=True):
             if error is None:
-                self._was_sent(job, route, name)
-            else:
-                self._failed(job, error)
+                self._senders.took(sending.destination)
+                self._was_delivered(job, route)
+                self._note_sent(job, route, sending.destination)
+                continue
+            if isinstance(error, (SendError, NotGrantedError)) and error is not told:
+                # What is said of all of them is said once.
+                self._senders.failed(sending.destination, error)
+                told = error
+            self._failed(job, error)
 
     def _settle_sent(self) -> None:
         """Settle what was sent, in one transaction.
@@ -250,21 +283,19 @@ class Worker:
         sent, self._sent = self._sent, []
         if not sent:
             return
-        are_settled = self._settling.sent([one for one, _ in sent])
-        for ((job, *_), route), is_settled in zip(sent, are_settled, strict=True):
+        are_settled = self._settling.sent([one for one, _, _ in sent])
+        for ((job, *_), route, to), is_settled in zip(sent, are_settled, strict=True):
             if is_settled:
                 logger.info(
                     "sent instance=%s to=%s action=%s",
                     job.sop_instance_uid,
-                    job.destination,
+                    to.name,
                     route.action.value if job.order is None else "break-glass",
                 )
 
     def rest(self) -> None:
         """Close what is open: nothing is due for now."""
-        if self._sending is not None:
-            self._sending.close()
-            self._sending = None
+        self._senders.rest()
 
     def _do(self, job: Job) -> None:
         route = self._config.route(job.route)
@@ -273,31 +304,96 @@ class Worker:
                 f"the route {job.route!r} is not in the configuration any more",
                 hint="Put it back, then: miadmark release",
             )
-        destination = self._config.destination(job.destination)
-        if destination is None or job.destination not in route.destinations:
+        members = self._config.members(job.destination, job.study_instance_uid)
+        if not members or job.destination not in route.destinations:
             raise FilterError(
                 f"the route {job.route!r} does not lead to {job.destination!r} any more",
                 hint="Put that back, then: miadmark release",
             )
         if job.order is not None:
             self._glass.require(job.order, route)
-            note = partial(self._glass.note, job, job.order)
-            self._sending_to(destination).send(self._spool.file(job.file), note)
-            self._note_sent(job, route, job.file)
-            return
-        purpose = f"{route.action.value} {job.destination}"
-        referring = f"{_REFER} {job.destination}"
-        if job.filtered is not None and job.purpose not in {purpose, referring}:
+        purpose, referring = self._purposes(job, route)
+        if (
+            job.order is None
+            and job.filtered
+            and job.purpose not in {purpose, referring}
+        ):
             raise FilterError(
                 f"the route {job.route!r} was changed while this instance was on its way",
                 hint="It was made ready for another purpose. Send it again.",
             )
-        sending = self._sending_to(destination)
-        filtered = job.filtered
+        errors: list[Exception] = []
+        is_alone = _goes_in_requests(members)
+        for destination in self._senders.up(members):
+            self._make_way(destination, job)
+            try:
+                sending = self._senders.to(destination, job.study_instance_uid)
+                if job.order is not None:
+                    note = partial(self._glass.note, job, job.order)
+                    sending.send(self._spool.file(job.file), note)
+                else:
+                    job = self._ready(job, route, sending)
+                    allow = self._allowing(job, route)
+                    file = self._spool.file(job.filtered or job.file)
+                    if is_alone and isinstance(sending, StowSending):
+                        parcel = Parcel(file, allow)
+                        self._parcels.append((job, route, sending, parcel))
+                        return
+                    sending.send(file, allow)
+                    self._was_delivered(job, route)
+            except (SendError, NotGrantedError) as error:
+                self._senders.failed(destination, error)
+                errors.append(error)
+                if job.order is not None and isinstance(error, BrokenOffError):
+                    break  # that one may have it, and it leaves as it came once only
+                continue
+            self._senders.took(destination)
+            self._note_sent(job, route, destination)
+            return
+        raise worst(errors, len(members))
+
+    def _make_way(self, destination: Destination, job: Job) -> None:
+        """Send what was put together for another destination, or of another study."""
+        if not self._parcels:
+            return
+        before, _, sending, _ = self._parcels[-1]
+        if (sending.destination, before.study_instance_uid) != (
+            destination,
+            job.study_instance_uid,
+        ):
+            self._send_parcels()
+
+    def _note_sent(self, job: Job, route: Route, destination: Destination) -> None:
+        """Remember what a destination has; it is settled a little later."""
+        if not self._sent:
+            self._sent_since = time.monotonic()
+        reference = None
+        if destination.commitment:
+            is_ready = job.order is None and job.filtered is not None
+            name = job.filtered if is_ready and job.filtered else job.file
+            head = head_of(self._spool.file(name))
+            reference = Reference(head.sop_class_uid, head.sop_instance_uid)
+        sent = Sent(job, destination.name, reference)
+        self._sent.append((sent, route, destination))
+
+    def _purposes(self, job: Job, route: Route) -> tuple[str, str]:
+        """Return what something is made ready for: to be sent marked, or referring."""
+        return f"{route.action.value} {job.destination}", f"{_REFER} {job.destination}"
+
+    def _ready(self, job: Job, route: Route, sending: Sender) -> Job:
+        """Return the job with the file that is to be sent, made now if it has to be."""
         if route.action is Action.STRIP and job.id not in self._studies:
             # What was authorised before this process began is not known any more.
-            filtered = None
-        name = filtered or self._filtered(job, route, purpose, sending)
+            return self._filtered(job, route, sending)
+        if job.filtered is None:
+            return self._filtered(job, route, sending)
+        if job.purpose == self._purposes(job, route)[1]:
+            self._passing.again(self._opened(job.file), route, sending)
+        return job
+
+    def _allowing(self, job: Job, route: Route) -> Callable[[Receiver], object]:
+        """Return what lets the object of a job go to whoever may have it."""
+        name = job.filtered or job.file
         allow: Callable[[Receiver], object] = _nobody_asked
         if route.action is Action.STRIP:
             identity = self._opened(name).identity()
@@ -309,28 +405,13 @@ class Worker:
         if name != job.file and job.claim > 1:
             self._queue.doubt(job, is_so=True)
             allow = partial(self._trusted, job, allow)
-        if isinstance(sending, StowSending):
-            parcel = Parcel(self._spool.file(name), allow)
-            self._parcels.append((job, route, name, parcel))
-            return
-        sending.send(self._spool.file(name), allow)
-        self._was_sent(job, route, name)
+        return allow
 
-    def _was_sent(self, job: Job, route: Route, name: str) -> None:
+    def _was_delivered(self, job: Job, route: Route) -> None:
+        name = job.filtered or job.file
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
-        self._note_sent(job, route, name)
-
-    def _note_sent(self, job: Job, route: Route, name: str) -> None:
-        """Remember what a destination has; it is settled a little later."""
-        if not self._sent:
-            self._sent_since = time.monotonic()
-        destination, reference = self._config.destination(job.destination), None
-        if destination is not None and destination.commitment:
-            head = head_of(self._spool.file(name))
-            reference = Reference(head.sop_class_uid, head.sop_instance_uid)
-        self._sent.append((Sent(job, job.destination, reference), route))
 
     def _trusted(
         self, job: Job, allow: Callable[[Receiver], object], receiver: Receiver
@@ -339,36 +420,37 @@ class Worker:
         self._queue.doubt(job, is_so=False)
         allow(receiver)
 
-    def _filtered(self, job: Job, route: Route, purpose: str, sending: Sender) -> str:
-        """Return the name of the file to be sent, made now and remembered."""
+    def _filtered(self, job: Job, route: Route, sending: Sender) -> Job:
+        """Return the job with the file to be sent, made now and remembered."""
         if route.action is Action.PASS:
-            return job.file
+            return job
+        purpose, referring = self._purposes(job, route)
         # Who opens what without asking, and what passes, is written down each time.
         if route.action is Action.MARK and not route.direct:
             made = self._queue.adopt(job, purpose)
             if made is not None:
-                return made
+                return replace(job, filtered=made, purpose=purpose)
         instance = self._opened(job.file)
         if self._listings is not None and self._listings.wrote(instance):
-            return job.file
+            return job
         content: Iterable[Buffer] | None
         if route.action is Action.MARK:
             sent = self._marked(instance, route, sending)
             content = None if sent is None else sent.file.chunks()
             if isinstance(sent, ReferringInstance):
-                purpose = f"{_REFER} {job.destination}"
+                purpose = referring
         else:
             content = self._stripped(instance, job, route, sending)
         if content is None:
-            return job.file
-        # An original that was restored is restored again after a crash: see _do.
+            return replace(job, filtered=None, purpose=None)
+        # An original that was restored is restored again after a crash: see _ready.
         name = self._spool.write(content, lasts=route.action is Action.MARK)
         if not self._queue.keep_filtered(job, name, purpose):
             self._spool.delete([name])
             raise _Lost
         if job.filtered is not None:
             self._spool.delete([job.filtered])
-        return name
+        return replace(job, filtered=name, purpose=purpose)
 
     def _opened(self, name: str) -> OpenInstance:
         return OpenInstance.read(self._spool.file(name), Limits())
@@ -396,11 +478,7 @@ class Worker:
         return sent
 
     def _stripped(
-        self,
-        instance: OpenInstance,
-        job: Job,
-        route: Route,
-        sending: Sender,
+        self, instance: OpenInstance, job: Job, route: Route, sending: Sender
     ) -> Iterable[Buffer] | None:
         """Return the original file; None if it carries no mark."""
         identity = instance.identity()
@@ -438,16 +516,10 @@ class Worker:
             logger.warning("codestream damaged, sent uncompressed record=%s", record)
         return given.file.chunks()
 
-    def _sending_to(self, destination: Destination) -> Sending | StowSending:
-        if self._sending is None or self._sending.destination != destination:
-            self.rest()
-            if destination.kind is Kind.STOW:
-                self._sending = StowSending(destination, self._decode, self._clock)
-            else:
-                self._sending = Sending(
-                    destination, self._config.node.ae_title, self._decode
-                )
-        return self._sending
+
+def _goes_in_requests(members: Sequence[Destination]) -> bool:
+    """Say whether instances go together: where nobody else takes what one refuses."""
+    return len(members) == 1 and members[0].kind is Kind.STOW
 
 
 def _nobody_asked(_: Receiver) -> None:

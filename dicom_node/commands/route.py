@@ -127,12 +127,14 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, Any]:
     route = each.route
-    addresses = {one.name: one.address for one in config.destinations}
     return {
         "route": route.name,
         "taken": each.is_taken,
         "action": route.action.value,
-        "destinations": {name: addresses[name] for name in route.destinations},
+        "destinations": {
+            name: [one.address for one in config.members(name)]
+            for name in route.destinations
+        },
         "not_a_picture": _instead(each, instance),
         "conditions": [
             {
@@ -165,7 +167,10 @@ def _instead(each: Explained, instance: OpenInstance) -> str:
 
 
 def _sentence(line: dict[str, Any]) -> str:
-    to = (f"{name} ({address})" for name, address in line["destinations"].items())
+    to = (
+        f"{name} ({' or '.join(addresses)})"
+        for name, addresses in line["destinations"].items()
+    )
     where = f"{line['route']}: {line['action']}, to {', '.join(to)}"
     if not line["taken"]:
         failed = [c["says"] for c in line["conditions"] if not c["holds"]]

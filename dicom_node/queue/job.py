@@ -209,12 +209,13 @@ class Queue(Orders, Studies, Tallies, Protocol):
         count: int,
         resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs that were never claimed, in the order in which they are due.
+        """Return jobs that were never tried: first those of a study, then others.
 
-        What was claimed before may have killed its worker, and is claimed alone.
+        What was tried before may have killed its worker, and is claimed alone.
 
         Args:
-            like: Of whose route, destination and study.
+            like: Of whose route and destination; those of its study come first, in the
+                order in which they are due, then those of its priority.
             now: Aware.
             lease: Until ``now + lease``.
             count: At most.
@@ -262,7 +263,13 @@ class Queue(Orders, Studies, Tallies, Protocol):
         ...
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; False if the claim has been lost to another.
 
@@ -271,6 +278,7 @@ class Queue(Orders, Studies, Tallies, Protocol):
             not_before: When it is due again.
             reason: For people.
             is_fault: Whether to count it among the job's faults.
+            is_free: Whether this attempt is not counted: it was none.
         """
         ...
 

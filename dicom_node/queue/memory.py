@@ -164,11 +164,14 @@ class MemoryQueue:
             owed
             for owed in self._jobs
             if owed.is_due(now, resting)
-            and owed.claim == 0
+            and owed.attempts == owed.crashes == 0
             and owed.to[:2] == (like.route, like.destination)
-            and self._study(owed) == like.study_instance_uid
+            and (
+                self._study(owed) == like.study_instance_uid
+                or owed.to.priority == like.priority
+            )
         ]
-        due.sort(key=_turn)
+        due.sort(key=lambda o: (self._study(o) != like.study_instance_uid, _turn(o)))
         return [self._claimed(owed, now + lease) for owed in due[:count]]
 
     def adopt(self, job: Job, purpose: str) -> str | None:
@@ -239,11 +242,18 @@ class MemoryQueue:
         return self._settle(job, JobState.DROPPED, reason)
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; see the protocol."""
         if not self._settle(job, JobState.WAITING, reason):
             return False
+        self._jobs[job.id - 1].attempts -= is_free
         self._jobs[job.id - 1].not_before = not_before
         self._jobs[job.id - 1].faults += is_fault
         return True

@@ -156,8 +156,8 @@ UPDATE job
               LIMIT 1)
 RETURNING id;
 
--- claim_more
--- Those that nobody has claimed yet: what killed its worker is not among them.
+-- claim_study
+-- Those that nobody has tried yet: what killed its worker is not among them.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
        lease_until = :lease_until
@@ -165,10 +165,25 @@ UPDATE job
                 FROM job
                WHERE state = 'waiting' AND study_instance_uid = :study
                  AND route = :route AND destination = :destination
-                 AND not_before <= :now AND claim = 0
-                 AND route NOT IN (SELECT value FROM json_each(:routes))
-                 AND destination NOT IN (SELECT value FROM json_each(:destinations))
+                 AND not_before <= :now AND attempts = 0 AND crashes = 0
                ORDER BY priority DESC, not_before, id
+               LIMIT :count)
+RETURNING id;
+
+-- claim_others
+-- Of whatever study. Where many were tried before, not all of them are looked through.
+UPDATE job
+   SET state = 'working', attempts = attempts + 1, claim = claim + 1,
+       lease_until = :lease_until
+ WHERE id IN (SELECT id
+                FROM (SELECT id, attempts, crashes
+                        FROM job
+                       WHERE lane = :lane AND state = 'waiting' AND route = :route
+                         AND destination = :destination AND priority = :priority
+                         AND not_before <= :now
+                       ORDER BY not_before, id
+                       LIMIT 4 * :count)
+               WHERE attempts = 0 AND crashes = 0
                LIMIT :count)
 RETURNING id;
 
@@ -200,7 +215,7 @@ UPDATE job SET doubted = :is_so
 -- The number of claims is the token of a claim: who lost it to another changes nothing.
 UPDATE job
    SET state = :state, not_before = COALESCE(:not_before, not_before),
-       faults = faults + :faults, settled = :settled, lease_until = NULL,
+       faults = faults + :faults, attempts = attempts - :free, settled = :settled, lease_until = NULL,
        reason = :reason
  WHERE id = :id AND claim = :claim AND state = 'working';
 

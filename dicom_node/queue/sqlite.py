@@ -184,7 +184,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                     instance_id=number,
                     study_instance_uid=study,
                     **to._asdict(),
-                    lane=Lane.PASS if to.route in self._passed else Lane.FILTER,
+                    lane=self._lane_of(to.route),
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
                     now=due[to.route],
                     reason=CLASHES if clashes else "",
@@ -232,18 +232,27 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         count: int,
         resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs that were never claimed; see the protocol."""
+        """Return jobs that were never tried; see the protocol."""
+        if like.route in resting.routes or like.destination in resting.destinations:
+            return []
+        values = {
+            "study": like.study_instance_uid,
+            "route": like.route,
+            "destination": like.destination,
+            "priority": like.priority,
+            "now": as_text(now),
+            "lease_until": as_text(now + lease),
+        }
         with self._transaction(lasts=False):
-            return self._claimed(
-                "claim_more",
-                study=like.study_instance_uid,
-                route=like.route,
-                destination=like.destination,
-                now=as_text(now),
-                lease_until=as_text(now + lease),
-                count=count,
-                **_names(resting),
-            )
+            jobs = self._claimed("claim_study", **values, count=count)
+            if len(jobs) < count:
+                left = count - len(jobs)
+                values["lane"] = self._lane_of(like.route)
+                jobs += self._claimed("claim_others", **values, count=left)
+        return jobs
+
+    def _lane_of(self, route: str) -> Lane:
+        return Lane.PASS if route in self._passed else Lane.FILTER
 
     def _claimed(self, name: str, **values: object) -> list[Job]:
         rows = [
@@ -292,11 +301,22 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         return self._settle(job, JobState.DROPPED, reason=reason)
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; see the protocol."""
         return self._settle(
-            job, JobState.WAITING, not_before, reason, faults=int(is_fault)
+            job,
+            JobState.WAITING,
+            not_before,
+            reason,
+            faults=int(is_fault),
+            free=int(is_free),
         )
 
     def hold(self, job: Job, reason: str) -> bool:
@@ -368,9 +388,12 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         not_before: datetime | None = None,
         reason: str = "",
         faults: int = 0,
+        free: int = 0,
     ) -> bool:
         with self._transaction():
-            return self._settled(job, state, not_before, reason, faults=faults)
+            return self._settled(
+                job, state, not_before, reason, faults=faults, free=free
+            )
 
     def _settled(
         self,
@@ -380,6 +403,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         reason: str = "",
         settled: str = "",
         faults: int = 0,
+        free: int = 0,
     ) -> bool:
         """Settle a job in a transaction that is open."""
         values = {
@@ -390,6 +414,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
             "reason": reason,
             "settled": settled,
             "faults": faults,
+            "free": free,
         }
         is_settled = self._done("settle", **values) == 1
         if is_settled and job.order is not None and state is not JobState.WAITING:

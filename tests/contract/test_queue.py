@@ -398,7 +398,7 @@ def test_a_queue_on_disk_survives_its_process(tmp_path: Path) -> None:
     ],
 )
 def test_waits_double_up_to_the_longest(attempts: int, wait_s: int | None) -> None:
-    again = next_attempt(Retry(), attempts, NOON)
+    again = next_attempt(Retry(), attempts, NOON, lambda: 0.0)
     expected = None if wait_s is None else NOON + timedelta(seconds=wait_s)
     assert again == expected
 
@@ -577,7 +577,9 @@ def test_what_is_urgent_and_not_due_yet_does_not_stand_in_the_way(queue: Queue) 
     assert later.file == "1.dcm"
 
 
-def test_only_of_one_study_and_destination_more_is_claimed(queue: Queue) -> None:
+def test_of_one_destination_more_is_claimed_and_first_of_the_same_study(
+    queue: Queue,
+) -> None:
     for number in range(6):
         one = arrival(f"1.{number}", f"{number}.dcm")
         study = one._replace(study_instance_uid=f"9.{number % 2}")
@@ -588,9 +590,23 @@ def test_only_of_one_study_and_destination_more_is_claimed(queue: Queue) -> None
     assert (first.study_instance_uid, first.destination) == ("9.0", "pacs")
     rests = Resting(frozenset(), frozenset({"pacs"}))
     assert queue.claim_more(first, late, MINUTE, 9, rests) == []
-    more = queue.claim_more(first, late, MINUTE, 9)
-    assert [job.file for job in more] == ["2.dcm", "4.dcm"]
+    more = queue.claim_more(first, late, MINUTE, 3)
+    assert [job.file for job in more] == ["2.dcm", "4.dcm", "1.dcm"]
+    more += queue.claim_more(first, late, MINUTE, 9)
+    assert [job.file for job in more[3:]] == ["3.dcm", "5.dcm"]
     assert {job.destination for job in more} == {"pacs"}
+
+
+def test_what_was_put_back_untried_is_claimed_together_again(queue: Queue) -> None:
+    for number in range(3):
+        queue.add(arrival(f"1.{number}", f"{number}.dcm"), on("archive"), NOON)
+    first = claimed(queue)
+    (tried, untried) = queue.claim_more(first, NOON, MINUTE, 9)
+    assert queue.retry(tried, NOON, "refused")
+    assert queue.retry(untried, NOON, "nobody was there", is_free=True)
+    (again,) = queue.claim_more(first, NOON, MINUTE, 9)
+    assert (again.id, again.attempts, again.claim) == (untried.id, 1, 2)
+    assert queue.sent([untried, again], NOON) == [False, True]
 
 
 def test_what_was_made_for_one_destination_is_sent_to_the_others(queue: Queue) -> None:

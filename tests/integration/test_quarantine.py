@@ -42,6 +42,7 @@ from dicom_node.worker import LEASE, Worker
 from miadmark_core.sealing.recipients import Recipient
 from miadmark_core.search.finder import Finder
 from tests.conftest import NOW, miadmark
+from tests.delivery import senders_of
 
 POISON = "1.2.3.666"
 
@@ -116,6 +117,7 @@ class Bench:
             refer=cast("Any", None),
             decode=decode_frames,
             clock=lambda: self.now,
+            senders=senders_of(config, self.folder, lambda: self.now),
         )
 
     def mark(

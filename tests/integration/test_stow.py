@@ -12,8 +12,8 @@ from pydicom import dcmread
 
 from dicom_node.destination import Destination, Kind
 from dicom_node.errors import (
+    BusyError,
     NotGrantedError,
-    SendBusyError,
     SendInterruptedError,
     SendRefusedError,
 )
@@ -133,8 +133,8 @@ def test_one_that_is_at_fault_stops_no_other(
         (Said(403), SendInterruptedError, "403"),
         (Said(404), SendInterruptedError, "404"),
         (Said(302, headers=(("Location", "/else"),)), SendInterruptedError, "302"),
-        (Said(500), SendBusyError, "500"),
-        (Said(503), SendBusyError, "503"),
+        (Said(500), BusyError, "500"),
+        (Said(503), BusyError, "503"),
     ],
     ids=lambda value: str(getattr(value, "status", "")),
 )
@@ -308,7 +308,7 @@ def test_a_large_object_is_not_held_in_memory(
     server.answer = lambda _: Said(500)
     tracemalloc.start()
     try:
-        with to(server) as sending, pytest.raises(SendBusyError):
+        with to(server) as sending, pytest.raises(BusyError):
             sending.send(file)
         _, peak = tracemalloc.get_traced_memory()
     finally:
