@@ -87,6 +87,7 @@ def accept(
                     digest,
                     name,
                     identity.study_instance_uid,
+                    received.calling_ae_title,
                     identity.sop_class_uid,
                 ),
                 owed(routes, facts),

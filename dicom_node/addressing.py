@@ -68,6 +68,14 @@ def address_of(host: str) -> IPv4Address | IPv6Address:
     return address if mapped is None else mapped
 
 
+def is_any(bind: str) -> bool:
+    """Say whether what listens on ``bind`` listens on every address."""
+    try:
+        return address_of(bind).is_unspecified
+    except ValueError:
+        return False
+
+
 def is_loopback(bind: str) -> bool:
     """Say whether nobody outside this machine reaches what listens on ``bind``."""
     try:

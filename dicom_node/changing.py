@@ -89,6 +89,11 @@ class _Rules:
         wanted = {"passer": self.config.passed, "committer": self.config.commits}
         return {name: Role(name) for name in _WORKERS if wanted.get(name, True)}
 
+    def watching(self) -> dict[str, Role]:
+        """Return the roles of those that the node is looked at by."""
+        tables = {"metrics": self.config.metrics, "web": self.config.web}
+        return {name: Role(name) for name, table in tables.items() if table is not None}
+
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""
         return {} if self.config.release is None else {"desk": Role("desk")}
@@ -139,6 +144,7 @@ class Changing:
         """
         rules = self._rules = self._prepared(config, content)
         roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
+        roles |= rules.watching()
         self._crew.take(roles | rules.taking_in(self._keys), rules.handed_down)
 
     @property
@@ -219,8 +225,9 @@ class Changing:
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
+        crew.end(old.watching(), _DESK_S)
         roles = new.working() | new.releasing() | new.taking_in(self._keys)
-        crew.take(roles, new.handed_down)
+        crew.take(roles | new.watching(), new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()

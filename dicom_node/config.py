@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dicom_node.destination import Destination
     from dicom_node.hatch import Hatch
     from dicom_node.pool import Pool
+    from dicom_node.watching import Metrics, Web
 
 _CHARACTER_SET: Final = 0x00080005
 _STUDY_RELATED_INSTANCES: Final = 0x00201208
@@ -156,6 +157,8 @@ class Config:
     hatches: tuple[Hatch, ...] = ()
     """Folders through which programs on this machine hand objects in."""
     break_glass: BreakGlass = field(default_factory=BreakGlass)
+    metrics: Metrics | None = None
+    web: Web | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""

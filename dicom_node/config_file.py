@@ -30,6 +30,7 @@ from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
 from dicom_node.timing import Complete, Late
+from dicom_node.watching import Metrics, Web
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
@@ -108,9 +109,17 @@ def read(content: bytes, path: Path) -> Config:
             hatches=tuple(
                 _made(Hatch, t, path.parent) for t in _tables(tables, "hatch")
             ),
+            metrics=_optional(Metrics, tables, path.parent),
+            web=_optional(Web, tables, path.parent),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+
+
+def _optional(kind: type[T], tables: Mapping[str, Any], folder: Path) -> T | None:
+    """Return what a table says that has the name of its kind; None if there is none."""
+    table = tables.get(kind.__name__.lower())
+    return None if table is None else _made(kind, table, folder)
 
 
 def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
@@ -133,6 +142,8 @@ _TABLES: Final = frozenset(
         "retry",
         "storage",
         "break_glass",
+        "metrics",
+        "web",
         "release",
         "desk",
         "hatch",
@@ -150,6 +161,8 @@ _PATHS: Final = frozenset(
         "crl",
         "ca",
         "token_file",
+        "oidc_ca",
+        "oidc_secret_file",
     }
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -82,8 +82,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        queue = state.queue(config.passed, lane)
-        stack.callback(queue.close)
+        queue = stack.enter_context(closing(state.queue(config.passed, lane)))
         note = StopNote(state.folder / f"{NAMES[lane]}.stop")
         keyring = keys_of(state, config.node.fingerprint)
         spool = _taken_over(config, state, keyring, queue, lane, died=not note.taken())
@@ -94,8 +93,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         sealer = Sealer(keyring, ledger.number)
         decode = stack.enter_context(CodecProcess())
         asked = _desk_clients(config, keyring)
-        listings = state.listings(keyring)
-        stack.callback(listings.close)
+        listings = stack.enter_context(closing(state.listings(keyring)))
         listings.keep_only([route.name for route in config.routes if route.listing])
 
         def opening(study: str) -> Opening:
@@ -104,6 +102,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             return replace(site, openers=[*site.openers, *desks])
 
         codestreams = state.codestreams()
+        figures = stack.enter_context(state.figures())
 
         def as_it_came(restored: Restored, opening: Opening) -> Given:
             header = ledger.header_of(restored.record_id)
@@ -137,6 +136,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             senders=_senders(config, state, decode, stack),
             listings=listings if lane is Lane.FILTER else None,
             commitments=_commitments(config, state, queue, spool, stack),
+            took=figures.took,
         )
         stack.callback(worker.rest)
 
@@ -146,6 +146,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             """See to the disk: room, and what others have left."""
             nonlocal swept
             room.tend()
+            figures.flush()
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
                 _sweep_left(state, queue, spool, alone=False)

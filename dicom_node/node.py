@@ -23,6 +23,7 @@ from dicom_node.changing import Changing
 from dicom_node.doors import Doors
 from dicom_node.errors import ConfigError
 from dicom_node.extras import extra
+from dicom_node.figures import forget_levels
 from dicom_node.forgetting import require_key_folder, spool_keys
 from dicom_node.lanes import NAMES
 from dicom_node.receiver import incoming_of
@@ -83,6 +84,7 @@ def serve(
             )
         stack.enter_context(held)
         _sweep(config, state, spool, queue, stopping)
+        forget_levels(state.figures().path)
         Room(state.folder, config.storage).tend()
         queue.close()
         sealed_with = stack.enter_context(spool_keys(keyring.spool, spool, now))

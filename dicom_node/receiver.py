@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.accepting import accept
 from dicom_node.commitment_scp import CommitmentScp
 from dicom_node.committing import Committing
+from dicom_node.figures import ASSOCIATIONS
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp
 from dicom_node.spool_keys import HandedKeys
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 
     from dicom_node.config import Config
     from dicom_node.queue.commitments import Settled
+    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.spool import Spool
 
 _TURN_S: Final = 0.0005
+_NOTE_AFTER_S: Final = 2.0
 _LEAVING_S: Final = 900.0
 """How long associations may go on by rules that are not those of the node any more."""
 
@@ -87,19 +91,7 @@ def receive(
         if os.getppid() != parent:
             return
         room, lock = Room(state.folder, config.storage), threading.Lock()
-        commitment = None
-        if config.commits:
-            commitments = state.commitments()
-            stack.callback(commitments.close)
-
-            def forget(settled: Sequence[Settled]) -> None:
-                with lock:
-                    names = queue.forget_sent(settled)
-                spool.delete(names)
-
-            commitment = CommitmentScp(
-                config, Committing(config, commitments, spool.holds, forget, now)
-            )
+        commitment = _commitment(config, state, queue, spool, lock, stack)
         scp.start(
             partial(
                 accept,
@@ -118,11 +110,46 @@ def receive(
         # What is there now stays; pynetdicom collects garbage while everyone waits.
         gc.freeze()
         tell(ready)
+        figures, who = state.figures(), f"receiver {number}"
+        noted = -_NOTE_AFTER_S
+
+        def note() -> None:
+            """Note how many associations are open, now and then."""
+            nonlocal noted
+            if time.monotonic() - noted >= _NOTE_AFTER_S:
+                noted = time.monotonic()
+                figures.stands(ASSOCIATIONS, who, scp.associations)
+                figures.flush()
+
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
             scp.renew()
+            note()
             if leaving.is_set():
                 _leave(scp, stopping, parent)
                 return
+
+
+def _commitment(
+    config: Config,
+    state: State,
+    queue: SqliteQueue,
+    spool: Spool,
+    lock: threading.Lock,
+    stack: ExitStack,
+) -> CommitmentScp | None:
+    """Return what answers about storage commitment, if anybody is to be answered."""
+    if not config.commits:
+        return None
+    commitments = state.commitments()
+    stack.callback(commitments.close)
+
+    def forget(settled: Sequence[Settled]) -> None:
+        with lock:
+            names = queue.forget_sent(settled)
+        spool.delete(names)
+
+    committing = Committing(config, commitments, spool.holds, forget, now)
+    return CommitmentScp(config, committing)
 
 
 def _leave(scp: StorageScp, stopping: threading.Event, parent: int) -> None:

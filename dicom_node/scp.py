@@ -128,6 +128,7 @@ class StorageScp:
         self._tls = [tls_of(door) for door in config.listeners]
         self._servers: list[GuardedServer] = []
         self._is_leaving = False
+        self._associations: Associations | None = None
         receive_into(incoming, keys)
         tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
@@ -162,7 +163,7 @@ class StorageScp:
         ae.network_timeout = config.node.timeout_s
         ae.supported_contexts = [_verification()]
         waiting = WaitingRoom(guarding.max_waiting)
-        associations = Associations(
+        associations = self._associations = Associations(
             config.node.max_associations, guarding.max_per_address
         )
         clash = config.storage.other_bytes.status
@@ -213,6 +214,11 @@ class StorageScp:
             if not self._is_leaving:
                 server.shutdown()
         self._is_leaving = True
+
+    @property
+    def associations(self) -> int:
+        """Return how many associations are open."""
+        return 0 if self._associations is None else len(self._associations)
 
     @property
     def is_busy(self) -> bool:

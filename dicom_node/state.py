@@ -10,12 +10,14 @@ from dicom_node.audit import Audit
 from dicom_node.codestreams import Codestreams
 from dicom_node.durable import make_folder
 from dicom_node.errors import ConfigError
+from dicom_node.figures import Figures
 from dicom_node.found_marks import FoundMarks
 from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
+from dicom_node.queue.history import History
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.reachability import Reachability
@@ -98,6 +100,19 @@ class State:
         """Open what is to be kept and not promised, in the file of a queue."""
         self.queue().close()  # or its tables may not be there
         return SqliteCommitments(self.folder / "queue.sqlite")
+
+    def history(self) -> History:
+        """Open what people are shown of the queue."""
+        self._make()
+        path = self.folder / "queue.sqlite"
+        if not path.exists():
+            self.queue().close()
+        return History(path)
+
+    def figures(self) -> Figures:
+        """Return where a process notes how long things take."""
+        self._make()
+        return Figures(self.folder / "figures.sqlite")
 
     def listings(self, keyring: Keyring) -> Listings:
         """Open what is still to be listed."""

@@ -107,6 +107,10 @@ _REFER: Final = "refer"
 """What is not marked and refers to what is was made for, beside the destination."""
 
 
+def _not_noted(_what: str, _seconds: float) -> None:
+    """Note nothing."""
+
+
 class _Lost(Exception):  # noqa: N818 nothing went wrong here
     """The lease ran out, and another worker has the job now: its file is sent."""
 
@@ -134,6 +138,7 @@ class Worker:
         senders: Senders,
         listings: Listings | None = None,
         commitments: Commitments | None = None,
+        took: Callable[[str, float], None] = _not_noted,
     ) -> None:
         """Keep what the work needs.
 
@@ -155,6 +160,7 @@ class Worker:
             senders: Knows whom jobs go to, and who is down.
             listings: What routes with ``listing`` have sent and not listed yet.
             commitments: Where it is noted what destinations are to promise to keep.
+            took: Notes how many seconds something took.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._audit = keep, audit
@@ -168,6 +174,7 @@ class Worker:
         self._passing = Passing(refer, audit)
         self._glass = Glass(config.break_glass, audit, clock)
         self._decode, self._listings = decode, listings
+        self._took = took
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
         self._senders = senders
         self._studies: dict[int, str] = {}
@@ -464,9 +471,11 @@ class Worker:
         direct = self._releasing.direct(instance.identity(), route)
         recipients = [one.recipient for one in direct]
         try:
+            started = time.monotonic()
             sent = marked = self._mark(
                 instance, recipients, marks_quantities=route.mark_quantities
             )
+            self._took("mark", time.monotonic() - started)
         except (NotAnImageError, UnmarkablePixelsError) as error:
             sent = self._passing.instead(instance, recipients, route, sending, error)
         if sent is None:
@@ -504,7 +513,9 @@ class Worker:
             accepts_renamed=route.accept_renamed,
         )
         try:
+            started = time.monotonic()
             restored = strip(instance, opening, self._decode)
+            self._took("strip", time.monotonic() - started)
         except (NotMarkedError, NotAnImageError):
             return None
         if restored.is_renamed:

@@ -157,20 +157,24 @@ def _status(options: argparse.Namespace) -> int:
     rests = waits(config, queue, now)
     with closing(state.commitments()) as commitments:
         promises = commitment_lines(commitments.awaited(), commitments.untold(), now)
+    with state.reachability(config) as reachability:
+        known = reachability.all()
     if options.json:
         jobs = [
             {"state": each.value, **job._asdict()}
             for each, held in waiting.items()
             for job in held
         ]
-        told = {**status.to_json(), "waits": rests, "for_people": jobs}
-        told["commitments"] = promises
+        health = [{"name": name, **one.to_json()} for name, one in known.items()]
+        told = {**status.to_json(), "destinations": health, "commitments": promises}
+        told |= {"waits": rests, "for_people": jobs}
         print(json.dumps(told))
         queue.close()
         return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    print("\n".join([*status.lines(), *rests, *promises]))
+    reached = [f"destination {name}: {one.told()}" for name, one in known.items()]
+    print("\n".join([*status.lines(), *reached, *rests, *promises]))
     for each, held in waiting.items():
         for job in held:
             where = f"on {job.route} to {job.destination}"

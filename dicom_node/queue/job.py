@@ -81,8 +81,10 @@ class Arrival(NamedTuple):
     """Its name in the spool."""
     study_instance_uid: str = ""
     """As the object says; empty if it says none."""
+    calling_ae_title: str = ""
+    """Of whoever sent it, as it said: for people to look for; it proves nothing."""
     sop_class_uid: str = ""
-    """Likewise."""
+    """As the object says; empty if it says none."""
 
 
 class Owed(NamedTuple):

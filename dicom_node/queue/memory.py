@@ -280,11 +280,16 @@ class MemoryQueue:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         only = self._instances.keys() if jobs is None else {j.instance_id for j in jobs}
-        needed = {o.filtered for o in self._jobs if o.state not in _SETTLED}
+        opened = [o for o in self._jobs if o.state not in _SETTLED]
+        needed = {o.filtered for o in opened}
+        may_send = {(o.instance, o.to.route) for o in opened if o.filtered is None}
         for owed in self._jobs:
             if owed.instance not in only:
                 continue
             if owed.state in _SETTLED and owed.filtered is not None:
+                is_mark = (owed.purpose or "").startswith("mark ")
+                if is_mark and (owed.instance, owed.to.route) in may_send:
+                    continue
                 if owed.filtered not in needed | set(names):
                     names.append(owed.filtered)
                 owed.filtered = None

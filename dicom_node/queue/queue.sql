@@ -14,9 +14,10 @@ SELECT job.id FROM job JOIN instance ON instance.id = job.instance_id
  LIMIT 1;
 
 -- add_instance
-INSERT INTO instance (sop_instance_uid, study_instance_uid, sop_class_uid, digest, file,
-                      received)
-VALUES (:sop_instance_uid, :study_instance_uid, :sop_class_uid, :digest, :file, :now)
+INSERT INTO instance (sop_instance_uid, study_instance_uid, sop_class_uid,
+                      calling_ae_title, digest, file, received)
+VALUES (:sop_instance_uid, :study_instance_uid, :sop_class_uid, :calling_ae_title,
+        :digest, :file, :now)
 RETURNING id;
 
 -- open
@@ -234,13 +235,16 @@ UNION
 SELECT instance_id FROM job WHERE filtered IS NOT NULL;
 
 -- done_files
--- Of an instance: files of jobs that are settled, unless another job sends them too, and
--- its own if nobody is owed it.
+-- Of an instance: files of jobs that are settled, unless another job sends them too, or
+-- may, as all destinations of a route that marks do; and its own if nobody is owed it.
 SELECT filtered FROM job
  WHERE instance_id = :id AND state IN ('sent', 'dropped') AND filtered IS NOT NULL
    AND NOT EXISTS (SELECT 1 FROM job AS other
-                    WHERE other.instance_id = :id AND other.filtered = job.filtered
-                      AND other.state NOT IN ('sent', 'dropped'))
+                    WHERE other.instance_id = :id
+                      AND other.state NOT IN ('sent', 'dropped')
+                      AND (other.filtered = job.filtered
+                           OR (other.filtered IS NULL AND other.route = job.route
+                               AND job.purpose LIKE 'mark %')))
 UNION
 SELECT file FROM instance
  WHERE id = :id AND file IS NOT NULL
@@ -250,7 +254,11 @@ SELECT file FROM instance
 
 -- forget_filtered
 UPDATE job SET filtered = NULL
- WHERE instance_id = :id AND state IN ('sent', 'dropped') AND filtered IS NOT NULL;
+ WHERE instance_id = :id AND state IN ('sent', 'dropped') AND filtered IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM job AS other
+                    WHERE other.instance_id = :id AND other.filtered IS NULL
+                      AND other.state NOT IN ('sent', 'dropped')
+                      AND other.route = job.route AND job.purpose LIKE 'mark %');
 
 -- forget_instance
 UPDATE instance SET file = NULL

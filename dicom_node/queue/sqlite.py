@@ -11,6 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import database
+from dicom_node.queue import history
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
     ("instance", "sop_class_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "calling_ae_title"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
@@ -108,6 +110,8 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
             for index in ("earlier", "due", "studies", "working"):
                 self._database.execute(SQL[f"index_{index}"])
         self._begin_tallies()
+        with translated():
+            history.prepare(self._database)
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""

@@ -628,6 +628,27 @@ def test_what_was_made_for_one_destination_is_sent_to_the_others(queue: Queue) -
     assert sorted(queue.forget_sent()) == ["a.dcm", "marked.dcm"]
 
 
+def test_what_was_marked_is_kept_for_who_may_send_it_too(queue: Queue) -> None:
+    queue.add(arrival(), [*BOTH, Owed("research", "lab")], NOON)
+    first = claimed(queue)
+    queue.keep_filtered(first, "marked.dcm", "mark pacs")
+    queue.sent([first], NOON)
+    assert queue.forget_sent([first]) == []
+    second = claimed(queue)
+    assert second.destination == "cloud"
+    assert queue.adopt(second, "mark cloud") == "marked.dcm"
+    queue.sent([second], NOON)
+    assert queue.forget_sent([second]) == ["marked.dcm"]
+    # What was made for one alone is not kept for another.
+    third = claimed(queue)
+    queue.keep_filtered(third, "original.dcm", "strip lab")
+    queue.add(arrival("1.9", "9.dcm"), BOTH, NOON)
+    alone = claimed(queue)
+    queue.keep_filtered(alone, "alone.dcm", "strip pacs")
+    queue.sent([third, alone], NOON)
+    assert sorted(queue.forget_sent()) == ["a.dcm", "alone.dcm", "original.dcm"]
+
+
 def test_who_lost_a_claim_adopts_nothing(queue: Queue) -> None:
     queue.add(arrival(), BOTH, NOON)
     first, second = claimed(queue), claimed(queue)
