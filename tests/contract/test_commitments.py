@@ -49,7 +49,8 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Both]:
 
 
 def arrival(uid: str = "1.1", study: str = "1", digest: bytes = b"d") -> Arrival:
-    return Arrival(uid, digest, f"{uid}{digest.decode()}.dcm", study, CT)
+    name = f"{uid}{digest.decode()}.dcm"
+    return Arrival(uid, digest, name, study, sop_class_uid=CT)
 
 
 def claimed(both: Both, uid: str = "1.1", study: str = "1", to: str = "pacs") -> Job:
