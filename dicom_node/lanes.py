@@ -143,9 +143,9 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         swept = time.monotonic()
 
         def tend() -> None:
-            """See to the disk: room, and what others have left."""
+            """See to the disk: room, and what is too old, or others have left."""
             nonlocal swept
-            room.tend()
+            _tend(room, queue, config)
             figures.flush()
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
@@ -171,6 +171,12 @@ def _commitments(
         logger.warning("not asked to commit any more: instances=%d", len(given_up))
         spool.delete(queue.forget_sent(given_up))
     return commitments
+
+
+def _tend(room: Room, queue: SqliteQueue, config: Config) -> None:
+    """Keep the disk from filling up, by what is old as well."""
+    room.tend()
+    queue.purge(now() - config.storage.keep_sent)
 
 
 def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> Senders:

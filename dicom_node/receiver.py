@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import resource
 import shutil
@@ -19,6 +20,8 @@ from dicom_node.accepting import accept
 from dicom_node.commitment_scp import CommitmentScp
 from dicom_node.committing import Committing
 from dicom_node.figures import ASSOCIATIONS
+from dicom_node.pseudonyms import Patients
+from dicom_node.rejections import Rejections
 from dicom_node.room import Room
 from dicom_node.scp import StorageScp
 from dicom_node.spool_keys import HandedKeys
@@ -33,7 +36,12 @@ if TYPE_CHECKING:
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.spool import Spool
 
+logger = logging.getLogger(__name__)
+
 _TURN_S: Final = 0.0005
+_LEFT_AFTER_S: Final = 5.0
+"""How long it takes at most until those who were turned away are written down."""
+
 _NOTE_AFTER_S: Final = 2.0
 _LEAVING_S: Final = 900.0
 """How long associations may go on by rules that are not those of the node any more."""
@@ -45,6 +53,7 @@ def receive(
     number: int,
     listening: Sequence[int],
     ready: int,
+    pseudonyms: bytes,
     keys: int,
 ) -> None:
     """Receive until told to stop, or until the node, ``parent``, is gone.
@@ -55,6 +64,7 @@ def receive(
         number: Which of its receivers this is.
         listening: Descriptors of sockets, in the order of the listeners.
         ready: Descriptor to tell once instances are taken in.
+        pseudonyms: Key of the names that the audit gives to patients.
         keys: Descriptor of the keys of the spool: a process that strangers speak to has
             no others.
 
@@ -90,8 +100,11 @@ def receive(
         )
         if os.getppid() != parent:
             return
-        room, lock = Room(state.folder, config.storage), threading.Lock()
+        room, rejections = Room(state.folder, config.storage), Rejections()
+        lock = threading.Lock()
         commitment = _commitment(config, state, queue, spool, lock, stack)
+        stack.callback(_left, rejections, state, number)
+        left = time.monotonic()
         scp.start(
             partial(
                 accept,
@@ -101,9 +114,11 @@ def receive(
                 lock=lock,
                 room=room,
                 clock=now,
+                patients=Patients(pseudonyms, config.audit.patients),
             ),
             room.lack,
             [socket.socket(fileno=descriptor) for descriptor in listening],
+            rejections,
             commitment,
         )
         stack.callback(scp.stop)
@@ -123,6 +138,9 @@ def receive(
 
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
             scp.renew()
+            if time.monotonic() - left > _LEFT_AFTER_S:
+                left = time.monotonic()
+                _left(rejections, state, number)
             note()
             if leaving.is_set():
                 _leave(scp, stopping, parent)
@@ -161,6 +179,14 @@ def _leave(scp: StorageScp, stopping: threading.Event, parent: int) -> None:
         if stopping.wait(LOOK_S) or os.getppid() != parent:
             return
         quiet = 0 if scp.is_busy else quiet + 1
+
+
+def _left(rejections: Rejections, state: State, number: int) -> None:
+    """Leave who was turned away to whoever writes it down."""
+    try:
+        rejections.leave(state.rejections, f"{time.time_ns()}-{number}")
+    except OSError as error:
+        logger.error("who was turned away is not written down: %s", error.strerror)  # noqa: TRY400
 
 
 def incoming_of(number: object) -> str:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from dicom_node.commitment_scp import CommitmentScp
     from dicom_node.config import Config, ReleaseDesk
     from dicom_node.listening import Listening
+    from dicom_node.rejections import Rejections
     from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ class StorageScp:
         accept: Callable[[Received], None],
         lack: Callable[[], str],
         sockets: Sequence[socket.socket],
+        rejections: Rejections,
         commitment: CommitmentScp | None = None,
     ) -> None:
         """Take in what comes; it does when this returns.
@@ -152,6 +154,7 @@ class StorageScp:
             accept: Makes an instance durable.
             lack: Says what room is lacking; empty if there is enough.
             sockets: Bound and listening, one for each listener of the configuration.
+            rejections: Counts who is turned away.
             commitment: Answers about storage commitment; None to offer none.
         """
         config, guarding = self._config, self._config.guard
@@ -195,6 +198,7 @@ class StorageScp:
                     per_title=guarding.max_per_title,
                     contexts=partial(offered, commitment=commitment),
                     lack=lack,
+                    rejections=rejections,
                 ),
             )
             ae._servers.append(server)  # noqa: SLF001 it takes itself out again

@@ -21,6 +21,7 @@ _FILES: Final = (
     "orders.sql",
     "studies.sql",
     "tallies.sql",
+    "purging.sql",
     "commitments.sql",
 )
 
