@@ -142,9 +142,9 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         swept = time.monotonic()
 
         def tend() -> None:
-            """See to the disk: room, and what others have left."""
+            """See to the disk: room, and what is too old, or others have left."""
             nonlocal swept
-            room.tend()
+            _tend(room, queue, config)
             figures.flush()
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
@@ -157,6 +157,12 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _tend(room: Room, queue: SqliteQueue, config: Config) -> None:
+    """Keep the disk from filling up, by what is old as well."""
+    room.tend()
+    queue.purge(now() - config.storage.keep_sent)
 
 
 def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> Senders:
