@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
+from dicom_node.auditing import Auditing
 from dicom_node.breaker import Breaker
 from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer
+from dicom_node.log import Logging
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Action, Route
 from dicom_node.storage import Storage
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from dicom_node.destination import Destination
     from dicom_node.hatch import Hatch
+    from dicom_node.notifying import Notifying
     from dicom_node.pool import Pool
     from dicom_node.watching import Metrics, Web
 
@@ -148,6 +151,9 @@ class Config:
     retry: Retry = field(default_factory=Retry)
     breaker: Breaker = field(default_factory=Breaker)
     storage: Storage = field(default_factory=Storage)
+    audit: Auditing = field(default_factory=Auditing)
+    log: Logging = field(default_factory=Logging)
+    notify: tuple[Notifying, ...] = ()
     release: ReleaseDesk | None = None
     desks: tuple[RemoteDesk, ...] = ()
     guard: Guarding = field(default_factory=Guarding)
@@ -167,6 +173,7 @@ class Config:
             ("destination", [*names, *(pool.name for pool in self.pools)]),
             ("route", [r.name for r in self.routes]),
             ("peer", [p.ae_title for p in self.peers]),
+            ("notify", [n.name for n in self.notify]),
             ("hatch", [h.name for h in self.hatches]),
             ("folder of a hatch", [str(h.folder) for h in self.hatches]),
             ("listener", [f"{d.bind}:{d.port}" for d in self.listeners if d.port]),

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from dicom_node.config import Config, ReleaseDesk
     from dicom_node.listening import Listening
+    from dicom_node.rejections import Rejections
     from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ class StorageScp:
         accept: Callable[[Received], None],
         lack: Callable[[], str],
         sockets: Sequence[socket.socket],
+        rejections: Rejections,
     ) -> None:
         """Take in what comes; it does when this returns.
 
@@ -148,6 +150,7 @@ class StorageScp:
             accept: Makes an instance durable.
             lack: Says what room is lacking; empty if there is enough.
             sockets: Bound and listening, one for each listener of the configuration.
+            rejections: Counts who is turned away.
         """
         config, guarding = self._config, self._config.guard
         ae = AE(config.node.ae_title)
@@ -189,6 +192,7 @@ class StorageScp:
                     per_title=guarding.max_per_title,
                     contexts=offered,
                     lack=lack,
+                    rejections=rejections,
                 ),
             )
             ae._servers.append(server)  # noqa: SLF001 it takes itself out again

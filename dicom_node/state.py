@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from dicom_node.chain import Head
     from dicom_node.config import Config
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Lane
@@ -133,6 +134,21 @@ class State:
         """Return the sealed copies of what compressed originals came in."""
         self._make()
         return Codestreams(self.folder / "codestreams")
+
+    @property
+    def rejections(self) -> Path:
+        """Return the folder where those that receive leave whom they turned away."""
+        return self.folder / "rejections"
+
+    def audit_end(self) -> Head:
+        """Return the last entry of the audit; unchecked, so it takes no keys."""
+        self._make()
+        return Audit(self.folder / "audit.jsonl", b"", self.clock).head()
+
+    @property
+    def audit_sent(self) -> Path:
+        """Return the file that says how far the audit was sent to a syslog server."""
+        return self.folder / "audit-syslog.json"
 
     def _make(self) -> None:
         """Make the folder, for its owner only: originals pass through it."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
+    from dicom_node.queue.note import Notes
     from dicom_node.queue.order import Order
     from dicom_node.queue.study import Gathering
 
@@ -82,6 +83,9 @@ class Arrival(NamedTuple):
     """As the object says; empty if it says none."""
     calling_ae_title: str = ""
     """Of whoever sent it, as it said: for people to look for; it proves nothing."""
+    sop_class_uid: str = ""
+    patient: str = ""
+    """Whose it is, as the audit is to call them: see :mod:`dicom_node.pseudonyms`."""
 
 
 class Owed(NamedTuple):
@@ -155,6 +159,10 @@ def _all_are(_file: str) -> bool:
 
 class Queue(Orders, Studies, Tallies, Purging, Protocol):
     """Jobs that survive whoever works on them. Every method is one transaction."""
+
+    def notes(self) -> Notes:
+        """Return what came in and went out, for the audit."""
+        ...
 
     def add(
         self,
@@ -314,6 +322,10 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
+        ...
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in; None if nothing waits to be sent."""
         ...
 
     def release(self, job_id: int, now: datetime) -> bool:

@@ -17,6 +17,8 @@ from dicom_node.queue.job import (
     Resting,
     Taken,
 )
+from dicom_node.queue.memory_notes import MemoryNotes
+from dicom_node.queue.note import Note
 from dicom_node.queue.order import BROKEN_GLASS, HeldRoute, Order, Standing
 from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
 from dicom_node.queue.tally import LATELY, Tally
@@ -81,8 +83,14 @@ class MemoryQueue:
     _forgotten: set[int] = field(default_factory=set)
     _purged: set[int] = field(default_factory=set)
     _jobs: list[_Job] = field(default_factory=list)
+    _received: dict[int, datetime] = field(default_factory=dict)
+    _notes: MemoryNotes = field(default_factory=MemoryNotes)
     _held: dict[str, HeldRoute] = field(default_factory=dict)
     _studies: dict[tuple[str, str], Study] = field(default_factory=dict)
+
+    def notes(self) -> MemoryNotes:
+        """Return what came in and went out."""
+        return self._notes
 
     def add(
         self,
@@ -116,6 +124,10 @@ class MemoryQueue:
         needs_file |= is_lost and (bool(wanted) or is_open)
         if needs_file:
             self._instances[number] = arrival
+            if not same:
+                self._received[number] = now
+                note = self._noted(arrival, "received", arrival.calling_ae_title)
+                self._notes.note(note, now)
             self._forgotten.discard(number)
         due: dict[str, datetime] = {}
         for to in wanted:
@@ -239,8 +251,21 @@ class MemoryQueue:
         are_settled = [self._settle(job, JobState.SENT, "") for job in jobs]
         for job, is_settled in zip(jobs, are_settled, strict=True):
             if is_settled:
-                self._jobs[job.id - 1].settled = now
+                owed = self._jobs[job.id - 1]
+                owed.settled = now
+                action = (owed.purpose or "pass").split(" ", maxsplit=1)[0]
+                arrival, to = self._instances[owed.instance], owed.to
+                self._notes.note(
+                    self._noted(arrival, "sent", to.destination, to.route, action), now
+                )
         return are_settled
+
+    @staticmethod
+    def _noted(
+        arrival: Arrival, kind: str, peer: str, route: str = "", action: str = ""
+    ) -> Note:
+        study, patient = arrival.study_instance_uid, arrival.patient
+        return Note(kind, peer, route, action, study, patient, arrival.sop_class_uid)
 
     def dropped(self, job: Job, reason: str) -> bool:
         """Settle ``job`` unsent; see the protocol."""
@@ -375,6 +400,12 @@ class MemoryQueue:
             for o in self._jobs
             if o.state is state
         ]
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in."""
+        waiting = {JobState.WAITING, JobState.WORKING}
+        owed = [job.instance for job in self._jobs if job.state in waiting]
+        return min((self._received[number] for number in owed), default=None)
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""

@@ -25,6 +25,7 @@ from dicom_node.queue.job import (
     Taken,
 )
 from dicom_node.queue.order import BROKEN_GLASS, Order
+from dicom_node.queue.sqlite_notes import SqliteNotes
 from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
 from dicom_node.queue.sqlite_purging import SqlitePurging
 from dicom_node.queue.sqlite_tallies import SqliteTallies
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "sop_class_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "patient"): "TEXT NOT NULL DEFAULT ''",
     ("instance", "calling_ae_title"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
@@ -111,6 +114,8 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         with translated():
             for index in ("earlier", "due", "studies", "working", "purged"):
                 self._database.execute(SQL[f"index_{index}"])
+            for trigger in ("received", "sent"):
+                self._database.execute(SQL[f"trigger_{trigger}"])
         self._begin_tallies()
         with translated():
             history.prepare(self._database)
@@ -123,6 +128,10 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
                 columns = self._database.execute(f"PRAGMA table_info ({table})")
                 found |= {(table, column[1]) for column in columns.fetchall()}
         return sorted(_LATER_COLUMNS.keys() - found)
+
+    def notes(self) -> SqliteNotes:
+        """Return what came in and went out; see the protocol."""
+        return SqliteNotes(self._all, self._transaction, as_text)
 
     def close(self) -> None:
         """Close the file."""
@@ -378,6 +387,12 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         """Return every job that is held, or quarantined."""
         with translated():
             return [Held(*row) for row in self._all("held", state=state.value)]
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in; see the protocol."""
+        with translated():
+            ((since,),) = self._all("waiting_since")
+        return None if since is None else datetime.fromisoformat(since)
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""
