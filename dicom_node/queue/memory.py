@@ -13,6 +13,7 @@ from dicom_node.queue.job import (
     Held,
     Job,
     JobState,
+    OfInstance,
     Owed,
     Resting,
     Taken,
@@ -232,7 +233,14 @@ class MemoryQueue:
             order=owed.order,
         )
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self,
+        job: Job,
+        file: str,
+        purpose: str,
+        *,
+        lasts: bool = True,  # noqa: ARG002 nothing here does
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         owed = self._jobs[job.id - 1]
         if owed.state is not JobState.WORKING or owed.claim != job.claim:
@@ -306,7 +314,7 @@ class MemoryQueue:
             owed.not_before = not_before
         return len(claimed)
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         only = self._instances.keys() if jobs is None else {j.instance_id for j in jobs}

@@ -20,6 +20,7 @@ from dicom_node.queue.job import (
     Job,
     JobState,
     Lane,
+    OfInstance,
     Owed,
     Resting,
     Taken,
@@ -295,10 +296,13 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
                     return str(file)
         return None
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self, job: Job, file: str, purpose: str, *, lasts: bool = True
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         kept = {"id": job.id, "claim": job.claim, "file": file, "purpose": purpose}
-        return self._changed("keep_filtered", **kept) == 1
+        with self._transaction(lasts=lasts):
+            return self._done("keep_filtered", **kept) == 1
 
     def doubt(self, job: Job, *, is_so: bool) -> None:
         """Say whether ``job`` may kill its worker; see the protocol."""
@@ -351,7 +355,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
             for lane in self._lanes
         )
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         with self._transaction():
