@@ -23,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from pydicom import Dataset, uid
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
@@ -160,6 +160,11 @@ def receiver() -> Iterator[int]:
     server.server_close()
 
 
+def unmarked(what: Unmarked | None) -> dict[str, Any]:
+    """Return what becomes of what gets no mark, on a route that marks."""
+    return {} if what is None else {"not_images": what, "other_pixels": what}
+
+
 class ForeignError(ValueError):
     """What a library raises, which quotes what it tripped over."""
 
@@ -184,11 +189,7 @@ class Node:
                     destinations=("pacs",),
                     action=action,
                     called_ae_titles=(name.upper(),),
-                    **(
-                        {}
-                        if what is None
-                        else {"not_images": what, "other_pixels": what}
-                    ),
+                    **unmarked(what),
                 )
                 for name, action, what in (
                     ("mark", Action.MARK, Unmarked.PASS),

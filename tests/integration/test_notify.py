@@ -92,7 +92,7 @@ def mail_server(site: Site, mailbox: Mailbox) -> Iterator[Controller]:
 
 
 def mail_to(site: Site, port: int, **more: Any) -> Notifying:
-    values = {
+    values: dict[str, Any] = {
         "name": "people",
         "smtp": f"127.0.0.1:{port}",
         "sender": "node@hospital.example",
@@ -164,7 +164,7 @@ def hook(site: Site) -> Iterator[Hook]:
 
 
 def hook_at(site: Site, hook: Hook, **more: Any) -> Notifying:
-    values = {
+    values: dict[str, Any] = {
         "name": "hook",
         "url": f"https://127.0.0.1:{hook.port}/alerts",
         "secret_file": site.secret,
