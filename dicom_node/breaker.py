@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dicom_node.errors import ConfigError
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Trouble(StrEnum):
     """What kind of trouble there is with a destination."""
 
-    UNREACHABLE = "unreachable"
+    UNREACHABLE = "down"
     """No association, or it broke: an echo tells when that is over."""
-    FULL = "full"
+    FULL = "out of resources"
     """It is out of resources: only trying tells."""
 
 
@@ -96,6 +96,26 @@ class Health:
             and self.trouble is Trouble.UNREACHABLE
             and (self.again is None or self.again <= now)
         )
+
+    def told(self) -> str:
+        """Return it for a person."""
+        if self.since is None:
+            return f"up; last trouble: {self.reason}" if self.failures else "up"
+        since = self.since.isoformat(timespec="seconds")
+        how = "asked" if self.trouble is Trouble.UNREACHABLE else "tried"
+        when = "" if self.again is None else self.again.isoformat(timespec="seconds")
+        return f"{self.trouble} since {since}, {how} again at {when}: {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a program."""
+        return {
+            "is_up": self.since is None,
+            "failures": self.failures,
+            "trouble": self.trouble.value if self.since else None,
+            "since": self.since and self.since.isoformat(),
+            "again": self.again and self.again.isoformat(),
+            "reason": self.reason,
+        }
 
 
 NEW = Health()

@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from dicom_node.auditing import Auditing
 from dicom_node.breaker import Breaker
 from dicom_node.condition import Condition
 from dicom_node.config import (
@@ -19,12 +20,14 @@ from dicom_node.config import (
     RemoteDesk,
     Retry,
 )
-from dicom_node.destination import Destination
+from dicom_node.destination import Destination, Kind
 from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
+from dicom_node.log import Format, Logging
 from dicom_node.marking import Profile, WeakMarks
+from dicom_node.notifying import Notifying, Security
 from dicom_node.pool import Choose, Pool
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
@@ -94,6 +97,11 @@ def read(content: bytes, path: Path) -> Config:
             breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
             storage=_made(Storage, tables.get("storage", {}), path.parent),
+            audit=_made(Auditing, tables.get("audit", {}), path.parent),
+            log=_made(Logging, tables.get("log", {}), path.parent),
+            notify=tuple(
+                _made(Notifying, t, path.parent) for t in _tables(tables, "notify")
+            ),
             release=None
             if release is None
             else _made(ReleaseDesk, release, path.parent),
@@ -146,6 +154,9 @@ _TABLES: Final = frozenset(
         "web",
         "release",
         "desk",
+        "audit",
+        "log",
+        "notify",
         "hatch",
     }
 )
@@ -160,12 +171,17 @@ _PATHS: Final = frozenset(
         "client_ca",
         "crl",
         "ca",
+        "token_file",
+        "checkpoints",
+        "secret_file",
+        "password_file",
         "oidc_ca",
         "oidc_secret_file",
     }
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
+    "kind": Kind,
     "choose": Choose,
     "not_images": Unmarked,
     "other_pixels": Unmarked,
@@ -174,6 +190,8 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "weak_marks": WeakMarks,
     "other_bytes": OtherBytes,
     "unknown_peers": UnknownPeers,
+    "security": Security,
+    "format": Format,
     "study": Complete,
     "late": Late,
 }

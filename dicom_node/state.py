@@ -19,6 +19,7 @@ from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
 from dicom_node.queue.history import History
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.reachability import Reachability
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from dicom_node.chain import Head
     from dicom_node.config import Config
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Lane
@@ -95,6 +97,11 @@ class State:
         self._make()
         return SqliteQueue(self.folder / "queue.sqlite", passed=passed, lane=lane)
 
+    def commitments(self) -> SqliteCommitments:
+        """Open what is to be kept and not promised, in the file of a queue."""
+        self.queue().close()  # or its tables may not be there
+        return SqliteCommitments(self.folder / "queue.sqlite")
+
     def history(self) -> History:
         """Open what people are shown of the queue."""
         self._make()
@@ -133,6 +140,21 @@ class State:
         """Return the sealed copies of what compressed originals came in."""
         self._make()
         return Codestreams(self.folder / "codestreams")
+
+    @property
+    def rejections(self) -> Path:
+        """Return the folder where those that receive leave whom they turned away."""
+        return self.folder / "rejections"
+
+    def audit_end(self) -> Head:
+        """Return the last entry of the audit; unchecked, so it takes no keys."""
+        self._make()
+        return Audit(self.folder / "audit.jsonl", b"", self.clock).head()
+
+    @property
+    def audit_sent(self) -> Path:
+        """Return the file that says how far the audit was sent to a syslog server."""
+        return self.folder / "audit-syslog.json"
 
     def _make(self) -> None:
         """Make the folder, for its owner only: originals pass through it."""

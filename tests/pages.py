@@ -18,10 +18,10 @@ from urllib3 import BaseHTTPResponse
 from dicom_node.config_file import load
 from dicom_node.demo.loopback import LOOPBACK, await_that, free_ports
 from dicom_node.state import State
-from dicom_node.web.people import People
+from dicom_node.web.people import PEOPLE, People
 from dicom_node.web.rights import Role
 from dicom_node.web.serving import serve_web
-from dicom_node.web.site import PEOPLE, Site
+from dicom_node.web.site import Site
 
 PASSWORD: Final = "four words do well"  # noqa: S105 for tests
 

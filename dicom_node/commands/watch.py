@@ -62,6 +62,7 @@ def _add_origin(command: argparse.ArgumentParser, *, is_required: bool = True) -
     command.add_argument("--config", type=Path, required=is_required, metavar="FILE")
     command.add_argument("--parent", type=int, metavar="PID", help="who started it")
     command.add_argument("--content", type=int, metavar="FD", help="what it has read")
+    command.add_argument("--log-format", type=log.Format, choices=list(log.Format))
 
 
 def _metrics(options: argparse.Namespace) -> int:
@@ -69,8 +70,8 @@ def _metrics(options: argparse.Namespace) -> int:
     from dicom_node.watching import Metrics
     from dicom_node.web.metrics import serve_metrics
 
-    log.configure()
     config = _config(options)
+    log.configure(options.log_format or config.log.format)
     vitals = Vitals(config, state_in(config.node.state), terminal.now)
     serve_metrics(config.metrics or Metrics(), vitals, _told_to_stop(options))
     return 0

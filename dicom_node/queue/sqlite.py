@@ -20,12 +20,15 @@ from dicom_node.queue.job import (
     Job,
     JobState,
     Lane,
+    OfInstance,
     Owed,
     Resting,
     Taken,
 )
 from dicom_node.queue.order import BROKEN_GLASS, Order
+from dicom_node.queue.sqlite_notes import SqliteNotes
 from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
+from dicom_node.queue.sqlite_purging import SqlitePurging
 from dicom_node.queue.sqlite_tallies import SqliteTallies
 from dicom_node.queue.statements import SQL, as_text, translated
 from dicom_node.queue.turn import Turn
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "sop_class_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "patient"): "TEXT NOT NULL DEFAULT ''",
     ("instance", "calling_ae_title"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
@@ -70,7 +75,7 @@ _FIELDS: Final = (
 """Of a job, in the order of the statement ``job``."""
 
 
-class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
+class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
     """See :class:`dicom_node.queue.job.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -95,7 +100,10 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         self._turn = Turn(path.with_name(f"{path.name}.turn"))
         with translated():
             self._database = database(
-                path, schema.read_text("utf-8"), is_of_one_thread=False
+                path,
+                schema.read_text("utf-8"),
+                is_of_one_thread=False,
+                gives_back=True,
             )
         if self._missing():
             with self._transaction():
@@ -105,8 +113,10 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                         f"ALTER TABLE {table} ADD COLUMN {name} {kind}"
                     )
         with translated():
-            for index in ("earlier", "due", "studies", "working"):
+            for index in ("earlier", "due", "studies", "working", "purged"):
                 self._database.execute(SQL[f"index_{index}"])
+            for trigger in ("received", "sent"):
+                self._database.execute(SQL[f"trigger_{trigger}"])
         self._begin_tallies()
         with translated():
             history.prepare(self._database)
@@ -119,6 +129,10 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                 columns = self._database.execute(f"PRAGMA table_info ({table})")
                 found |= {(table, column[1]) for column in columns.fetchall()}
         return sorted(_LATER_COLUMNS.keys() - found)
+
+    def notes(self) -> SqliteNotes:
+        """Return what came in and went out; see the protocol."""
+        return SqliteNotes(self._all, self._transaction, as_text)
 
     def close(self) -> None:
         """Close the file."""
@@ -282,10 +296,13 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                     return str(file)
         return None
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self, job: Job, file: str, purpose: str, *, lasts: bool = True
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         kept = {"id": job.id, "claim": job.claim, "file": file, "purpose": purpose}
-        return self._changed("keep_filtered", **kept) == 1
+        with self._transaction(lasts=lasts):
+            return self._done("keep_filtered", **kept) == 1
 
     def doubt(self, job: Job, *, is_so: bool) -> None:
         """Say whether ``job`` may kill its worker; see the protocol."""
@@ -338,7 +355,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
             for lane in self._lanes
         )
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         with self._transaction():
@@ -374,6 +391,12 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         """Return every job that is held, or quarantined."""
         with translated():
             return [Held(*row) for row in self._all("held", state=state.value)]
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in; see the protocol."""
+        with translated():
+            ((since,),) = self._all("waiting_since")
+        return None if since is None else datetime.fromisoformat(since)
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""

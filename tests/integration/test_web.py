@@ -19,9 +19,8 @@ from dicom_node.queue.history import Search
 from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.web.guarded import Guarded
 from dicom_node.web.pages import page_of
-from dicom_node.web.people import People
+from dicom_node.web.people import PEOPLE, People
 from dicom_node.web.rights import Right, Role
-from dicom_node.web.site import PEOPLE
 from tests.pages import NAMES, PASSWORD, Page, page
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

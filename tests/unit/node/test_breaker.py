@@ -93,6 +93,20 @@ def test_one_that_is_out_of_resources_is_left_alone_and_then_tried() -> None:
     assert again.since == NOON
 
 
+def test_a_person_is_told_since_when_and_why_and_what_comes_next() -> None:
+    assert NEW.told() == "up"
+    assert after(NEW).told() == "up; last trouble: refused"
+    assert after(NEW, 3).told() == (
+        "down since 2026-01-01T12:00:00+00:00, asked again at "
+        "2026-01-01T12:00:05+00:00: refused"
+    )
+    full = after(NEW, 3, Trouble.FULL)
+    assert full.told().startswith(
+        "out of resources since 2026-01-01T12:00:00+00:00, tried"
+    )
+    assert full.to_json()["is_up"] is False
+
+
 @pytest.mark.parametrize(
     "change",
     [{"failures": 0}, {"first_probe_s": 0.0}, {"first_probe_s": 90.0}],
