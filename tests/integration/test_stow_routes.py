@@ -69,8 +69,8 @@ def content(file: bytes) -> Dataset:
 def test_orthanc_has_what_was_sent(tmp_path: Path, files: list[Path]) -> None:
     if not PLUGIN.exists():
         pytest.skip("left out: apt-get install orthanc-dicomweb")
-    plugin: dict[str, object] = {"Plugins": [str(PLUGIN)]}
-    with an_orthanc(tmp_path, {}, **plugin) as orthanc:
+    plugin = [str(PLUGIN)]
+    with an_orthanc(tmp_path, {}, Plugins=plugin) as orthanc:
         url = f"http://{LOOPBACK}:{orthanc.http_port}/dicom-web"
         with a_node(tmp_path / "node", tables(url)) as node:
             assert node.send(*files) == 0
