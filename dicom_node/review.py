@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.addressing import is_loopback
 from dicom_node.routing import Action
+from dicom_node.timing import Complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.destination import Destination
     from dicom_node.listening import Listening, Peer
+    from dicom_node.pool import Pool
     from dicom_node.routing import Route
 
 
@@ -83,6 +85,11 @@ def destination_line(destination: Destination) -> str:
     return f"{destination.name}: {where}, {how}"
 
 
+def pool_line(pool: Pool) -> str:
+    """Return what a pool means, in a sentence."""
+    return f"{pool.name}: {pool.choose.value} of {', '.join(pool.members)}"
+
+
 def route_line(route: Route) -> str:
     """Return what a route means, in a sentence."""
     conditions = [
@@ -98,7 +105,16 @@ def route_line(route: Route) -> str:
     ]
     what = "; ".join(conditions) or "everything"
     to = " and ".join(route.destinations)
-    return f"{route.name}: {route.action.value}, to {to}: {what}"
+    how = [
+        text
+        for text, is_so in (
+            ("held", route.hold),
+            (f"at {', '.join(route.hours)} ({route.timezone})", bool(route.hours)),
+            (f"study: {route.study.value}", route.study is not Complete.IMMEDIATE),
+        )
+        if is_so
+    ]
+    return f"{route.name}: {', '.join([route.action.value, *how])}, to {to}: {what}"
 
 
 def covers(wide: Route, narrow: Route) -> bool:
@@ -208,5 +224,9 @@ def _unused(config: Config) -> Iterator[str]:
     for one in config.destinations:
         if one.name not in used:
             yield f"destination {one.name!r} is used by no route"
+    named = {name for route in config.routes for name in route.destinations}
+    for pool in config.pools:
+        if pool.name not in named:
+            yield f"pool {pool.name!r} is used by no route"
     if not config.routes:
         yield "there is no route: everything is refused with 0x0124"
