@@ -26,6 +26,7 @@ def warnings_of(config: Config) -> list[str]:
     return [
         *_both_ways(config),
         *_without_tls(config),
+        *_glass(config),
         *_never_taken(config),
         *_twice(config),
         *_unused(config),
@@ -189,6 +190,11 @@ def _without_tls(config: Config) -> Iterator[str]:
         elif not door.refuses_unknown and not is_loopback(door.bind):
             where = f"listener {door.bind}:{door.port}"
             yield f"{where} takes in what any AE title sends"
+
+
+def _glass(config: Config) -> Iterator[str]:
+    if config.break_glass.allowed and not config.break_glass.names:
+        yield "whoever can run the command may have instances leave unmarked ([break_glass])"
 
 
 def _never_taken(config: Config) -> Iterator[str]:

@@ -75,6 +75,10 @@ ODD = {
         BASE + PASSING + '[[pool]]\nname = "none"\nmembers = ["a"]\n',
         "pool 'none' is used by no route",
     ),
+    "glass that anybody may break": (
+        BASE + PASSING + "[break_glass]\nallowed = true\n",
+        "whoever can run the command",
+    ),
     "no route": (BASE, "everything is refused"),
 }
 
