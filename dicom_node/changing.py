@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_WORKERS: Final = ("worker", "passer")
+_WORKERS: Final = ("worker", "passer", "committer")
 _REPORTER: Final = "reporter"
 _READY_S: Final = 60.0
 """How long new receivers may take to begin."""
@@ -95,8 +95,9 @@ class _Rules:
 
     def working(self) -> dict[str, Role]:
         """Return the roles of those that work off the queue."""
-        lanes = _WORKERS if self.config.passed else _WORKERS[:1]
-        return {name: Role(name, *self.logging) for name in lanes}
+        wanted = {"passer": self.config.passed, "committer": self.config.commits}
+        names = [name for name in _WORKERS if wanted.get(name, True)]
+        return {name: Role(name, *self.logging) for name in names}
 
     def reporting(self) -> dict[str, Role]:
         """Return the role of what tells others what happens."""

@@ -186,6 +186,8 @@ class Config:
         names += [pool.name for pool in self.pools]
         for route in self.routes:
             _require_known(f"route {route.name!r}", route.destinations, names)
+            for name in route.destinations:
+                _require_titles(route, self.members(name))
 
         if not self.listeners:
             # The only assignment there is: what was left out, made of what was not.
@@ -225,6 +227,25 @@ class Config:
         """Return the names of routes that send instances as they came."""
         return frozenset(r.name for r in self.routes if r.action is Action.PASS)
 
+    def peer(self, ae_title: str) -> Peer | None:
+        """Return the peer of that title, if there is one."""
+        return next((p for p in self.peers if p.ae_title == ae_title), None)
+
+    def committing(self, ae_title: str) -> list[Destination]:
+        """Return the destinations of that title that are to promise what they keep."""
+        return [d for d in self.destinations if d.commitment and d.ae_title == ae_title]
+
+    @property
+    def commits(self) -> bool:
+        """Return whether anybody is asked for storage commitment, or may ask."""
+        return any(d.commitment for d in self.destinations) or any(
+            p.commitment for p in self.peers
+        )
+
+    def destination(self, name: str) -> Destination | None:
+        """Return the destination of that name, if it is still there."""
+        return next((d for d in self.destinations if d.name == name), None)
+
     def members(self, name: str, study: str = "") -> tuple[Destination, ...]:
         """Return who may be sent what is owed to a destination or a pool.
 
@@ -243,6 +264,21 @@ class Config:
     def route(self, name: str) -> Route | None:
         """Return the route of that name, if it is still there."""
         return next((r for r in self.routes if r.name == name), None)
+
+
+def _require_titles(route: Route, destinations: tuple[Destination, ...]) -> None:
+    """Return if grants can name whoever is sent originals.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    for one in destinations:
+        if route.action is Action.STRIP and not one.ae_title:
+            raise ConfigError(
+                f"destination {one.name!r} has no ae_title, and route {route.name!r} "
+                "strips for it",
+                hint="A grant names an AE title beside the certificate: give it one.",
+            )
 
 
 def _require_known(who: str, wanted: Sequence[str], names: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from dicom_node.config import (
     RemoteDesk,
     Retry,
 )
-from dicom_node.destination import Destination
+from dicom_node.destination import Destination, Kind
 from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.hatch import Hatch
@@ -171,6 +171,7 @@ _PATHS: Final = frozenset(
         "client_ca",
         "crl",
         "ca",
+        "token_file",
         "checkpoints",
         "secret_file",
         "password_file",
@@ -180,6 +181,7 @@ _PATHS: Final = frozenset(
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
+    "kind": Kind,
     "choose": Choose,
     "not_images": Unmarked,
     "other_pixels": Unmarked,

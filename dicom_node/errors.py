@@ -177,3 +177,12 @@ class BrokenOffError(SendInterruptedError):
 
 class OutOfResourcesError(SendInterruptedError):
     """The destination has no room for it now, or says so."""
+
+
+class BusyError(OutOfResourcesError):
+    """The receiver has no time or no room, and may say when it will."""
+
+    def __init__(self, message: str, *, hint: str = "", wait_s: float = 0.0) -> None:
+        """Keep what went wrong, and how long it wants to be left alone, in seconds."""
+        super().__init__(message, hint=hint)
+        self.wait_s = wait_s

@@ -26,8 +26,7 @@ from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, 
 from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.room import Room
-from dicom_node.scu import Sending
-from dicom_node.senders import Senders
+from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
 from dicom_node.supervising import LOOK_S, locked
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from dicom_node.keys.keyring import Keyring
     from dicom_node.opening import Opening
     from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sqlite_commitments import SqliteCommitments
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             clock=now,
             senders=_senders(config, state, decode, stack),
             listings=listings if lane is Lane.FILTER else None,
+            commitments=_commitments(config, state, queue, spool, stack),
             took=figures.took,
         )
         stack.callback(worker.rest)
@@ -159,6 +160,19 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         _run(worker, tend, recover, stopping, parent)
 
 
+def _commitments(
+    config: Config, state: State, queue: SqliteQueue, spool: Spool, stack: ExitStack
+) -> SqliteCommitments:
+    """Return what is to be promised, open until the end of a block."""
+    commitments = state.commitments()
+    stack.callback(commitments.close)
+    asked = [one.name for one in config.destinations if one.commitment]
+    if given_up := commitments.give_up(asked, now()):
+        logger.warning("not asked to commit any more: instances=%d", len(given_up))
+        spool.delete(queue.forget_sent(given_up))
+    return commitments
+
+
 def _tend(room: Room, queue: SqliteQueue, config: Config) -> None:
     """Keep the disk from filling up, by what is old as well."""
     room.tend()
@@ -170,7 +184,7 @@ def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> 
     probing = Probing(
         config,
         lambda: state.reachability(config),
-        lambda to: Sending(to, config.node.ae_title).probe(),
+        partial(probe, calling=config.node.ae_title),
         now,
     )
     probing.start()

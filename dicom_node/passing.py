@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.instance import OpenInstance
+    from dicom_node.outgoing import Sender
     from dicom_node.routing import Route
-    from dicom_node.scu import Sending
     from miadmark_core.sealing.recipients import Recipient
 
     Refer = Callable[[OpenInstance, Sequence[Recipient]], ReferringInstance | None]
@@ -46,7 +46,7 @@ class Passing:
         instance: OpenInstance,
         recipients: Sequence[Recipient],
         route: Route,
-        sending: Sending,
+        sending: Sender,
         error: FilterError,
     ) -> ReferringInstance | None:
         """Return what is sent of an object that is not marked; None to pass it as it is.
@@ -74,7 +74,7 @@ class Passing:
         self._note(instance, route, sending, error)
         return referring
 
-    def again(self, instance: OpenInstance, route: Route, sending: Sending) -> None:
+    def again(self, instance: OpenInstance, route: Route, sending: Sender) -> None:
         """Return once it is written down that what was made ready is about to pass.
 
         Args:
@@ -89,7 +89,7 @@ class Passing:
         self,
         instance: OpenInstance,
         route: Route,
-        sending: Sending,
+        sending: Sender,
         error: FilterError,
     ) -> None:
         """Return once it is written down that an object is about to pass.
@@ -103,7 +103,10 @@ class Passing:
 
 
 def _facts(
-    instance: OpenInstance, route: Route, sending: Sending, error: FilterError
+    instance: OpenInstance,
+    route: Route,
+    sending: Sender,
+    error: FilterError,
 ) -> dict[str, str]:
     """Return what the audit says of an object that gets no mark."""
     identity = instance.identity()

@@ -17,6 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.accepting import accept
+from dicom_node.commitment_scp import CommitmentScp
+from dicom_node.committing import Committing
 from dicom_node.figures import ASSOCIATIONS
 from dicom_node.pseudonyms import Patients
 from dicom_node.rejections import Rejections
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicom_node.config import Config
+    from dicom_node.queue.commitments import Settled
+    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +101,8 @@ def receive(
         if os.getppid() != parent:
             return
         room, rejections = Room(state.folder, config.storage), Rejections()
+        lock = threading.Lock()
+        commitment = _commitment(config, state, queue, spool, lock, stack)
         stack.callback(_left, rejections, state, number)
         left = time.monotonic()
         scp.start(
@@ -104,7 +111,7 @@ def receive(
                 config=config,
                 spool=spool,
                 queue=queue,
-                lock=threading.Lock(),
+                lock=lock,
                 room=room,
                 clock=now,
                 patients=Patients(pseudonyms, config.audit.patients),
@@ -112,6 +119,7 @@ def receive(
             room.lack,
             [socket.socket(fileno=descriptor) for descriptor in listening],
             rejections,
+            commitment,
         )
         stack.callback(scp.stop)
         # What is there now stays; pynetdicom collects garbage while everyone waits.
@@ -137,6 +145,29 @@ def receive(
             if leaving.is_set():
                 _leave(scp, stopping, parent)
                 return
+
+
+def _commitment(
+    config: Config,
+    state: State,
+    queue: SqliteQueue,
+    spool: Spool,
+    lock: threading.Lock,
+    stack: ExitStack,
+) -> CommitmentScp | None:
+    """Return what answers about storage commitment, if anybody is to be answered."""
+    if not config.commits:
+        return None
+    commitments = state.commitments()
+    stack.callback(commitments.close)
+
+    def forget(settled: Sequence[Settled]) -> None:
+        with lock:
+            names = queue.forget_sent(settled)
+        spool.delete(names)
+
+    committing = Committing(config, commitments, spool.holds, forget, now)
+    return CommitmentScp(config, committing)
 
 
 def _leave(scp: StorageScp, stopping: threading.Event, parent: int) -> None:

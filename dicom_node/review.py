@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dicom_node.addressing import is_loopback
+from dicom_node.destination import Kind
 from dicom_node.routing import Action
 from dicom_node.timing import Complete
 
@@ -81,9 +82,14 @@ def peer_line(peer: Peer) -> str:
 
 def destination_line(destination: Destination) -> str:
     """Return what a destination means, in a sentence."""
-    how = "TLS" if destination.tls_ca else "without TLS"
+    how = "TLS" if destination.has_tls else "without TLS"
     where = f"{destination.ae_title} at {destination.address}"
-    return f"{destination.name}: {where}, {how}"
+    if destination.kind is Kind.STOW:
+        shows = ", a token" if destination.token_file else ""
+        shows += ", a certificate of ours" if destination.certificate else ""
+        where = f"{destination.url}{shows}"
+    promise = ", asked to keep what it gets" if destination.commitment else ""
+    return f"{destination.name}: {where}, {how}{promise}"
 
 
 def pool_line(pool: Pool) -> str:
@@ -169,7 +175,7 @@ def _both_ways(config: Config) -> Iterator[str]:
 
 
 def _without_tls(config: Config) -> Iterator[str]:
-    open_ones = {one.name for one in config.destinations if one.tls_ca is None}
+    open_ones = {one.name for one in config.destinations if not one.has_tls}
     originals = [route for route in config.routes if route.action is Action.STRIP]
     for route in originals:
         for name in sorted(open_ones.intersection(reached(config, route))):
@@ -182,7 +188,9 @@ def _without_tls(config: Config) -> Iterator[str]:
                 )
             )
     for one in config.destinations:
-        if one.tls_ca is None and not is_loopback(one.host):
+        if not one.has_tls and not is_loopback(
+            one.host or one.url_parts.hostname or ""
+        ):
             yield f"destination {one.name!r} is reached without TLS"
     for door in config.listeners:
         if door.certificate is None and not is_loopback(door.bind):

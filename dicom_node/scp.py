@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from pydicom.uid import UID
@@ -28,6 +29,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from dicom_node import quick_messages
 from dicom_node.admission import Admission
 from dicom_node.certificates import ServerTls
+from dicom_node.commitment import SOP_CLASS
 from dicom_node.errors import (
     ClashError,
     ConfigError,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import A_ASSOCIATE
     from pynetdicom.presentation import PresentationContext
 
+    from dicom_node.commitment_scp import CommitmentScp
     from dicom_node.config import Config, ReleaseDesk
     from dicom_node.listening import Listening
     from dicom_node.rejections import Rejections
@@ -143,6 +146,7 @@ class StorageScp:
         lack: Callable[[], str],
         sockets: Sequence[socket.socket],
         rejections: Rejections,
+        commitment: CommitmentScp | None = None,
     ) -> None:
         """Take in what comes; it does when this returns.
 
@@ -151,6 +155,7 @@ class StorageScp:
             lack: Says what room is lacking; empty if there is enough.
             sockets: Bound and listening, one for each listener of the configuration.
             rejections: Counts who is turned away.
+            commitment: Answers about storage commitment; None to offer none.
         """
         config, guarding = self._config, self._config.guard
         ae = AE(config.node.ae_title)
@@ -179,6 +184,7 @@ class StorageScp:
                 evt_handlers=[
                     (evt.EVT_C_STORE, handle_store, [accept, clash]),
                     (evt.EVT_SOP_COMMON, _storage_of_unknown),
+                    *(commitment.handlers if commitment else ()),
                 ],
                 server_class=GuardedServer,
                 listening=listening,
@@ -190,7 +196,7 @@ class StorageScp:
                     tls=tls,
                     request_s=guarding.request_s,
                     per_title=guarding.max_per_title,
-                    contexts=offered,
+                    contexts=partial(offered, commitment=commitment),
                     lack=lack,
                     rejections=rejections,
                 ),
@@ -265,11 +271,17 @@ def listening_socket(door: Listening | ReleaseDesk) -> socket.socket:
         ) from error
 
 
-def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
+def offered(
+    asked: A_ASSOCIATE, commitment: CommitmentScp | None = None
+) -> list[PresentationContext]:
     """Return the contexts that are offered to whoever has asked for some.
 
     Objects of a class that nobody knows, or that is private, are as good as others:
     a route may pass or hold them.
+
+    Args:
+        asked: Whose calling title the guard has found to be its own.
+        commitment: Offers storage commitment to some.
     """
     classes = {
         str(context.abstract_syntax)
@@ -278,6 +290,9 @@ def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
     contexts = [
         build_context(c, list(TRANSFER_SYNTAXES)) for c in classes if _is_kept(c)
     ]
+    if commitment is not None and SOP_CLASS in classes:
+        calling = (asked.calling_ae_title or "").strip()
+        contexts += commitment.offered(calling)
     return [*contexts, _verification()]
 
 

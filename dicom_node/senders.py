@@ -13,6 +13,7 @@ import time
 from typing import IO, TYPE_CHECKING, Final
 
 from dicom_node.breaker import NEW, Trouble
+from dicom_node.destination import Kind
 from dicom_node.errors import (
     BrokenOffError,
     OutOfResourcesError,
@@ -22,6 +23,7 @@ from dicom_node.errors import (
 )
 from dicom_node.queue.job import Resting
 from dicom_node.scu import Sending
+from dicom_node.stow import StowSending
 from dicom_node.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class Senders:
         self._health: dict[str, Health] = {}
         self._busy: dict[str, float] = {}
         """Until when a destination that has no association to spare is left alone."""
-        self._sending: Sending | None = None
+        self._sending: Sending | StowSending | None = None
         self._study = ""
         self._slot: IO[bytes] | None = None
         self._since = 0.0
@@ -95,7 +97,7 @@ class Senders:
     def _now(self, destination: Destination) -> Health:
         return self._health.get(destination.name, NEW)
 
-    def to(self, destination: Destination, study: str) -> Sending:
+    def to(self, destination: Destination, study: str) -> Sending | StowSending:
         """Return what sends to a destination; its association is open, or will be.
 
         Args:
@@ -114,12 +116,14 @@ class Senders:
             self.rest()
         if self._sending is None:
             self._take(destination)
-            self._sending = Sending(
-                destination,
-                self._config.node.ae_title,
-                self._decode,
-                throttle_of(destination, self._slots),
-            )
+            throttle = throttle_of(destination, self._slots)
+            if destination.kind is Kind.STOW:
+                self._sending = StowSending(
+                    destination, self._decode, self._clock, throttle
+                )
+            else:
+                title = self._config.node.ae_title
+                self._sending = Sending(destination, title, self._decode, throttle)
         self._study = study
         return self._sending
 
@@ -197,6 +201,23 @@ class Senders:
                 # Who has waited comes first.
                 until = time.monotonic() + 2 * _AGAIN_S
                 self._busy[sending.destination.name] = until
+
+
+def probe(destination: Destination, calling: str) -> None:
+    """Return if a destination answers: an echo, or a request that stores nothing.
+
+    Args:
+        destination: Which.
+        calling: How this node calls itself.
+
+    Raises:
+        SendError: It does not.
+    """
+    if destination.kind is Kind.STOW:
+        with StowSending(destination) as sending:
+            sending.probe()
+    else:
+        Sending(destination, calling).probe()
 
 
 def throttle_of(destination: Destination, slots: Slots) -> Throttle | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.errors import (
     AuditError,
+    BusyError,
     CodecProcessError,
     KeyFolderError,
     KeyServiceError,
@@ -36,10 +37,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dicom_node.config import Retry
+    from dicom_node.queue.commitments import Commitments, Sent
     from dicom_node.queue.job import Job, Queue
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
+
+ASK_AFTER: Final = timedelta(seconds=2)
+"""How long after an instance was sent its destination is asked to keep it."""
 
 PASSING: Final = (
     SendError,
@@ -69,6 +74,7 @@ class Settling:
         retry: Retry,
         clock: Callable[[], datetime],
         chance: Callable[[], float] = random.random,
+        commitments: Commitments | None = None,
     ) -> None:
         """Keep what it needs.
 
@@ -78,7 +84,9 @@ class Settling:
             retry: When what failed is tried again, and how often.
             clock: Returns the time, aware.
             chance: Returns a number from 0 up to 1.
+            commitments: What destinations are to promise to keep.
         """
+        self._commitments = commitments
         self._queue, self._spool = queue, spool
         self._retry, self._clock, self._chance = retry, clock, chance
 
@@ -92,11 +100,24 @@ class Settling:
             return True
         return False
 
-    def sent(self, jobs: Sequence[Job]) -> list[bool]:
-        """Settle jobs that the destination has; False for a claim that was lost."""
-        are_settled = self._queue.sent(jobs, self._clock())
+    def sent(self, sent: Sequence[Sent]) -> list[bool]:
+        """Settle jobs that the destination has; False for a claim that was lost.
+
+        What it is to promise to keep stays, until it does.
+        """
+        now, commitments = self._clock(), self._commitments
+        are_settled: dict[int, bool] = {}
+        kept = [one for one in sent if one.reference is not None]
+        if kept and commitments is not None:
+            noted = commitments.sent(kept, now, now + ASK_AFTER)
+            are_settled = {
+                o.job.id: is_so for o, is_so in zip(kept, noted, strict=True)
+            }
+        jobs = [one.job for one in sent if one.job.id not in are_settled]
+        are_sent = self._queue.sent(jobs, now)
         self._spool.delete(self._queue.forget_sent(jobs))
-        return are_settled
+        are_settled |= {j.id: is_so for j, is_so in zip(jobs, are_sent, strict=True)}
+        return [are_settled[one.job.id] for one in sent]
 
     def dropped(self, job: Job, reason: str) -> None:
         """Settle a job unsent."""
@@ -117,7 +138,9 @@ class Settling:
             self._queue.retry(job, soon, str(error), is_free=True)
             return True
         if isinstance(error, PASSING) and not isinstance(error, SendRefusedError):
-            return self._put_back(job, str(error), getattr(error, "hint", ""))
+            wait_s = error.wait_s if isinstance(error, BusyError) else 0.0
+            hint = getattr(error, "hint", "")
+            return self._put_back(job, str(error), hint, wait_s=wait_s)
         is_known = isinstance(error, (NodeError, MiadMarkError))
         if is_known and not isinstance(error, UnforeseenError):
             self.hold(job, error)
@@ -150,12 +173,20 @@ class Settling:
         )
 
     def _put_back(
-        self, job: Job, reason: str, hint: str = "", *, is_fault: bool = False
+        self,
+        job: Job,
+        reason: str,
+        hint: str = "",
+        *,
+        is_fault: bool = False,
+        wait_s: float = 0.0,
     ) -> bool:
-        again = next_attempt(self._retry, job.attempts, self._clock(), self._chance)
+        now = self._clock()
+        again = next_attempt(self._retry, job.attempts, now, self._chance)
         if again is None:
             self.hold(job, NodeError(reason, hint=hint))
             return False
+        again = max(again, now + timedelta(seconds=wait_s))
         logger.warning(
             "again instance=%s at=%s reason=%s",
             job.sop_instance_uid,

@@ -19,6 +19,7 @@ from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
 from dicom_node.queue.history import History
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.reachability import Reachability
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
@@ -95,6 +96,11 @@ class State:
         """Open the queue; see :class:`SqliteQueue`."""
         self._make()
         return SqliteQueue(self.folder / "queue.sqlite", passed=passed, lane=lane)
+
+    def commitments(self) -> SqliteCommitments:
+        """Open what is to be kept and not promised, in the file of a queue."""
+        self.queue().close()  # or its tables may not be there
+        return SqliteCommitments(self.folder / "queue.sqlite")
 
     def history(self) -> History:
         """Open what people are shown of the queue."""

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
 from dicom_node.codestreams import Copy
+from dicom_node.commitment import Reference
 from dicom_node.decompression import uncompressed
+from dicom_node.destination import Kind
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     BrokenOffError,
@@ -34,7 +36,9 @@ from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
 from dicom_node.glass import Glass
 from dicom_node.instance import OpenInstance
+from dicom_node.outgoing import head_of
 from dicom_node.passing import Dropped, Passing
+from dicom_node.queue.commitments import Sent
 from dicom_node.queue.job import Resting
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.releasing import Releasing
@@ -42,6 +46,7 @@ from dicom_node.resting import resting_routes
 from dicom_node.routing import Action
 from dicom_node.senders import worst
 from dicom_node.settling import Settling
+from dicom_node.stow import Parcel, StowSending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -60,11 +65,11 @@ if TYPE_CHECKING:
     from dicom_node.listings import Listings
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
-    from dicom_node.outgoing import Receiver
+    from dicom_node.outgoing import Receiver, Sender
     from dicom_node.passing import Refer
+    from dicom_node.queue.commitments import Commitments
     from dicom_node.queue.job import Job, Queue, Resting
     from dicom_node.routing import Route
-    from dicom_node.scu import Sending
     from dicom_node.senders import Senders
     from dicom_node.spool import Spool
     from miadmark_core.sealing.recipients import Recipient
@@ -90,6 +95,8 @@ LEASE: Final = timedelta(minutes=15)
 
 TOGETHER: Final = 16
 """Jobs that are claimed together, and settled together when they are sent."""
+_IN_REQUESTS: Final = 64
+"""Likewise, where several go in one request."""
 _TOGETHER_S: Final = 5.0
 """After which those that are not begun are put back: a worker that is told to stop has
 half a minute to end, and others may be more urgent."""
@@ -130,6 +137,7 @@ class Worker:
         clock: Callable[[], datetime],
         senders: Senders,
         listings: Listings | None = None,
+        commitments: Commitments | None = None,
         took: Callable[[str, float], None] = _not_noted,
     ) -> None:
         """Keep what the work needs.
@@ -151,11 +159,14 @@ class Worker:
             clock: Returns the time, aware.
             senders: Knows whom jobs go to, and who is down.
             listings: What routes with ``listing`` have sent and not listed yet.
+            commitments: Where it is noted what destinations are to promise to keep.
             took: Notes how many seconds something took.
         """
         self._config, self._queue, self._spool = config, queue, spool
         self._keep, self._audit = keep, audit
-        self._settling = Settling(queue, spool, config.retry, clock)
+        self._settling = Settling(
+            queue, spool, config.retry, clock, commitments=commitments
+        )
         self._releasing = Releasing(grants, audit, own_tenant, clock)
         self._opening, self._own_tenant = opening, own_tenant
         self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
@@ -168,7 +179,9 @@ class Worker:
         self._senders = senders
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
-        self._sent: list[tuple[Job, Route, Destination]] = []
+        self._parcels: list[tuple[Job, Route, StowSending, Parcel]] = []
+        """What goes together in the next request: of one destination and study."""
+        self._sent: list[tuple[Sent, Route, Destination]] = []
         """What the destination has, and the queue does not know of yet."""
         self._sent_since = 0.0
 
@@ -202,6 +215,7 @@ class Worker:
                 if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
                     self._settle_sent()
         finally:
+            self._send_parcels()
             self._settle_sent()
         return True
 
@@ -220,7 +234,9 @@ class Worker:
         route = self._config.route(job.route)
         if job.attempts > 1 or route is None or route.action is Action.MARK:
             return []
-        more = self._queue.claim_more(job, moment, LEASE, TOGETHER - 1, resting)
+        members = self._config.members(job.destination)
+        count = _IN_REQUESTS if _goes_in_requests(members) else TOGETHER
+        more = self._queue.claim_more(job, moment, LEASE, count - 1, resting)
         studies = dict.fromkeys(one.study_instance_uid for one in (job, *more))
         order = {study: number for number, study in enumerate(studies)}
         return sorted(more, key=lambda one: order[one.study_instance_uid])
@@ -234,14 +250,37 @@ class Worker:
         except _Lost:
             logger.warning("overtaken instance=%s", job.sop_instance_uid)
         except Exception as error:  # noqa: BLE001 one must not stop the others
-            if not self._settling.failed(job, error):
-                self._studies.pop(job.id, None)
+            self._failed(job, error)
             if isinstance(error, UnreachableError):
                 return False
             if isinstance(error, SendError):
                 resting = self._senders.resting(self._clock())
                 return job.destination not in resting.destinations
         return True
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        if not self._settling.failed(job, error):
+            self._studies.pop(job.id, None)
+
+    def _send_parcels(self) -> None:
+        """Send what was put together, each with an end of its own."""
+        parcels, self._parcels = self._parcels, []
+        if not parcels:
+            return
+        _, _, sending, _ = parcels[0]
+        told: Exception | None = None
+        ends = sending.send_all([parcel for *_, parcel in parcels])
+        for (job, route, _, _), error in zip(parcels, ends, strict=True):
+            if error is None:
+                self._senders.took(sending.destination)
+                self._was_delivered(job, route)
+                self._note_sent(job, route, sending.destination)
+                continue
+            if isinstance(error, (SendError, NotGrantedError)) and error is not told:
+                # What is said of all of them is said once.
+                self._senders.failed(sending.destination, error)
+                told = error
+            self._failed(job, error)
 
     def _settle_sent(self) -> None:
         """Settle what was sent, in one transaction.
@@ -251,8 +290,8 @@ class Worker:
         sent, self._sent = self._sent, []
         if not sent:
             return
-        are_settled = self._settling.sent([job for job, _, _ in sent])
-        for (job, route, to), is_settled in zip(sent, are_settled, strict=True):
+        are_settled = self._settling.sent([one for one, _, _ in sent])
+        for ((job, *_), route, to), is_settled in zip(sent, are_settled, strict=True):
             if is_settled:
                 logger.info(
                     "sent instance=%s to=%s action=%s",
@@ -291,7 +330,9 @@ class Worker:
                 hint="It was made ready for another purpose. Send it again.",
             )
         errors: list[Exception] = []
+        is_alone = _goes_in_requests(members)
         for destination in self._senders.up(members):
+            self._make_way(destination, job)
             try:
                 sending = self._senders.to(destination, job.study_instance_uid)
                 if job.order is not None:
@@ -299,7 +340,14 @@ class Worker:
                     sending.send(self._spool.file(job.file), note)
                 else:
                     job = self._ready(job, route, sending)
-                    self._deliver(job, route, sending)
+                    allow = self._allowing(job, route)
+                    file = self._spool.file(job.filtered or job.file)
+                    if is_alone and isinstance(sending, StowSending):
+                        parcel = Parcel(file, allow)
+                        self._parcels.append((job, route, sending, parcel))
+                        return
+                    sending.send(file, allow)
+                    self._was_delivered(job, route)
             except (SendError, NotGrantedError) as error:
                 self._senders.failed(destination, error)
                 errors.append(error)
@@ -307,17 +355,39 @@ class Worker:
                     break  # that one may have it, and it leaves as it came once only
                 continue
             self._senders.took(destination)
-            if not self._sent:
-                self._sent_since = time.monotonic()
-            self._sent.append((job, route, destination))
+            self._note_sent(job, route, destination)
             return
         raise worst(errors, len(members))
+
+    def _make_way(self, destination: Destination, job: Job) -> None:
+        """Send what was put together for another destination, or of another study."""
+        if not self._parcels:
+            return
+        before, _, sending, _ = self._parcels[-1]
+        if (sending.destination, before.study_instance_uid) != (
+            destination,
+            job.study_instance_uid,
+        ):
+            self._send_parcels()
+
+    def _note_sent(self, job: Job, route: Route, destination: Destination) -> None:
+        """Remember what a destination has; it is settled a little later."""
+        if not self._sent:
+            self._sent_since = time.monotonic()
+        reference = None
+        if destination.commitment:
+            is_ready = job.order is None and job.filtered is not None
+            name = job.filtered if is_ready and job.filtered else job.file
+            head = head_of(self._spool.file(name))
+            reference = Reference(head.sop_class_uid, head.sop_instance_uid)
+        sent = Sent(job, destination.name, reference)
+        self._sent.append((sent, route, destination))
 
     def _purposes(self, job: Job, route: Route) -> tuple[str, str]:
         """Return what something is made ready for: to be sent marked, or referring."""
         return f"{route.action.value} {job.destination}", f"{_REFER} {job.destination}"
 
-    def _ready(self, job: Job, route: Route, sending: Sending) -> Job:
+    def _ready(self, job: Job, route: Route, sending: Sender) -> Job:
         """Return the job with the file that is to be sent, made now if it has to be."""
         if route.action is Action.STRIP and job.id not in self._studies:
             # What was authorised before this process began is not known any more.
@@ -328,8 +398,8 @@ class Worker:
             self._passing.again(self._opened(job.file), route, sending)
         return job
 
-    def _deliver(self, job: Job, route: Route, sending: Sending) -> None:
-        """Return once the destination has the object, as far as it may have it."""
+    def _allowing(self, job: Job, route: Route) -> Callable[[Receiver], object]:
+        """Return what lets the object of a job go to whoever may have it."""
         name = job.filtered or job.file
         allow: Callable[[Receiver], object] = _nobody_asked
         if route.action is Action.STRIP:
@@ -342,7 +412,10 @@ class Worker:
         if name != job.file and job.claim > 1:
             self._queue.doubt(job, is_so=True)
             allow = partial(self._trusted, job, allow)
-        sending.send(self._spool.file(name), allow)
+        return allow
+
+    def _was_delivered(self, job: Job, route: Route) -> None:
+        name = job.filtered or job.file
         self._studies.pop(job.id, None)
         if self._listings is not None and route.listing and name != job.file:
             self._listings.add(route.name, self._opened(name), self._clock())
@@ -354,7 +427,7 @@ class Worker:
         self._queue.doubt(job, is_so=False)
         allow(receiver)
 
-    def _filtered(self, job: Job, route: Route, sending: Sending) -> Job:
+    def _filtered(self, job: Job, route: Route, sending: Sender) -> Job:
         """Return the job with the file to be sent, made now and remembered."""
         if route.action is Action.PASS:
             return job
@@ -390,7 +463,7 @@ class Worker:
         return OpenInstance.read(self._spool.file(name), Limits())
 
     def _marked(
-        self, instance: OpenInstance, route: Route, sending: Sending
+        self, instance: OpenInstance, route: Route, sending: Sender
     ) -> MarkedInstance | ReferringInstance | None:
         """Return it marked, its record in the ledger; None to pass it as it is."""
         marked: MarkedInstance | None = None
@@ -414,7 +487,7 @@ class Worker:
         return sent
 
     def _stripped(
-        self, instance: OpenInstance, job: Job, route: Route, sending: Sending
+        self, instance: OpenInstance, job: Job, route: Route, sending: Sender
     ) -> Iterable[Buffer] | None:
         """Return the original file; None if it carries no mark."""
         identity = instance.identity()
@@ -453,6 +526,11 @@ class Worker:
             self._audit.add(Event.DAMAGED, how="sent", record=record)
             logger.warning("codestream damaged, sent uncompressed record=%s", record)
         return given.file.chunks()
+
+
+def _goes_in_requests(members: Sequence[Destination]) -> bool:
+    """Say whether instances go together: where nobody else takes what one refuses."""
+    return len(members) == 1 and members[0].kind is Kind.STOW
 
 
 def _nobody_asked(_: Receiver) -> None:

@@ -45,6 +45,10 @@ longest_wait_s = 0.2
 max_attempts = 1000
 max_crashes = 1000
 
+[breaker]
+first_probe_s = 0.1
+longest_probe_s = 0.5
+
 [storage]
 remember_sent_h = 0.0
 least_free_mb = 1.0

@@ -24,6 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("receiver", _receive, "what serve starts to receive"),
         ("worker", _work, "what serve starts to filter and send"),
         ("passer", _pass, "what serve starts to send what is not filtered"),
+        ("committer", _commit, "what serve starts to ask for storage commitment"),
         ("desk", _desk, "what serve starts to release object keys"),
         ("reporter", _report, "what serve starts to tell others what happens"),
         ("hatch", _take_in, "what serve starts to take in what is handed in"),
@@ -55,14 +56,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _add_handed_down(command: argparse.ArgumentParser) -> None:
     """Add what ``serve`` hands down to the processes that it starts."""
     run = command.get_default("run")
-    if run in {_serve, _receive, _work, _pass, _desk, _report, _take_in}:
+    started = {_receive, _work, _pass, _commit, _desk, _report, _take_in}
+    if run in {_serve, *started}:
         command.add_argument(
             "--log-format",
             type=log.Format,
             choices=list(log.Format),
             help="whatever the configuration says",
         )
-    if run in {_receive, _work, _pass, _desk, _report, _take_in}:
+    if run in started:
         command.add_argument("--parent", type=int, required=True, metavar="PID")
         command.add_argument("--content", type=int, required=True, metavar="FD")
     if run in {_receive, _take_in}:
@@ -122,6 +124,13 @@ def _pass(options: argparse.Namespace) -> int:
     return 0
 
 
+def _commit(options: argparse.Namespace) -> int:
+    from dicom_node.committer import commit
+
+    commit(_handed_down(options), options.parent)
+    return 0
+
+
 def _desk(options: argparse.Namespace) -> int:
     from dicom_node.node import desk
 
@@ -162,11 +171,12 @@ def _handed_down(options: argparse.Namespace) -> Config:
 def _status(options: argparse.Namespace) -> int:
     import json
     import os
+    from contextlib import closing
 
     from dicom_node.commands.orders import waits
     from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
-    from dicom_node.status import status_of
+    from dicom_node.status import commitment_lines, status_of
 
     config = load(options.config)
     state = state_in(config.node.state)
@@ -174,6 +184,8 @@ def _status(options: argparse.Namespace) -> int:
     status = status_of(queue.tallies(now), config, os.statvfs(state.folder), now)
     waiting = {each: queue.held(each) for each in (JobState.HELD, JobState.QUARANTINED)}
     rests = waits(config, queue, now)
+    with closing(state.commitments()) as commitments:
+        promises = commitment_lines(commitments.awaited(), commitments.untold(), now)
     with state.reachability(config) as reachability:
         known = reachability.all()
     if options.json:
@@ -183,7 +195,7 @@ def _status(options: argparse.Namespace) -> int:
             for job in held
         ]
         health = [{"name": name, **one.to_json()} for name, one in known.items()]
-        told = {**status.to_json(), "destinations": health}
+        told = {**status.to_json(), "destinations": health, "commitments": promises}
         told |= {"waits": rests, "for_people": jobs}
         print(json.dumps({**told, "audit": _audit_of(config, state)}))
         queue.close()
@@ -191,7 +203,7 @@ def _status(options: argparse.Namespace) -> int:
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     reached = [f"destination {name}: {one.told()}" for name, one in known.items()]
-    print("\n".join([*status.lines(), *reached, *rests]))
+    print("\n".join([*status.lines(), *reached, *rests, *promises]))
     audit = _audit_of(config, state)
     if "not_sent" in audit:
         print(

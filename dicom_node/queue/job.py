@@ -27,8 +27,10 @@ class JobState(StrEnum):
     """To be done at its time."""
     WORKING = "working"
     """Some worker has it, under a lease."""
+    UNCOMMITTED = "uncommitted"
+    """The destination said that it has it, and is to promise that it keeps it."""
     SENT = "sent"
-    """The destination said that it has it."""
+    """The destination said that it has it, and keeps it if it was asked to."""
     DROPPED = "dropped"
     """Settled unsent, as its route says of what it does not mark."""
     HELD = "held"
@@ -84,6 +86,7 @@ class Arrival(NamedTuple):
     calling_ae_title: str = ""
     """Of whoever sent it, as it said: for people to look for; it proves nothing."""
     sop_class_uid: str = ""
+    """As the object says; empty if it says none."""
     patient: str = ""
     """Whose it is, as the audit is to call them: see :mod:`dicom_node.pseudonyms`."""
 
@@ -151,6 +154,15 @@ class Held(NamedTuple):
     route: str
     destination: str
     reason: str
+
+
+class OfInstance(Protocol):
+    """What belongs to an instance, as a job does."""
+
+    @property
+    def instance_id(self) -> int:
+        """Return its number."""
+        ...
 
 
 def _all_are(_file: str) -> bool:
@@ -300,7 +312,7 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
         """
         ...
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody any more, and return their names.
 
         Args:

@@ -13,6 +13,7 @@ from dicom_node.queue.job import (
     Held,
     Job,
     JobState,
+    OfInstance,
     Owed,
     Resting,
     Taken,
@@ -306,7 +307,7 @@ class MemoryQueue:
             owed.not_before = not_before
         return len(claimed)
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         only = self._instances.keys() if jobs is None else {j.instance_id for j in jobs}

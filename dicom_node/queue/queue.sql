@@ -9,7 +9,7 @@ SELECT id, file FROM instance
 SELECT job.id FROM job JOIN instance ON instance.id = job.instance_id
  WHERE instance.sop_instance_uid = :sop_instance_uid AND instance.digest <> :digest
    AND job.route = :route
-   AND (job.state IN ('waiting', 'working', 'held')
+   AND (job.state IN ('waiting', 'working', 'held', 'uncommitted')
         OR (job.state = 'sent' AND job.settled > :sent_after))
  LIMIT 1;
 

@@ -20,6 +20,7 @@ from dicom_node.queue.job import (
     Job,
     JobState,
     Lane,
+    OfInstance,
     Owed,
     Resting,
     Taken,
@@ -351,7 +352,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
             for lane in self._lanes
         )
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         with self._transaction():

@@ -114,6 +114,7 @@ def test_everything_that_came_in_is_counted_once(queue: Queue) -> None:
         assert sum(queue.counts().values()) == number
     counts = queue.counts()
     assert counts.pop(JobState.WORKING) == 0
+    assert counts.pop(JobState.UNCOMMITTED) == 0
     assert set(counts.values()) == {1}
 
 

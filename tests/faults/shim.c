@@ -78,7 +78,7 @@ static int kind_of(const char *path, char *kind, size_t size)
     if (!strcmp(rest, "spool")) snprintf(kind, size, "spool");
     else if (!strncmp(rest, "spool/incoming/", 15)) snprintf(kind, size, "incoming");
     else if (!strncmp(rest, "spool/", 6))
-        snprintf(kind, size, strstr(name, ".out.dcm") ? "outgoing" : "instance");
+        snprintf(kind, size, strstr(name, ".out.") ? "outgoing" : "instance");
     else if (strchr(rest, '/')) snprintf(kind, size, "%.*s", (int)(strchr(rest, '/') - rest), rest);
     else snprintf(kind, size, "%s", rest);
     return 1;

@@ -287,7 +287,7 @@ def test_what_kills_its_workers_as_it_is_re_encoded_is_not_tried_again(
             raise _Death
         return put_into(instance, *others)
 
-    monkeypatch.setattr("dicom_node.scu.put_into", deadly)
+    monkeypatch.setattr("dicom_node.outgoing.put_into", deadly)
     bench.syntaxes = (Syntax.IMPLICIT,)
     bench.take(POISON)
     bench.take("1.2.3.1")
