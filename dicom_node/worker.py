@@ -21,7 +21,7 @@ from dicom_node.codestreams import Copy
 from dicom_node.commitment import Reference
 from dicom_node.decompression import uncompressed
 from dicom_node.destination import Kind
-from dicom_node.elements import Limits
+from dicom_node.elements import Limits, scan
 from dicom_node.errors import (
     BrokenOffError,
     FilterError,
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from dicom_node.outgoing import Receiver, Sender
+    from dicom_node.part10 import Part10
     from dicom_node.passing import Refer
     from dicom_node.queue.commitments import Commitments
     from dicom_node.queue.job import Job, Queue, Resting
@@ -179,6 +180,8 @@ class Worker:
         self._senders = senders
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
+        self._restored: dict[int, Identity] = {}
+        """Who the original is that was restored last, by its job."""
         self._parcels: list[tuple[Job, Route, StowSending, Parcel]] = []
         """What goes together in the next request: of one destination and study."""
         self._sent: list[tuple[Sent, Route, Destination]] = []
@@ -403,7 +406,7 @@ class Worker:
         name = job.filtered or job.file
         allow: Callable[[Receiver], object] = _nobody_asked
         if route.action is Action.STRIP:
-            identity = self._opened(name).identity()
+            identity = self._restored.pop(job.id, None) or self._opened(name).identity()
             if job.id in self._studies:
                 study = self._studies[job.id]
                 identity = replace(identity, study_instance_uid=study)
@@ -451,8 +454,9 @@ class Worker:
         if content is None:
             return replace(job, filtered=None, purpose=None)
         # An original that was restored is restored again after a crash: see _ready.
-        name = self._spool.write(content, lasts=route.action is Action.MARK)
-        if not self._queue.keep_filtered(job, name, purpose):
+        lasts = route.action is Action.MARK
+        name = self._spool.write(content, lasts=lasts)
+        if not self._queue.keep_filtered(job, name, purpose, lasts=lasts):
             self._spool.delete([name])
             raise _Lost
         if job.filtered is not None:
@@ -525,7 +529,13 @@ class Worker:
             record = restored.record_id.hex()
             self._audit.add(Event.DAMAGED, how="sent", record=record)
             logger.warning("codestream damaged, sent uncompressed record=%s", record)
+        self._restored = {job.id: _identity_in(given.file)}
         return given.file.chunks()
+
+
+def _identity_in(file: Part10) -> Identity:
+    """Return who the object is that was just written, without reading it again."""
+    return OpenInstance(file, scan(file.dataset, file.encoding, Limits())).identity()
 
 
 def _goes_in_requests(members: Sequence[Destination]) -> bool:

@@ -249,8 +249,16 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
         """
         ...
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self, job: Job, file: str, purpose: str, *, lasts: bool = True
+    ) -> bool:
         """Remember what ``job`` is to send, so that a retry sends the same bytes.
+
+        Args:
+            job: A claimed one.
+            file: What it is to send.
+            purpose: What that was made for.
+            lasts: False for what is made again, the same, after a power cut.
 
         Returns:
             False if the claim has been lost to another: then nothing may be sent.

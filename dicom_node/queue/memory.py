@@ -233,7 +233,14 @@ class MemoryQueue:
             order=owed.order,
         )
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self,
+        job: Job,
+        file: str,
+        purpose: str,
+        *,
+        lasts: bool = True,  # noqa: ARG002 nothing here does
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         owed = self._jobs[job.id - 1]
         if owed.state is not JobState.WORKING or owed.claim != job.claim:

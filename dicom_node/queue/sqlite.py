@@ -296,10 +296,13 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
                     return str(file)
         return None
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self, job: Job, file: str, purpose: str, *, lasts: bool = True
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         kept = {"id": job.id, "claim": job.claim, "file": file, "purpose": purpose}
-        return self._changed("keep_filtered", **kept) == 1
+        with self._transaction(lasts=lasts):
+            return self._done("keep_filtered", **kept) == 1
 
     def doubt(self, job: Job, *, is_so: bool) -> None:
         """Say whether ``job`` may kill its worker; see the protocol."""
