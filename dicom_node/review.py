@@ -202,7 +202,7 @@ def _without_tls(config: Config) -> Iterator[str]:
 
 def _glass(config: Config) -> Iterator[str]:
     if config.break_glass.allowed and not config.break_glass.names:
-        yield "[break_glass]: whoever can run the command may have instances leave unmarked"
+        yield "whoever can run the command may have instances leave unmarked: break_glass"
 
 
 def _never_taken(config: Config) -> Iterator[str]:
