@@ -234,7 +234,13 @@ class Changing:
         keys_of(State(config.node.state), config.node.fingerprint)
         require_usable(config)
         _require_free_desk(old.config, config)
-        new = self._prepared(config, content)
+        try:
+            new = self._prepared(config, content)
+        except OSError as error:
+            self._doors.keep_only(old.config.listeners)
+            raise ConfigError(
+                f"no process can be prepared: {error.strerror}"
+            ) from error
         crew = self._crew
         crew.take(new.receiving(self._keys), new.handed_down)
         crew.look()

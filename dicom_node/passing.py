@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from dicom_node.audit import Event
 from dicom_node.errors import FilterError, NotAnImageError, UnmarkablePixelsError
-from dicom_node.routing import Unmarked
+from dicom_node.pixel_layout import require_picture
+from dicom_node.routing import Action, Unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
 
 class Dropped(Exception):  # noqa: N818 nothing went wrong
     """An instance is not to be sent at all: its route says so."""
+
+
+def instead(route: Route, instance: OpenInstance) -> str:
+    """Return what a route that marks does with what is no picture to mark; else nothing.
+
+    As far as can be told without decoding it.
+    """
+    if route.action is not Action.MARK:
+        return ""
+    try:
+        require_picture(instance.elements)
+    except UnmarkablePixelsError:
+        return route.other_pixels.value
+    except NotAnImageError:
+        return route.not_images.value
+    return ""
 
 
 class Passing:

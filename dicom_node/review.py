@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dicom_node.addressing import is_loopback
 from dicom_node.destination import Kind
 from dicom_node.routing import Action
+from dicom_node.timing import Complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.destination import Destination
     from dicom_node.listening import Listening, Peer
+    from dicom_node.pool import Pool
     from dicom_node.routing import Route
 
 
@@ -25,6 +27,7 @@ def warnings_of(config: Config) -> list[str]:
     return [
         *_both_ways(config),
         *_without_tls(config),
+        *_glass(config),
         *_never_taken(config),
         *_twice(config),
         *_unused(config),
@@ -89,6 +92,11 @@ def destination_line(destination: Destination) -> str:
     return f"{destination.name}: {where}, {how}{promise}"
 
 
+def pool_line(pool: Pool) -> str:
+    """Return what a pool means, in a sentence."""
+    return f"{pool.name}: {pool.choose.value} of {', '.join(pool.members)}"
+
+
 def route_line(route: Route) -> str:
     """Return what a route means, in a sentence."""
     conditions = [
@@ -104,7 +112,16 @@ def route_line(route: Route) -> str:
     ]
     what = "; ".join(conditions) or "everything"
     to = " and ".join(route.destinations)
-    return f"{route.name}: {route.action.value}, to {to}: {what}"
+    how = [
+        text
+        for text, is_so in (
+            ("held", route.hold),
+            (f"at {', '.join(route.hours)} ({route.timezone})", bool(route.hours)),
+            (f"study: {route.study.value}", route.study is not Complete.IMMEDIATE),
+        )
+        if is_so
+    ]
+    return f"{route.name}: {', '.join([route.action.value, *how])}, to {to}: {what}"
 
 
 def covers(wide: Route, narrow: Route) -> bool:
@@ -183,6 +200,11 @@ def _without_tls(config: Config) -> Iterator[str]:
             yield f"{where} takes in what any AE title sends"
 
 
+def _glass(config: Config) -> Iterator[str]:
+    if config.break_glass.allowed and not config.break_glass.names:
+        yield "whoever can run the command may have instances leave unmarked: break_glass"
+
+
 def _never_taken(config: Config) -> Iterator[str]:
     if not all(door.refuses_unknown for door in config.listeners):
         return
@@ -216,5 +238,9 @@ def _unused(config: Config) -> Iterator[str]:
     for one in config.destinations:
         if one.name not in used:
             yield f"destination {one.name!r} is used by no route"
+    named = {name for route in config.routes for name in route.destinations}
+    for pool in config.pools:
+        if pool.name not in named:
+            yield f"pool {pool.name!r} is used by no route"
     if not config.routes:
         yield "there is no route: everything is refused with 0x0124"

@@ -126,6 +126,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, Any]:
+    from dicom_node.passing import instead
+
     route = each.route
     return {
         "route": route.name,
@@ -135,7 +137,7 @@ def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, 
             name: [one.address for one in config.members(name)]
             for name in route.destinations
         },
-        "not_a_picture": _instead(each, instance),
+        "not_a_picture": instead(route, instance),
         "conditions": [
             {
                 "name": c.name,
@@ -147,23 +149,6 @@ def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, 
             for c in each.conditions
         ],
     }
-
-
-def _instead(each: Explained, instance: OpenInstance) -> str:
-    """Return what a marking route does with what is no picture to mark; else nothing."""
-    from dicom_node.errors import NotAnImageError, UnmarkablePixelsError
-    from dicom_node.pixel_layout import require_picture
-    from dicom_node.routing import Action
-
-    if each.route.action is not Action.MARK:
-        return ""
-    try:
-        require_picture(instance.elements)
-    except UnmarkablePixelsError:
-        return each.route.other_pixels.value
-    except NotAnImageError:
-        return each.route.not_images.value
-    return ""
 
 
 def _sentence(line: dict[str, Any]) -> str:

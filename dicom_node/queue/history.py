@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SLOT: Final = timedelta(minutes=10)
 """For how long each number of :meth:`History.pace` is."""
+_SETTLED: Final = frozenset({"sent", "dropped"})
 _SLOT_LENGTH: Final = len("2026-01-01T12:3")
 
 _SEEN: Final = """
@@ -230,24 +231,27 @@ class History:
             )
             values["uid"] = search.uid
         if search.calling_ae_title:
-            clauses.append(
-                "job.instance_id IN (SELECT id FROM instance"
-                " WHERE calling_ae_title = :calling ORDER BY id DESC LIMIT 100000)"
-            )
+            clauses.append("instance.calling_ae_title = :calling")
             values["calling"] = search.calling_ae_title
         for number, name in enumerate(search.destinations):
             values[f"to_{number}"] = name
         if search.destinations:
             names = ", ".join(f":to_{n}" for n in range(len(search.destinations)))
-            clauses.append(f"job.destination IN ({names})")
+            clauses.append(f"{_by(search, 'destination')} IN ({names})")
         for column in ("route", "state"):
             if wanted := getattr(search, column):
-                clauses.append(f"job.{column} = :{column}")
+                clauses.append(f"{_by(search, column)} = :{column}")
                 values[column] = wanted
         if before:
-            clauses.append("job.id < :before")
+            clauses.append(
+                "(job.instance_id, job.id) <"
+                " (SELECT instance_id, id FROM job WHERE id = :before)"
+            )
         where = " AND ".join(clauses)
-        return self._seen(f"{where} ORDER BY job.id DESC LIMIT :most", values)
+        order = "job.instance_id DESC, job.id DESC"
+        if search.calling_ae_title:
+            order = "instance.id DESC, job.id DESC"
+        return self._seen(f"{where} ORDER BY {order} LIMIT :most", values)
 
     def job(self, job_id: int) -> Seen | None:
         """Return a job; None if there is none of that number."""
@@ -290,6 +294,23 @@ class History:
 def slot_of(moment: datetime) -> str:
     """Return the name of the ten minutes that a moment is in."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:_SLOT_LENGTH]
+
+
+def _by(search: Search, column: str) -> str:
+    """Return a column as it is compared: only by one of them jobs are looked up.
+
+    The plus keeps the database from using an index (sqlite.org, "Query Planning"): it
+    does not know that few jobs are held, and many sent.
+    """
+    if search.uid or search.calling_ae_title:
+        return f"+job.{column}"
+    wanted = {"route": search.route, "destination": search.destinations}
+    is_rare = search.state and search.state not in _SETTLED
+    if is_rare or not any(wanted.values()):
+        first = "state"
+    else:
+        first = next(name for name, value in wanted.items() if value)
+    return f"job.{column}" if column == first else f"+job.{column}"
 
 
 def _moment(text: str) -> datetime:

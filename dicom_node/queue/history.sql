@@ -30,8 +30,9 @@ CREATE TABLE IF NOT EXISTS step (
 CREATE INDEX IF NOT EXISTS step_of_instance ON step (instance_id);
 CREATE INDEX IF NOT EXISTS instance_of_study ON instance (study_instance_uid);
 CREATE INDEX IF NOT EXISTS instance_of_caller ON instance (calling_ae_title, id);
-CREATE INDEX IF NOT EXISTS job_on_route ON job (route, state, id);
-CREATE INDEX IF NOT EXISTS job_to_destination ON job (destination, state, id);
+CREATE INDEX IF NOT EXISTS job_on_route ON job (route, instance_id);
+CREATE INDEX IF NOT EXISTS job_to_destination ON job (destination, instance_id);
+CREATE INDEX IF NOT EXISTS job_in_state ON job (state, instance_id);
 
 CREATE TRIGGER IF NOT EXISTS instance_came AFTER INSERT ON instance BEGIN
     INSERT INTO event VALUES ('received', '', '', 1)

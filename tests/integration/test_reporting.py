@@ -158,8 +158,12 @@ def test_a_reporter_that_is_killed_tells_nothing_twice(
                 os.kill(pid, signal.SIGKILL)
         loopback.await_sent(12)
         node = loopback.processes[-1]
-        await_that(lambda: bool(_reporters(loopback)), "another", within=WITHIN)
-        time.sleep(1)
+
+        def counted(event: str) -> int:
+            found = [e for e in audit.entries() if e["event"] == event]
+            return sum(entry["instances"] for entry in found)
+
+        await_that(lambda: counted("sent") >= 12, "all of it", within=WITHIN)
         node.send_signal(signal.SIGTERM)
         node.wait(timeout=40)
         found = list(audit.entries())
