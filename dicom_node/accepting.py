@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.instance import Identity
     from dicom_node.mapped import Buffer
+    from dicom_node.pseudonyms import Patients
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.room import Room
     from dicom_node.scp import Received
@@ -43,11 +44,22 @@ def accept(
     lock: threading.Lock,
     room: Room,
     clock: Callable[[], datetime],
+    patients: Patients,
 ) -> None:
     """Make an instance durable, and owe it to its routes.
 
     The order is the promise: the file, its name, the queue's commit, and only then does
     the caller answer.
+
+    Args:
+        received: It, in a file.
+        config: Which routes there are.
+        spool: Where its file is kept.
+        queue: What owes it.
+        lock: Of the queue.
+        room: Of the disk.
+        clock: Returns the time, aware.
+        patients: How the audit is to call whose it is.
 
     Raises:
         MalformedObjectError: It is no DICOM object, is cut short, or exceeds a limit.
@@ -83,7 +95,13 @@ def accept(
         with lock:
             taken = queue.add(
                 Arrival(
-                    identity.sop_instance_uid, digest, name, identity.study_instance_uid
+                    identity.sop_instance_uid,
+                    digest,
+                    name,
+                    identity.study_instance_uid,
+                    received.calling_ae_title,
+                    identity.sop_class_uid,
+                    patients.of(instance),
                 ),
                 owed(routes, facts),
                 moment,

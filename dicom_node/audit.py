@@ -90,6 +90,12 @@ class Event(StrEnum):
     BROKEN_GLASS = "break-glass"
     """Security: somebody ordered an instance to leave as it came by a route that marks,
     or it is about to."""
+    ACCESS = "access"
+    """Somebody came to the page or left it, or was refused something there."""
+    VIEWED = "viewed"
+    """Somebody was shown a study or a picture, or took something to be explained."""
+    ACTED = "acted"
+    """Somebody did something on the page that has no event of its own."""
     CONFIGURED = "configuration"
     """A changed configuration was taken, or refused, while the node ran."""
 

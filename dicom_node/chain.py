@@ -169,6 +169,11 @@ class Follower:
             found.append(entry)
         return found
 
+    def go_to(self, head: Head) -> None:
+        """Go on after ``head``, wherever this has got to."""
+        self.close()
+        self.head, self._at, self._is_found = head, 0, head == START
+
     def close(self) -> None:
         """Close the file that is open."""
         if self._stream is not None:

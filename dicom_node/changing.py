@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.config import Config
     from dicom_node.doors import Doors
+    from dicom_node.log import Format
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.reloading import Watch
     from dicom_node.supervising import Crew
 
 logger = logging.getLogger(__name__)
 
-_WORKERS: Final = ("worker", "passer")
+_WORKERS: Final = ("worker", "passer", "committer")
+_REPORTER: Final = "reporter"
 _READY_S: Final = 60.0
 """How long new receivers may take to begin."""
 _WORK_S: Final = 120.0
@@ -62,12 +64,17 @@ class _Rules:
     """The names of their roles, which no others have had."""
     handed_down: int = -1
     """Descriptor of :attr:`content`, for whoever is started."""
+    secret: int = -1
+    """Descriptor of the key of patients' pseudonyms, for those that receive."""
+    logging: tuple[str, ...] = ()
+    """What each process is told of how to write its log."""
     heard: Heard = field(default_factory=Heard)
     """Who is ready."""
 
     def close(self) -> None:
         """Close what is handed down."""
         os.close(self.handed_down)
+        os.close(self.secret)
         self.heard.close()
 
     def receiving(self, keys: int) -> dict[str, Role]:
@@ -78,24 +85,43 @@ class _Rules:
                 "receiver",
                 *("--number", name.removeprefix("receiver ")),
                 *("--ready", str(telling), "--keys", str(keys)),
+                *("--pseudonyms", str(self.secret)),
+                *self.logging,
                 *("--listening", *map(str, self.descriptors)),
-                keeps=[*self.descriptors, telling, keys],
+                keeps=[*self.descriptors, telling, self.secret, keys],
             )
             for name in self.receivers
         }
 
     def working(self) -> dict[str, Role]:
         """Return the roles of those that work off the queue."""
-        lanes = _WORKERS if self.config.passed else _WORKERS[:1]
-        return {name: Role(name) for name in lanes}
+        wanted = {"passer": self.config.passed, "committer": self.config.commits}
+        names = [name for name in _WORKERS if wanted.get(name, True)]
+        return {name: Role(name, *self.logging) for name in names}
+
+    def reporting(self) -> dict[str, Role]:
+        """Return the role of what tells others what happens."""
+        return {_REPORTER: Role(_REPORTER, *self.logging)}
+
+    def watching(self) -> dict[str, Role]:
+        """Return the roles of those that the node is looked at by."""
+        tables = {"metrics": self.config.metrics, "web": self.config.web}
+        return {
+            name: Role(name, *self.logging)
+            for name, table in tables.items()
+            if table is not None
+        }
 
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""
-        return {} if self.config.release is None else {"desk": Role("desk")}
+        if self.config.release is None:
+            return {}
+        return {"desk": Role("desk", *self.logging)}
 
     def taking_in(self, keys: int) -> dict[str, Role]:
         """Return the role of whoever takes in what is handed in, if there is a hatch."""
-        role = Role("hatch", "--keys", str(keys), keeps=[keys])
+        handed = ("--keys", str(keys), "--pseudonyms", str(self.secret))
+        role = Role("hatch", *handed, *self.logging, keeps=[keys, self.secret])
         return {"hatch": role} if self.config.hatches else {}
 
 
@@ -109,6 +135,8 @@ class Changing:
         crew: Crew,
         doors: Doors,
         audit: Audit,
+        pseudonyms: bytes,
+        log_format: Format | None,
         keys: int,
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
@@ -120,12 +148,16 @@ class Changing:
             crew: The processes.
             doors: The sockets.
             audit: Where a change is written down, or that it was refused.
+            pseudonyms: Key of the names that the audit gives to patients.
+            log_format: How processes write their logs; None: as configurations say.
             keys: Descriptor of the keys of the spool, for those that receive.
             stopping: Set once the node is told to stop.
             monotonic: Returns seconds.
         """
         self._path, self._crew, self._doors = path, crew, doors
         self._audit, self._stopping, self._monotonic = audit, stopping, monotonic
+        self._pseudonyms = pseudonyms
+        self._logging = () if log_format is None else ("--log-format", log_format.value)
         self._keys = keys
         self._rules: _Rules | None = None
         self._numbered = 0
@@ -139,7 +171,8 @@ class Changing:
         """
         rules = self._rules = self._prepared(config, content)
         roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
-        self._crew.take(roles | rules.taking_in(self._keys), rules.handed_down)
+        roles |= rules.taking_in(self._keys) | rules.reporting() | rules.watching()
+        self._crew.take(roles, rules.handed_down)
 
     @property
     def is_ready(self) -> bool:
@@ -201,7 +234,13 @@ class Changing:
         keys_of(State(config.node.state), config.node.fingerprint)
         require_usable(config)
         _require_free_desk(old.config, config)
-        new = self._prepared(config, content)
+        try:
+            new = self._prepared(config, content)
+        except OSError as error:
+            self._doors.keep_only(old.config.listeners)
+            raise ConfigError(
+                f"no process can be prepared: {error.strerror}"
+            ) from error
         crew = self._crew
         crew.take(new.receiving(self._keys), new.handed_down)
         crew.look()
@@ -219,8 +258,9 @@ class Changing:
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
+        crew.end([*old.watching(), _REPORTER], _DESK_S)
         roles = new.working() | new.releasing() | new.taking_in(self._keys)
-        crew.take(roles, new.handed_down)
+        crew.take(roles | new.reporting() | new.watching(), new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()
@@ -235,6 +275,8 @@ class Changing:
             descriptors,
             [f"receiver {number}" for number in range(first, self._numbered)],
             held_for_others(content),
+            held_for_others(self._pseudonyms),
+            self._logging,
         )
 
     def _are_ready(self, rules: _Rules) -> bool:

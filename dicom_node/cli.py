@@ -24,6 +24,7 @@ from dicom_node.commands import (
     route,
     science,
     study,
+    watch,
 )
 from dicom_node.commands.terminal import complain
 from dicom_node.errors import NodeError
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
         *(study, inspect, keys, grants, records, audit, config, node, route),
-        *(orders, bench, backup, science),
+        *(watch, orders, bench, backup, science),
     ):
         group.add(commands)
     return parser

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -23,8 +23,10 @@ from dicom_node.errors import SpoolError
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
+from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.room import Room
+from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
 from dicom_node.supervising import LOOK_S, locked
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
 
     from dicom_node.codestreams import Given
     from dicom_node.config import Config
+    from dicom_node.decoding import Decode
     from dicom_node.filters.strip import Restored
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.opening import Opening
     from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sqlite_commitments import SqliteCommitments
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -78,8 +82,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        queue = state.queue(config.passed, lane)
-        stack.callback(queue.close)
+        queue = stack.enter_context(closing(state.queue(config.passed, lane)))
         note = StopNote(state.folder / f"{NAMES[lane]}.stop")
         keyring = keys_of(state, config.node.fingerprint)
         spool = _taken_over(config, state, keyring, queue, lane, died=not note.taken())
@@ -90,8 +93,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         sealer = Sealer(keyring, ledger.number)
         decode = stack.enter_context(CodecProcess())
         asked = _desk_clients(config, keyring)
-        listings = state.listings(keyring)
-        stack.callback(listings.close)
+        listings = stack.enter_context(closing(state.listings(keyring)))
         listings.keep_only([route.name for route in config.routes if route.listing])
 
         def opening(study: str) -> Opening:
@@ -100,6 +102,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             return replace(site, openers=[*site.openers, *desks])
 
         codestreams = state.codestreams()
+        figures = stack.enter_context(state.figures())
 
         def as_it_came(restored: Restored, opening: Opening) -> Given:
             header = ledger.header_of(restored.record_id)
@@ -130,16 +133,20 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
+            senders=_senders(config, state, decode, stack),
             listings=listings if lane is Lane.FILTER else None,
+            commitments=_commitments(config, state, queue, spool, stack),
+            took=figures.took,
         )
         stack.callback(worker.rest)
 
         swept = time.monotonic()
 
         def tend() -> None:
-            """See to the disk: room, and what others have left."""
+            """See to the disk: room, and what is too old, or others have left."""
             nonlocal swept
-            room.tend()
+            _tend(room, queue, config)
+            figures.flush()
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
                 _sweep_left(state, queue, spool, alone=False)
@@ -151,6 +158,44 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _commitments(
+    config: Config, state: State, queue: SqliteQueue, spool: Spool, stack: ExitStack
+) -> SqliteCommitments:
+    """Return what is to be promised, open until the end of a block."""
+    commitments = state.commitments()
+    stack.callback(commitments.close)
+    asked = [one.name for one in config.destinations if one.commitment]
+    if given_up := commitments.give_up(asked, now()):
+        logger.warning("not asked to commit any more: instances=%d", len(given_up))
+        spool.delete(queue.forget_sent(given_up))
+    return commitments
+
+
+def _tend(room: Room, queue: SqliteQueue, config: Config) -> None:
+    """Keep the disk from filling up, by what is old as well."""
+    room.tend()
+    queue.purge(now() - config.storage.keep_sent)
+
+
+def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> Senders:
+    """Return to whom jobs go; whoever is down is asked beside all work."""
+    probing = Probing(
+        config,
+        lambda: state.reachability(config),
+        partial(probe, calling=config.node.ae_title),
+        now,
+    )
+    probing.start()
+    stack.callback(probing.stop)
+    return Senders(
+        config,
+        reachability=stack.enter_context(state.reachability(config)),
+        slots=state.slots(),
+        decode=decode,
+        clock=now,
+    )
 
 
 def _keep_from_tmp(config: Config, state: State) -> None:

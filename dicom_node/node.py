@@ -19,12 +19,16 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from dicom_node import __version__
+from dicom_node.audit import Event
 from dicom_node.changing import Changing
 from dicom_node.doors import Doors
-from dicom_node.errors import ConfigError
+from dicom_node.errors import AuditError, ConfigError
 from dicom_node.extras import extra
+from dicom_node.figures import forget_levels
 from dicom_node.forgetting import require_key_folder, spool_keys
 from dicom_node.lanes import NAMES
+from dicom_node.pseudonyms import LABEL
 from dicom_node.receiver import incoming_of
 from dicom_node.reloading import LOCK, Watch
 from dicom_node.room import Room
@@ -36,7 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from dicom_node.audit import Audit
     from dicom_node.config import Config
+    from dicom_node.log import Format
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.spool import Spool
 
@@ -48,6 +54,7 @@ def serve(
     config_path: Path,
     content: bytes,
     ready: Callable[[Sequence[str]], None],
+    log_format: Format | None = None,
 ) -> None:
     """Run the node until it is told to stop (SIGTERM, SIGINT).
 
@@ -57,6 +64,7 @@ def serve(
         content: What was read there: the other processes get it from here, since the
             file may be another by the time that one of them is started again.
         ready: Called with where it listens, ``host:port``, once it answers.
+        log_format: How the processes write their logs, whatever configurations say.
 
     Raises:
         ConfigError: Another node runs on the same state folder, a port is taken, or
@@ -83,22 +91,26 @@ def serve(
             )
         stack.enter_context(held)
         _sweep(config, state, spool, queue, stopping)
+        forget_levels(state.figures().path)
         Room(state.folder, config.storage).tend()
         queue.close()
         sealed_with = stack.enter_context(spool_keys(keyring.spool, spool, now))
         doors = Doors()
         stack.callback(doors.close)
-        crew = Crew(config_path, stopping)
+        crew, audit = Crew(config_path, stopping), state.audit(keyring)
         changing = Changing(
             config_path,
             crew=crew,
             doors=doors,
-            audit=state.audit(keyring),
+            audit=audit,
+            pseudonyms=keyring.derive(LABEL),
+            log_format=log_format,
             keys=sealed_with.descriptor,
             stopping=stopping,
         )
         stack.callback(changing.close)
         changing.begin(config, content)
+        _note(audit, Event.STARTED)
         stack.callback(crew.finish)
         are_told = False
 
@@ -110,6 +122,15 @@ def serve(
             changing.look(watch)
 
         supervise(crew, stopping, also)
+        _note(audit, Event.STOPPED)
+
+
+def _note(audit: Audit, event: Event) -> None:
+    """Write down that the node begins or ends; it does in any case."""
+    try:
+        audit.add(event, version=__version__, by=f"process {os.getpid()}")
+    except AuditError:
+        logger.exception("not written down: %s", event)
 
 
 def _sweep(

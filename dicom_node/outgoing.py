@@ -14,7 +14,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pydicom import dcmread, uid
 
@@ -50,6 +50,16 @@ class Receiver:
     fingerprint: str
     """:func:`~dicom_node.grants.fingerprint` of the certificate that it has just shown;
     empty without TLS."""
+
+
+class Sender(Protocol):
+    """What sends instances to one destination."""
+
+    destination: Destination
+
+    def receiver(self, sop_class: str, syntax: str) -> Receiver:
+        """Return who would be sent an instance of that class and transfer syntax."""
+        ...
 
 
 def head_of(file: Stored) -> Head:

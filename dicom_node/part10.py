@@ -174,7 +174,8 @@ class Part10:
     @property
     def transfer_syntax(self) -> UID:
         """Return the transfer syntax of :attr:`dataset`."""
-        return self.meta.TransferSyntaxUID
+        syntax: UID = self.meta[_TRANSFER_SYNTAX_UID].value  # by its name takes longer
+        return syntax
 
     @property
     def encoding(self) -> Encoding:
@@ -290,6 +291,7 @@ def _parted(encoded: Buffer) -> tuple[bytes, bytes, bytes] | None:
 
 _NAME: Final = re.compile(rb"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+\0?")
 _SOP_INSTANCE_UID: Final = 0x00020003
+_TRANSFER_SYNTAX_UID: Final = 0x00020010
 _SHORT: Final = 2048
 """Bytes of what is remembered."""
 _REMEMBERED: Final = 128

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from pydicom.uid import UID
@@ -28,6 +29,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from dicom_node import quick_messages
 from dicom_node.admission import Admission
 from dicom_node.certificates import ServerTls
+from dicom_node.commitment import SOP_CLASS
 from dicom_node.errors import (
     ClashError,
     ConfigError,
@@ -51,8 +53,10 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import A_ASSOCIATE
     from pynetdicom.presentation import PresentationContext
 
+    from dicom_node.commitment_scp import CommitmentScp
     from dicom_node.config import Config, ReleaseDesk
     from dicom_node.listening import Listening
+    from dicom_node.rejections import Rejections
     from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
@@ -125,6 +129,7 @@ class StorageScp:
         self._tls = [tls_of(door) for door in config.listeners]
         self._servers: list[GuardedServer] = []
         self._is_leaving = False
+        self._associations: Associations | None = None
         receive_into(incoming, keys)
         tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
@@ -140,6 +145,8 @@ class StorageScp:
         accept: Callable[[Received], None],
         lack: Callable[[], str],
         sockets: Sequence[socket.socket],
+        rejections: Rejections,
+        commitment: CommitmentScp | None = None,
     ) -> None:
         """Take in what comes; it does when this returns.
 
@@ -147,6 +154,8 @@ class StorageScp:
             accept: Makes an instance durable.
             lack: Says what room is lacking; empty if there is enough.
             sockets: Bound and listening, one for each listener of the configuration.
+            rejections: Counts who is turned away.
+            commitment: Answers about storage commitment; None to offer none.
         """
         config, guarding = self._config, self._config.guard
         ae = AE(config.node.ae_title)
@@ -157,7 +166,7 @@ class StorageScp:
         ae.network_timeout = config.node.timeout_s
         ae.supported_contexts = [_verification()]
         waiting = WaitingRoom(guarding.max_waiting)
-        associations = Associations(
+        associations = self._associations = Associations(
             config.node.max_associations, guarding.max_per_address
         )
         clash = config.storage.other_bytes.status
@@ -175,6 +184,7 @@ class StorageScp:
                 evt_handlers=[
                     (evt.EVT_C_STORE, handle_store, [accept, clash]),
                     (evt.EVT_SOP_COMMON, _storage_of_unknown),
+                    *(commitment.handlers if commitment else ()),
                 ],
                 server_class=GuardedServer,
                 listening=listening,
@@ -186,8 +196,9 @@ class StorageScp:
                     tls=tls,
                     request_s=guarding.request_s,
                     per_title=guarding.max_per_title,
-                    contexts=offered,
+                    contexts=partial(offered, commitment=commitment),
                     lack=lack,
+                    rejections=rejections,
                 ),
             )
             ae._servers.append(server)  # noqa: SLF001 it takes itself out again
@@ -207,6 +218,11 @@ class StorageScp:
             if not self._is_leaving:
                 server.shutdown()
         self._is_leaving = True
+
+    @property
+    def associations(self) -> int:
+        """Return how many associations are open."""
+        return 0 if self._associations is None else len(self._associations)
 
     @property
     def is_busy(self) -> bool:
@@ -255,11 +271,17 @@ def listening_socket(door: Listening | ReleaseDesk) -> socket.socket:
         ) from error
 
 
-def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
+def offered(
+    asked: A_ASSOCIATE, commitment: CommitmentScp | None = None
+) -> list[PresentationContext]:
     """Return the contexts that are offered to whoever has asked for some.
 
     Objects of a class that nobody knows, or that is private, are as good as others:
     a route may pass or hold them.
+
+    Args:
+        asked: Whose calling title the guard has found to be its own.
+        commitment: Offers storage commitment to some.
     """
     classes = {
         str(context.abstract_syntax)
@@ -268,6 +290,9 @@ def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
     contexts = [
         build_context(c, list(TRANSFER_SYNTAXES)) for c in classes if _is_kept(c)
     ]
+    if commitment is not None and SOP_CLASS in classes:
+        calling = (asked.calling_ae_title or "").strip()
+        contexts += commitment.offered(calling)
     return [*contexts, _verification()]
 
 

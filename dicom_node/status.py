@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dicom_node.config import Config
+    from dicom_node.queue.commitments import Asked, Awaited
     from dicom_node.queue.tally import Tally
 
 _MB: Final = 1 << 20
@@ -128,11 +129,12 @@ def _lane(tally: Tally, action: str, now: datetime) -> Lane:
 def _of_lane(lane: Lane) -> dict[str, Any]:
     tally = lane.tally
     names = ("received", "sent", "dropped", "held", "quarantined", "pending", "waiting")
+    more = ("working", "uncommitted")
     return {
         "route": tally.route,
         "destination": tally.destination,
         "action": lane.action,
-        **{name: getattr(tally, name) for name in (*names, "working")},
+        **{name: getattr(tally, name) for name in (*names, *more)},
         "oldest_s": lane.oldest_s,
         "received_per_minute": lane.received_per_minute,
         "sent_per_minute": lane.sent_per_minute,
@@ -143,7 +145,9 @@ def _of_lane(lane: Lane) -> dict[str, Any]:
 
 def _told(lane: Lane) -> str:
     tally = lane.tally
-    names = ("sent", "dropped", "held", "quarantined", "pending")
+    names = ["sent", "dropped", "held", "quarantined", "pending"]
+    if tally.uncommitted:
+        names.insert(1, "uncommitted")
     terms = " + ".join(f"{getattr(tally, name)} {name}" for name in names)
     parts = [
         f"{tally.received} received = {terms}",
@@ -168,3 +172,27 @@ def _told_disk(disk: Disk) -> str:
         f"disk: {disk.free_mb} MB free{inodes}; at least {disk.least_free_mb} MB and "
         f"{disk.least_free_inodes} inodes are wanted{refuses}"
     )
+
+
+def commitment_lines(
+    awaited: Sequence[Awaited], untold: Sequence[Asked], now: datetime
+) -> list[str]:
+    """Return what is open of storage commitment, for people.
+
+    Args:
+        awaited: What destinations have not promised to keep.
+        untold: What peers have asked and were not told.
+        now: Aware.
+    """
+    lines = [
+        f"{one.destination} has not committed to {one.instances} instances, the first "
+        f"sent {(now - one.since).total_seconds():.0f} s ago; asked {one.asks} times"
+        + (f": {one.reason}" if one.reason else "")
+        for one in awaited
+    ]
+    lines += [
+        f"{one.peer} was not told yet what is safe here; tried {one.attempts} times"
+        + (f": {one.reason}" if one.reason else "")
+        for one in untold
+    ]
+    return lines

@@ -22,6 +22,7 @@ from dicom_node.errors import ClashError, FilterError, SpoolError
 from dicom_node.hatch_folder import HatchFolder
 from dicom_node.incoming import IncomingFile
 from dicom_node.mapped import CHUNK
+from dicom_node.pseudonyms import Patients
 from dicom_node.receiver import incoming_of
 from dicom_node.room import Room
 from dicom_node.scp import Received
@@ -140,13 +141,14 @@ class Taker:
         self._folder.refuse(file, reason)
 
 
-def take_in(config: Config, parent: int, keys: int) -> None:
+def take_in(config: Config, parent: int, keys: int, pseudonyms: bytes) -> None:
     """Take in until told to stop, or until the node, ``parent``, is gone.
 
     Args:
         config: What to do.
         parent: Process number of the node.
         keys: Descriptor of the keys of the spool.
+        pseudonyms: Key of the names that the audit gives to patients.
     """
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
@@ -172,6 +174,7 @@ def take_in(config: Config, parent: int, keys: int) -> None:
             lock=threading.Lock(),
             room=Room(state.folder, config.storage),
             clock=now,
+            patients=Patients(pseudonyms, config.audit.patients),
         )
         takers = [
             Taker(

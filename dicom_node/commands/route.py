@@ -126,14 +126,18 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, Any]:
+    from dicom_node.passing import instead
+
     route = each.route
-    addresses = {one.name: one.address for one in config.destinations}
     return {
         "route": route.name,
         "taken": each.is_taken,
         "action": route.action.value,
-        "destinations": {name: addresses[name] for name in route.destinations},
-        "not_a_picture": _instead(each, instance),
+        "destinations": {
+            name: [one.address for one in config.members(name)]
+            for name in route.destinations
+        },
+        "not_a_picture": instead(route, instance),
         "conditions": [
             {
                 "name": c.name,
@@ -147,25 +151,11 @@ def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, 
     }
 
 
-def _instead(each: Explained, instance: OpenInstance) -> str:
-    """Return what a marking route does with what is no picture to mark; else nothing."""
-    from dicom_node.errors import NotAnImageError, UnmarkablePixelsError
-    from dicom_node.pixel_layout import require_picture
-    from dicom_node.routing import Action
-
-    if each.route.action is not Action.MARK:
-        return ""
-    try:
-        require_picture(instance.elements)
-    except UnmarkablePixelsError:
-        return each.route.other_pixels.value
-    except NotAnImageError:
-        return each.route.not_images.value
-    return ""
-
-
 def _sentence(line: dict[str, Any]) -> str:
-    to = (f"{name} ({address})" for name, address in line["destinations"].items())
+    to = (
+        f"{name} ({' or '.join(addresses)})"
+        for name, addresses in line["destinations"].items()
+    )
     where = f"{line['route']}: {line['action']}, to {', '.join(to)}"
     if not line["taken"]:
         failed = [c["says"] for c in line["conditions"] if not c["holds"]]

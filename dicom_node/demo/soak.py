@@ -70,6 +70,10 @@ longest_wait_s = 2.0
 max_attempts = 100000
 max_crashes = 2
 
+[breaker]
+first_probe_s = 0.2
+longest_probe_s = 1.0
+
 [[destination]]
 name = "sink"
 ae_title = "SINK"

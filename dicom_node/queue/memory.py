@@ -13,10 +13,13 @@ from dicom_node.queue.job import (
     Held,
     Job,
     JobState,
+    OfInstance,
     Owed,
     Resting,
     Taken,
 )
+from dicom_node.queue.memory_notes import MemoryNotes
+from dicom_node.queue.note import Note
 from dicom_node.queue.order import BROKEN_GLASS, HeldRoute, Order, Standing
 from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
 from dicom_node.queue.tally import LATELY, Tally
@@ -79,9 +82,16 @@ class MemoryQueue:
 
     _instances: dict[int, Arrival] = field(default_factory=dict)
     _forgotten: set[int] = field(default_factory=set)
+    _purged: set[int] = field(default_factory=set)
     _jobs: list[_Job] = field(default_factory=list)
+    _received: dict[int, datetime] = field(default_factory=dict)
+    _notes: MemoryNotes = field(default_factory=MemoryNotes)
     _held: dict[str, HeldRoute] = field(default_factory=dict)
     _studies: dict[tuple[str, str], Study] = field(default_factory=dict)
+
+    def notes(self) -> MemoryNotes:
+        """Return what came in and went out."""
+        return self._notes
 
     def add(
         self,
@@ -93,7 +103,11 @@ class MemoryQueue:
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
         after = now if sent_after is None else sent_after
-        same = [n for n, known in self._instances.items() if known[:2] == arrival[:2]]
+        same = [
+            number
+            for number, known in self._instances.items()
+            if known[:2] == arrival[:2] and number not in self._purged
+        ]
         number = same[-1] if same else len(self._instances) + 1
         last = {
             job.to[:2]: job
@@ -111,6 +125,10 @@ class MemoryQueue:
         needs_file |= is_lost and (bool(wanted) or is_open)
         if needs_file:
             self._instances[number] = arrival
+            if not same:
+                self._received[number] = now
+                note = self._noted(arrival, "received", arrival.calling_ae_title)
+                self._notes.note(note, now)
             self._forgotten.discard(number)
         due: dict[str, datetime] = {}
         for to in wanted:
@@ -134,6 +152,7 @@ class MemoryQueue:
             for number, known in self._instances.items()
             if known.sop_instance_uid == arrival.sop_instance_uid
             and known.digest != arrival.digest
+            and number not in self._purged
         }
         return any(
             owed.instance in others
@@ -163,11 +182,14 @@ class MemoryQueue:
             owed
             for owed in self._jobs
             if owed.is_due(now, resting)
-            and owed.claim == 0
+            and owed.attempts == owed.crashes == 0
             and owed.to[:2] == (like.route, like.destination)
-            and self._study(owed) == like.study_instance_uid
+            and (
+                self._study(owed) == like.study_instance_uid
+                or owed.to.priority == like.priority
+            )
         ]
-        due.sort(key=_turn)
+        due.sort(key=lambda o: (self._study(o) != like.study_instance_uid, _turn(o)))
         return [self._claimed(owed, now + lease) for owed in due[:count]]
 
     def adopt(self, job: Job, purpose: str) -> str | None:
@@ -211,7 +233,14 @@ class MemoryQueue:
             order=owed.order,
         )
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self,
+        job: Job,
+        file: str,
+        purpose: str,
+        *,
+        lasts: bool = True,  # noqa: ARG002 nothing here does
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         owed = self._jobs[job.id - 1]
         if owed.state is not JobState.WORKING or owed.claim != job.claim:
@@ -230,19 +259,39 @@ class MemoryQueue:
         are_settled = [self._settle(job, JobState.SENT, "") for job in jobs]
         for job, is_settled in zip(jobs, are_settled, strict=True):
             if is_settled:
-                self._jobs[job.id - 1].settled = now
+                owed = self._jobs[job.id - 1]
+                owed.settled = now
+                action = (owed.purpose or "pass").split(" ", maxsplit=1)[0]
+                arrival, to = self._instances[owed.instance], owed.to
+                self._notes.note(
+                    self._noted(arrival, "sent", to.destination, to.route, action), now
+                )
         return are_settled
+
+    @staticmethod
+    def _noted(
+        arrival: Arrival, kind: str, peer: str, route: str = "", action: str = ""
+    ) -> Note:
+        study, patient = arrival.study_instance_uid, arrival.patient
+        return Note(kind, peer, route, action, study, patient, arrival.sop_class_uid)
 
     def dropped(self, job: Job, reason: str) -> bool:
         """Settle ``job`` unsent; see the protocol."""
         return self._settle(job, JobState.DROPPED, reason)
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; see the protocol."""
         if not self._settle(job, JobState.WAITING, reason):
             return False
+        self._jobs[job.id - 1].attempts -= is_free
         self._jobs[job.id - 1].not_before = not_before
         self._jobs[job.id - 1].faults += is_fault
         return True
@@ -265,15 +314,20 @@ class MemoryQueue:
             owed.not_before = not_before
         return len(claimed)
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         only = self._instances.keys() if jobs is None else {j.instance_id for j in jobs}
-        needed = {o.filtered for o in self._jobs if o.state not in _SETTLED}
+        opened = [o for o in self._jobs if o.state not in _SETTLED]
+        needed = {o.filtered for o in opened}
+        may_send = {(o.instance, o.to.route) for o in opened if o.filtered is None}
         for owed in self._jobs:
             if owed.instance not in only:
                 continue
             if owed.state in _SETTLED and owed.filtered is not None:
+                is_mark = (owed.purpose or "").startswith("mark ")
+                if is_mark and (owed.instance, owed.to.route) in may_send:
+                    continue
                 if owed.filtered not in needed | set(names):
                     names.append(owed.filtered)
                 owed.filtered = None
@@ -324,6 +378,19 @@ class MemoryQueue:
             for (route, destination), jobs in sorted(found.items())
         ]
 
+    def purge(self, before: datetime, count: int = 500) -> int:
+        """Forget instances of long ago; see the protocol."""
+        gone: list[int] = []
+        for number in sorted(self._forgotten - self._purged):
+            jobs = [job for job in self._jobs if job.instance == number]
+            is_over = all(job.state in _SETTLED and not job.filtered for job in jobs)
+            moments = [m for job in jobs for m in (job.received, job.settled) if m]
+            # The last stays, as it does in a file.
+            if is_over and max(moments) <= before and number < len(self._instances):
+                gone.append(number)
+        self._purged.update(gone[:count])
+        return len(gone[:count])
+
     def owed(self) -> dict[str, int]:
         """Return how many jobs of each route are not settled; see the protocol."""
         return dict(Counter(o.to.route for o in self._jobs if o.state not in _SETTLED))
@@ -341,6 +408,12 @@ class MemoryQueue:
             for o in self._jobs
             if o.state is state
         ]
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in."""
+        waiting = {JobState.WAITING, JobState.WORKING}
+        owed = [job.instance for job in self._jobs if job.state in waiting]
+        return min((self._received[number] for number in owed), default=None)
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""

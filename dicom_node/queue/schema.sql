@@ -25,6 +25,22 @@ CREATE INDEX IF NOT EXISTS job_by_state ON job (state);
 CREATE INDEX IF NOT EXISTS job_by_instance ON job (instance_id);
 CREATE INDEX IF NOT EXISTS job_with_filtered ON job (id) WHERE filtered IS NOT NULL;
 
+-- What the audit has not been told yet (note.py).
+CREATE TABLE IF NOT EXISTS note (
+    batch      TEXT NOT NULL,  -- empty until somebody takes it
+    kind       TEXT NOT NULL,  -- received, sent
+    peer       TEXT NOT NULL,
+    route      TEXT NOT NULL,
+    action     TEXT NOT NULL,
+    study      TEXT NOT NULL,
+    patient    TEXT NOT NULL,
+    sop_class  TEXT NOT NULL,
+    count      INTEGER NOT NULL,
+    first      TEXT NOT NULL,
+    last       TEXT NOT NULL,
+    PRIMARY KEY (batch, kind, peer, route, action, study, patient, sop_class)
+) WITHOUT ROWID;
+
 -- Orders of people to send an instance as it came by a route that marks; of open jobs.
 CREATE TABLE IF NOT EXISTS glass (
     job_id    INTEGER PRIMARY KEY REFERENCES job (id),

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import database
+from dicom_node.queue import history
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -19,12 +20,15 @@ from dicom_node.queue.job import (
     Job,
     JobState,
     Lane,
+    OfInstance,
     Owed,
     Resting,
     Taken,
 )
 from dicom_node.queue.order import BROKEN_GLASS, Order
+from dicom_node.queue.sqlite_notes import SqliteNotes
 from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
+from dicom_node.queue.sqlite_purging import SqlitePurging
 from dicom_node.queue.sqlite_tallies import SqliteTallies
 from dicom_node.queue.statements import SQL, as_text, translated
 from dicom_node.queue.turn import Turn
@@ -37,6 +41,9 @@ if TYPE_CHECKING:
 
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "sop_class_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "patient"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "calling_ae_title"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
@@ -68,7 +75,7 @@ _FIELDS: Final = (
 """Of a job, in the order of the statement ``job``."""
 
 
-class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
+class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
     """See :class:`dicom_node.queue.job.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -93,7 +100,10 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         self._turn = Turn(path.with_name(f"{path.name}.turn"))
         with translated():
             self._database = database(
-                path, schema.read_text("utf-8"), is_of_one_thread=False
+                path,
+                schema.read_text("utf-8"),
+                is_of_one_thread=False,
+                gives_back=True,
             )
         if self._missing():
             with self._transaction():
@@ -103,9 +113,13 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                         f"ALTER TABLE {table} ADD COLUMN {name} {kind}"
                     )
         with translated():
-            for index in ("earlier", "due", "studies", "working"):
+            for index in ("earlier", "due", "studies", "working", "purged"):
                 self._database.execute(SQL[f"index_{index}"])
+            for trigger in ("received", "sent"):
+                self._database.execute(SQL[f"trigger_{trigger}"])
         self._begin_tallies()
+        with translated():
+            history.prepare(self._database)
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
@@ -115,6 +129,10 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                 columns = self._database.execute(f"PRAGMA table_info ({table})")
                 found |= {(table, column[1]) for column in columns.fetchall()}
         return sorted(_LATER_COLUMNS.keys() - found)
+
+    def notes(self) -> SqliteNotes:
+        """Return what came in and went out; see the protocol."""
+        return SqliteNotes(self._all, self._transaction, as_text)
 
     def close(self) -> None:
         """Close the file."""
@@ -182,7 +200,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                     instance_id=number,
                     study_instance_uid=study,
                     **to._asdict(),
-                    lane=Lane.PASS if to.route in self._passed else Lane.FILTER,
+                    lane=self._lane_of(to.route),
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
                     now=due[to.route],
                     reason=CLASHES if clashes else "",
@@ -230,18 +248,27 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         count: int,
         resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs that were never claimed; see the protocol."""
+        """Return jobs that were never tried; see the protocol."""
+        if like.route in resting.routes or like.destination in resting.destinations:
+            return []
+        values = {
+            "study": like.study_instance_uid,
+            "route": like.route,
+            "destination": like.destination,
+            "priority": like.priority,
+            "now": as_text(now),
+            "lease_until": as_text(now + lease),
+        }
         with self._transaction(lasts=False):
-            return self._claimed(
-                "claim_more",
-                study=like.study_instance_uid,
-                route=like.route,
-                destination=like.destination,
-                now=as_text(now),
-                lease_until=as_text(now + lease),
-                count=count,
-                **_names(resting),
-            )
+            jobs = self._claimed("claim_study", **values, count=count)
+            if len(jobs) < count:
+                left = count - len(jobs)
+                values["lane"] = self._lane_of(like.route)
+                jobs += self._claimed("claim_others", **values, count=left)
+        return jobs
+
+    def _lane_of(self, route: str) -> Lane:
+        return Lane.PASS if route in self._passed else Lane.FILTER
 
     def _claimed(self, name: str, **values: object) -> list[Job]:
         rows = [
@@ -269,10 +296,13 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
                     return str(file)
         return None
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self, job: Job, file: str, purpose: str, *, lasts: bool = True
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         kept = {"id": job.id, "claim": job.claim, "file": file, "purpose": purpose}
-        return self._changed("keep_filtered", **kept) == 1
+        with self._transaction(lasts=lasts):
+            return self._done("keep_filtered", **kept) == 1
 
     def doubt(self, job: Job, *, is_so: bool) -> None:
         """Say whether ``job`` may kill its worker; see the protocol."""
@@ -290,11 +320,22 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         return self._settle(job, JobState.DROPPED, reason=reason)
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; see the protocol."""
         return self._settle(
-            job, JobState.WAITING, not_before, reason, faults=int(is_fault)
+            job,
+            JobState.WAITING,
+            not_before,
+            reason,
+            faults=int(is_fault),
+            free=int(is_free),
         )
 
     def hold(self, job: Job, reason: str) -> bool:
@@ -314,7 +355,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
             for lane in self._lanes
         )
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         with self._transaction():
@@ -351,6 +392,12 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         with translated():
             return [Held(*row) for row in self._all("held", state=state.value)]
 
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in; see the protocol."""
+        with translated():
+            ((since,),) = self._all("waiting_since")
+        return None if since is None else datetime.fromisoformat(since)
+
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""
         return self._changed("release", id=job_id, now=as_text(now)) == 1
@@ -366,9 +413,12 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         not_before: datetime | None = None,
         reason: str = "",
         faults: int = 0,
+        free: int = 0,
     ) -> bool:
         with self._transaction():
-            return self._settled(job, state, not_before, reason, faults=faults)
+            return self._settled(
+                job, state, not_before, reason, faults=faults, free=free
+            )
 
     def _settled(
         self,
@@ -378,6 +428,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
         reason: str = "",
         settled: str = "",
         faults: int = 0,
+        free: int = 0,
     ) -> bool:
         """Settle a job in a transaction that is open."""
         values = {
@@ -388,6 +439,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies):
             "reason": reason,
             "settled": settled,
             "faults": faults,
+            "free": free,
         }
         is_settled = self._done("settle", **values) == 1
         if is_settled and job.order is not None and state is not JobState.WAITING:

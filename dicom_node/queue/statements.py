@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from dicom_node.queue.turn import Turn
 
-_FILES: Final = ("queue.sql", "orders.sql", "studies.sql", "tallies.sql")
+_FILES: Final = (
+    "queue.sql",
+    "orders.sql",
+    "studies.sql",
+    "tallies.sql",
+    "purging.sql",
+    "commitments.sql",
+)
 
 
 def _statements(file: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """How many there are: of each route and destination, exactly, at one moment.
 
-Whatever was received for a destination is sent, dropped, held, quarantined or pending,
-and nothing else: each is counted by itself, so that the sum is a check.
+Whatever was received for a destination is sent, uncommitted, dropped, held, quarantined
+or pending, and nothing else: each is counted by itself, so that the sum is a check.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Tally:
     received: int = 0
     waiting: int = 0
     working: int = 0
+    uncommitted: int = 0
+    """Sent, and its destination has not promised yet to keep it."""
     sent: int = 0
     dropped: int = 0
     held: int = 0
@@ -44,7 +46,7 @@ class Tally:
     def is_exact(self) -> bool:
         """Return whether everything that was received is accounted for, once."""
         settled = self.sent + self.dropped + self.held + self.quarantined
-        return self.received == settled + self.pending
+        return self.received == settled + self.uncommitted + self.pending
 
 
 class Tallies(Protocol):
