@@ -177,12 +177,10 @@ def test_the_bill_of_materials_has_the_native_libraries() -> None:
     named = [one["name"] for one in natives]
     assert named.count("OpenSSL") == 2  # Python's, and cryptography's own
     assert {"CPython", "SQLite", "OpenJPEG"} <= set(named)
-    # Validating all packages takes a minute: a few are enough to see that it does.
-    bill: dict[str, Any] = {
+    # One is enough to see that the schema is asked, which takes its time.
+    bill = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "components": [natives[0], natives[-1]],
+        "components": [natives[0] | {"type": "nonsense"}],
     }
-    assert sbom["what_is_wrong_with"](json.dumps(bill)) == ""
-    bill["components"][0]["type"] = "nonsense"
     assert "nonsense" in sbom["what_is_wrong_with"](json.dumps(bill))
