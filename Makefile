@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit peers lock clean
+.PHONY: demo test lint unit peers lock sbom wheelhouse clean
 
 demo: $(VENV)/.made
 	$(BIN)/miadmark demo
@@ -47,5 +47,13 @@ peers: $(VENV)/.made
 lock: $(VENV)/.made
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 
+# What is in this environment, native libraries included; checked against its schema.
+sbom: $(VENV)/.made
+	$(BIN)/python deploy/sbom.py sbom.cdx.json
+
+# All that an installation without a network needs; EXTRAS=codecs,desk,hsm,mark marks as well.
+wheelhouse: $(VENV)/.made
+	PYTHON=$(BIN)/python deploy/wheelhouse.sh wheelhouse $(EXTRAS)
+
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) demo-output wheelhouse sbom.cdx.json

@@ -83,7 +83,7 @@ def accept(
     routes = choose(config.routes, facts)
     if not routes:
         raise NotGrantedError(
-            f"no route is for {identity.modality or 'this'} from "
+            f"no route is for {_modality(identity)} from "
             f"{received.calling_ae_title} to {received.called_ae_title}"
         )
     digest = _digest(instance, file)
@@ -113,6 +113,12 @@ def accept(
             spool.delete([name])
     if taken in {Taken.CLASHING, Taken.CLASHING_AGAIN}:
         raise ClashError(CLASHES)
+
+
+def _modality(identity: Identity) -> str:
+    """Return a modality, if it looks like one: what else stands there is not told."""
+    modality = identity.modality
+    return modality if modality.isalpha() and len(modality) <= 8 else "this"
 
 
 def _require_as_announced(instance: OpenInstance, identity: Identity) -> None:

@@ -54,7 +54,7 @@ class Node:
                 return False
             return b"listens" in (self.folder / "node.log").read_bytes()
 
-        await_that(answers, "the node", within=timedelta(minutes=1))
+        await_that(answers, "the node", within=timedelta(minutes=2))
 
     def stop(self) -> None:
         if self.process is not None:
@@ -80,7 +80,7 @@ class Node:
         await_that(
             lambda: self.counts()[state] == count,
             f"{count} {state} jobs; see {self.folder / 'node.log'}",
-            within=timedelta(minutes=1),
+            within=timedelta(minutes=2),
         )
 
     def send(self, *files: Path, calling: str = "CT1", called: str = "GATEWAY") -> int:

@@ -274,8 +274,14 @@ def _discard(options: argparse.Namespace) -> int:
 
 
 def _selftest(_: argparse.Namespace) -> int:
-    from dicom_node.demo.selftest import selftest
+    from importlib.util import find_spec
 
+    from dicom_node.demo.selftest import selftest
+    from dicom_node.extras import extra
+
+    with extra("mark", "the self-test marks, and"):
+        if find_spec("torch") is None:
+            raise ModuleNotFoundError("torch is not installed", name="torch")
     return selftest()
 
 

@@ -19,6 +19,7 @@ from aiosmtpd.smtp import AuthResult
 
 from dicom_node.announcing import Announcing
 from dicom_node.audit import Audit, Event
+from dicom_node.chain import Follower
 from dicom_node.errors import ConfigError
 from dicom_node.lookout import Lookout
 from dicom_node.notices import Notice, Picture, Told, Waiting, after, news
@@ -28,6 +29,7 @@ from dicom_node.queue.memory import MemoryQueue
 from dicom_node.telling import NotToldError, tell
 from tests.certificates import Authority
 from tests.conftest import NOW
+from tests.receivers import a_free_port
 
 NOTICES = [Notice(Topic.HELD, "2 more held"), Notice(Topic.DISK, "nothing is taken in")]
 
@@ -72,21 +74,19 @@ def mail_server(site: Site, mailbox: Mailbox) -> Iterator[Controller]:
         _s: Any, _session: Any, _envelope: Any, _how: Any, data: Any
     ) -> AuthResult:
         is_so = (data.login, data.password) == (b"node", b"correct horse")
-        return AuthResult(success=is_so)
+        return AuthResult(success=is_so, handled=is_so)
 
     server = Controller(
         mailbox,
         hostname="127.0.0.1",
-        port=0,
+        port=a_free_port(),
+        ready_timeout=60,
         tls_context=site.context,
         require_starttls=True,
         authenticator=knows,
         auth_required=True,
     )
-    # It asks itself at the port that it was given.
-    server._trigger_server = lambda: None  # type: ignore[method-assign]
     server.start()
-    server.port = server.server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
     yield server
     server.stop()
 
@@ -208,6 +208,16 @@ def test_what_would_tell_in_the_clear_is_refused(
         mail_to(site, 25, smtp="192.0.2.1:25", security=Security.NONE)
 
 
+@pytest.fixture(autouse=True)
+def open_files() -> Iterator[list[Follower]]:
+    yield _OPEN
+    while _OPEN:
+        _OPEN.pop().close()
+
+
+_OPEN: list[Follower] = []
+
+
 class People:
     """A queue, an audit, and somebody who is told of them."""
 
@@ -223,9 +233,10 @@ class People:
         self.announcing = self.another()
 
     def another(self) -> Announcing:
+        _OPEN.append(self.audit.follower())
         lookout = Lookout(
             self.queue,
-            self.audit.follower(),
+            _OPEN[-1],
             lambda: self.now,
             lack=lambda: self.lack,
             down=lambda: self.down,

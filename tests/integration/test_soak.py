@@ -13,7 +13,7 @@ from dicom_node.demo.soak_objects import Mix, Odd, Piece, Templates, Way
 from dicom_node.demo.soak_watch import Sample, growth
 from dicom_node.errors import NodeError
 
-MIX = Mix(objects=200, poison=0.1, marked=1, killers=0)
+MIX = Mix(objects=120, poison=0.1, marked=1, killers=0)
 
 
 def test_everything_is_accounted_for(tmp_path: Path) -> None:

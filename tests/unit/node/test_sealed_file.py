@@ -50,7 +50,11 @@ def test_reading_undoes_writing(
         assert content[:32] not in path.read_bytes()
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     size=st.integers(0, 1000),
     reads=st.lists(st.tuples(st.integers(0, 1100), st.integers(0, 500)), max_size=8),
