@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit peers lock clean
+.PHONY: demo test lint unit peers lock sbom wheelhouse clean
 
 demo: $(VENV)/.made
 	$(BIN)/miadmark demo
@@ -32,17 +32,28 @@ $(VENV)/.made: pyproject.toml requirements.lock
 peers: $(VENV)/.made
 	@if command -v storescp >/dev/null && command -v Orthanc >/dev/null \
 	  && command -v softhsm2-util >/dev/null && command -v dciodvfy >/dev/null \
-	  && command -v gdcminfo >/dev/null && command -v gcc >/dev/null; then :; \
+	  && command -v gdcminfo >/dev/null && command -v gcc >/dev/null \
+	  && ls /usr/lib/orthanc/libOrthancPython.so* >/dev/null 2>&1 \
+	  && ls /usr/lib/orthanc/libOrthancDicomWeb.so* >/dev/null 2>&1; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq dcmtk orthanc softhsm2 dicom3tools \
-	    libgdcm-tools gcc libc6-dev >/dev/null; \
+	    apt-get install -y -qq dcmtk orthanc orthanc-python orthanc-dicomweb \
+	    softhsm2 dicom3tools libgdcm-tools gcc libc6-dev >/dev/null; \
 	else echo "A peer is not installed: tests that need it are left out" \
-	  "(apt-get install dcmtk orthanc softhsm2 dicom3tools libgdcm-tools gcc)"; fi
+	  "(apt-get install dcmtk orthanc orthanc-python orthanc-dicomweb softhsm2 dicom3tools" \
+	  "libgdcm-tools gcc)"; fi
 
 # Exact versions of everything, for the environment at hand.
 lock: $(VENV)/.made
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 
+# What is in this environment, native libraries included; checked against its schema.
+sbom: $(VENV)/.made
+	$(BIN)/python deploy/sbom.py sbom.cdx.json
+
+# All that an installation without a network needs; EXTRAS=codecs,desk,hsm,mark marks as well.
+wheelhouse: $(VENV)/.made
+	PYTHON=$(BIN)/python deploy/wheelhouse.sh wheelhouse $(EXTRAS)
+
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) demo-output wheelhouse sbom.cdx.json

@@ -7,25 +7,31 @@ its way, or was sent a while ago, are kept apart for a person, and overwrite not
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from dicom_node.elements import Limits
 from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
 from dicom_node.instance import OpenInstance
-from dicom_node.mapped import chunks, read
-from dicom_node.queue.job import CLASHES, Arrival, Owed, Taken
+from dicom_node.mapped import IN_MEMORY, chunks
+from dicom_node.outline import outline
+from dicom_node.owing import owed
+from dicom_node.queue.job import CLASHES, Arrival, Taken
 from dicom_node.route import Facts, choose
+from dicom_node.sealed_file import SealedFile
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from dicom_node.config import Config
     from dicom_node.instance import Identity
+    from dicom_node.mapped import Buffer
+    from dicom_node.pseudonyms import Patients
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.room import Room
     from dicom_node.scp import Received
+    from dicom_node.sealed_file import Stored
     from dicom_node.spool import Spool
 
 
@@ -38,11 +44,22 @@ def accept(
     lock: threading.Lock,
     room: Room,
     clock: Callable[[], datetime],
+    patients: Patients,
 ) -> None:
     """Make an instance durable, and owe it to its routes.
 
     The order is the promise: the file, its name, the queue's commit, and only then does
     the caller answer.
+
+    Args:
+        received: It, in a file.
+        config: Which routes there are.
+        spool: Where its file is kept.
+        queue: What owes it.
+        lock: Of the queue.
+        room: Of the disk.
+        clock: Returns the time, aware.
+        patients: How the audit is to call whose it is.
 
     Raises:
         MalformedObjectError: It is no DICOM object, is cut short, or exceeds a limit.
@@ -52,8 +69,8 @@ def accept(
         SpoolError: It could not be made durable, or the disk is all but full.
     """
     room.require()
-    encoded = read(received.part)
-    instance = OpenInstance.of(encoded, Limits())
+    file = spool.coming(received.part)
+    instance = _opened(file, received.content)
     identity = instance.identity()
     _require_as_announced(instance, identity)
     facts = Facts(
@@ -61,23 +78,32 @@ def accept(
         attributes=instance.attributes(*config.matched_tags),
         calling=received.calling_ae_title,
         called=received.called_ae_title,
+        requested=received.priority,
     )
     routes = choose(config.routes, facts)
     if not routes:
         raise NotGrantedError(
-            f"no route is for {identity.modality or 'this'} from "
+            f"no route is for {_modality(identity)} from "
             f"{received.calling_ae_title} to {received.called_ae_title}"
         )
-    digest = _digest(instance)
-    name = spool.take(received.part)
+    digest = _digest(instance, file)
+    if received.settled is not None:
+        received.settled()
+    name = spool.take(received.part, is_synced=received.settled is not None)
     taken, moment = Taken.KNOWN, clock()
     try:
         with lock:
             taken = queue.add(
                 Arrival(
-                    identity.sop_instance_uid, digest, name, identity.study_instance_uid
+                    identity.sop_instance_uid,
+                    digest,
+                    name,
+                    identity.study_instance_uid,
+                    received.calling_ae_title,
+                    identity.sop_class_uid,
+                    patients.of(instance),
                 ),
-                [Owed(route.name, to) for route in routes for to in route.destinations],
+                owed(routes, facts),
                 moment,
                 moment - config.storage.remember_sent,
                 spool.holds,
@@ -87,6 +113,12 @@ def accept(
             spool.delete([name])
     if taken in {Taken.CLASHING, Taken.CLASHING_AGAIN}:
         raise ClashError(CLASHES)
+
+
+def _modality(identity: Identity) -> str:
+    """Return a modality, if it looks like one: what else stands there is not told."""
+    modality = identity.modality
+    return modality if modality.isalpha() and len(modality) <= 8 else "this"
 
 
 def _require_as_announced(instance: OpenInstance, identity: Identity) -> None:
@@ -107,9 +139,27 @@ def _require_as_announced(instance: OpenInstance, identity: Identity) -> None:
             )
 
 
-def _digest(instance: OpenInstance) -> bytes:
+def _opened(file: Stored, content: bytes | None) -> OpenInstance:
+    """Return an instance to be looked at; of one too large to decrypt, its outline."""
+    if content is not None:
+        return OpenInstance.of(content, Limits())
+    if _is_outlined(file):
+        return OpenInstance.of(outline(file), Limits())
+    return OpenInstance.read(file, Limits())
+
+
+def _is_outlined(file: Stored) -> TypeGuard[SealedFile]:
+    return isinstance(file, SealedFile) and file.size >= IN_MEMORY
+
+
+def _digest(instance: OpenInstance, file: Stored) -> bytes:
     """Return what tells the same bytes from others, whoever wrote the file's head."""
     digest = hashlib.sha256(f"{instance.file.transfer_syntax}\n".encode())
-    for chunk in chunks(instance.file.dataset):
-        digest.update(chunk)
+    dataset = instance.file.dataset
+    if _is_outlined(file):
+        pieces: Iterator[Buffer] = file.pieces(file.size - len(dataset))
+    else:
+        pieces = chunks(dataset)
+    for piece in pieces:
+        digest.update(piece)
     return digest.digest()

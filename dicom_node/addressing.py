@@ -46,6 +46,18 @@ def check_port(where: str, port: object) -> None:
         raise ConfigError(f"{where}: port {port!r}", hint="0 to 65535.")
 
 
+def host_and_port(where: str, text: str) -> tuple[str, int]:
+    """Return what ``host:port`` says; of IPv6, ``[host]:port``.
+
+    Raises:
+        ConfigError: It says something else.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ConfigError(f"{where} {text!r}", hint="host:port")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def network(where: str, text: str) -> IPv4Network | IPv6Network:
     """Return the network, or the one address, that ``text`` names.
 
@@ -66,6 +78,14 @@ def address_of(host: str) -> IPv4Address | IPv6Address:
     address = ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return address if mapped is None else mapped
+
+
+def is_any(bind: str) -> bool:
+    """Say whether what listens on ``bind`` listens on every address."""
+    try:
+        return address_of(bind).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_loopback(bind: str) -> bool:

@@ -28,10 +28,13 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.dimse import (
     COMMAND,
+    ECHO_RESPONSE,
     LAST,
     P_DATA,
     PDV_HEADER,
+    STORE_RESPONSE,
     ResponseError,
+    echo_request,
     pdu_header,
     read_response,
     store_request,
@@ -40,16 +43,19 @@ from dicom_node.dimse import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-    from typing import IO
 
+    from dicom_node.mapped import Readable, Source
     from dicom_node.part10 import Head
+    from dicom_node.throttle import Throttle
 
     Kind = tuple[str, str]
     """SOP class and transfer syntax."""
 
 _APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 """DICOM's own (PS3.7 A.2.1)."""
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+"""SOP class of an echo (PS3.4 A.4)."""
 
 _ASSOCIATE_AC: Final = 0x02
 _ASSOCIATE_RJ: Final = 0x03
@@ -65,6 +71,8 @@ _OURS: Final = 16_384
 """Bytes of a PDU that the peer may send; its answers take a hundred."""
 _PIECE: Final = 256 * 1024
 """Bytes that are sent at a time, at most."""
+_CONNECTING_S: Final = 10.0
+"""How long a machine is given to take the connection; that asks no program of it."""
 _RELEASING_S: Final = 5.0
 """How long the peer is given to say goodbye."""
 
@@ -86,6 +94,7 @@ class Association:
         contexts: Mapping[Kind, int],
         largest: int,
         timeout_s: float,
+        throttle: Throttle | None = None,
     ) -> None:
         """Take over an association that was just accepted.
 
@@ -94,6 +103,7 @@ class Association:
             contexts: Accepted presentation contexts.
             largest: Bytes of a PDU that the peer takes; 0 for any.
             timeout_s: For each message.
+            throttle: Holds it to a speed.
 
         Raises:
             AssociationError: The peer takes no PDU that anything fits into.
@@ -102,7 +112,9 @@ class Association:
         self._connection: socket.socket | None = connection
         self._timeout_s, self._message = timeout_s, 0
         # Fragments are of even length (PS3.8 9.3.1).
-        self._fragment = min(largest - 6 if largest else _PIECE, _PIECE) & ~1
+        piece = _PIECE if throttle is None else min(_PIECE, throttle.piece)
+        self._fragment = min(largest - 6 if largest else piece, piece) & ~1
+        self._throttle = throttle
         if self._fragment < 2:
             raise AssociationError(f"the peer takes {largest} bytes at a time")
         self._buffer = memoryview(bytearray(PDV_HEADER + self._fragment))
@@ -141,7 +153,7 @@ class Association:
             return None
         return connection.getpeercert(binary_form=True) or b""
 
-    def store(self, file: Path, head: Head) -> int:
+    def store(self, file: Source, head: Head) -> int:
         """Send a file as it lies there, and return the status that is answered.
 
         Args:
@@ -166,6 +178,23 @@ class Association:
                 self._send(pdu_header(context, COMMAND | LAST, len(command)), command)
                 self._send_dataset(context, stream, size)
                 return self._answered()
+
+    def echo(self) -> int:
+        """Ask whether the peer is there, and return the status that is answered.
+
+        Raises:
+            AssociationError: It broke, or nothing was answered in time.
+        """
+        context = next(
+            number
+            for (kind, _), number in self.contexts.items()
+            if kind == VERIFICATION
+        )
+        self._message = self._message % 0xFFFF + 1
+        command = echo_request(self._message)
+        with self._broken_if_it_fails():
+            self._send(pdu_header(context, COMMAND | LAST, len(command)), command)
+            return self._answered(ECHO_RESPONSE)
 
     def release(self) -> None:
         """Say goodbye and close; nothing is wrong if nobody is there any more."""
@@ -211,7 +240,7 @@ class Association:
     def _send(self, *parts: bytes | memoryview) -> None:
         self._open().sendall(parts[0] if len(parts) == 1 else b"".join(parts))
 
-    def _send_dataset(self, context: int, stream: IO[bytes], size: int) -> None:
+    def _send_dataset(self, context: int, stream: Readable, size: int) -> None:
         is_last = False
         while not is_last:
             count = min(size, self._fragment)
@@ -219,10 +248,12 @@ class Association:
             _fill(stream, self._buffer[PDV_HEADER : PDV_HEADER + count])
             flags = LAST if is_last else 0
             self._buffer[:PDV_HEADER] = pdu_header(context, flags, count)
+            if self._throttle is not None:
+                self._throttle.wait(count)
             self._send(self._buffer[: PDV_HEADER + count])
             size -= count
 
-    def _answered(self) -> int:
+    def _answered(self, kind_of_answer: int = STORE_RESPONSE) -> int:
         """Return the status in the next message."""
         deadline, command = time.monotonic() + self._timeout_s, b""
         while True:
@@ -235,7 +266,7 @@ class Association:
                     raise AssociationError("the peer's answer does not end")
                 if not value.is_command or not value.is_last:
                     continue
-                response = read_response(command)
+                response = read_response(command, kind_of_answer)
                 if response.message != self._message:
                     raise AssociationError("the peer answered another request")
                 return response.status
@@ -259,6 +290,7 @@ def associate(
     kinds: Sequence[Kind],
     timeout_s: float,
     tls: tuple[ssl.SSLContext, str] | None,
+    throttle: Throttle | None = None,
 ) -> Association:
     """Return an association; what the peer accepted of it may be nothing.
 
@@ -271,6 +303,7 @@ def associate(
             answered with one syntax. 128 at most.
         timeout_s: For the connection, for the answer, and for each message later.
         tls: How, and which name the certificate has to hold; None for none.
+        throttle: Holds data sets to a speed.
 
     Raises:
         AssociationError: The peer cannot be reached, or does not answer as it should.
@@ -278,7 +311,10 @@ def associate(
     """
     connection: socket.socket | None = None
     try:
-        connection = socket.create_connection((host, port), timeout_s)
+        connection = socket.create_connection(
+            (host, port), min(timeout_s, _CONNECTING_S)
+        )
+        connection.settimeout(timeout_s)
         # Else the last piece of an object waits for an acknowledgement of the others.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
@@ -286,7 +322,7 @@ def associate(
             connection = context.wrap_socket(connection, server_hostname=hostname)
         connection.sendall(_request(calling, called, kinds))
         contexts, largest = _negotiated(connection, kinds, timeout_s)
-        return Association(connection, contexts, largest, timeout_s)
+        return Association(connection, contexts, largest, timeout_s, throttle)
     except OSError as error:
         if connection is not None:
             connection.close()
@@ -376,11 +412,11 @@ def _read(connection: socket.socket, size: int, deadline: float) -> bytes:
     return bytes(buffer)
 
 
-def _fill(stream: IO[bytes], view: memoryview) -> None:
+def _fill(stream: Readable, view: memoryview) -> None:
     """Fill ``view`` from a file."""
     done = 0
     while done < len(view):
-        count = stream.readinto(view[done:])  # type: ignore[attr-defined]
+        count = stream.readinto(view[done:])
         if not count:
             raise OSError("the file is shorter than it was")
         done += count

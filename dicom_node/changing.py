@@ -3,8 +3,8 @@
 The new one is judged as a whole, and its receivers have to be ready before anything of
 the old one ends: a configuration that cannot work changes nothing. Then those that
 receive by the old one accept nothing more and finish their associations, while others
-accept on the same sockets; whoever filters, passes or releases finishes what it is at,
-and another takes its place. What is owed lies in the queue all the while.
+accept on the same sockets; whoever filters, passes, releases or takes in finishes
+what it is at, and another takes its place. What is owed lies in the queue all the while.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.audit import Event
 from dicom_node.config_file import read
 from dicom_node.errors import AuditError, ConfigError, NodeError, SpoolError
+from dicom_node.hatch_folder import make_folders
 from dicom_node.reloading import Answer, digest_of
 from dicom_node.review import left_behind
 from dicom_node.scp import listening_socket
@@ -34,18 +35,21 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.config import Config
     from dicom_node.doors import Doors
+    from dicom_node.log import Format
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.reloading import Watch
     from dicom_node.supervising import Crew
 
 logger = logging.getLogger(__name__)
 
-_WORKERS: Final = ("worker", "passer")
+_WORKERS: Final = ("worker", "passer", "committer")
+_REPORTER: Final = "reporter"
 _READY_S: Final = 60.0
 """How long new receivers may take to begin."""
 _WORK_S: Final = 120.0
 """How long a worker may take to finish the job it is at."""
 _DESK_S: Final = 10.0
+_HATCH_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +64,65 @@ class _Rules:
     """The names of their roles, which no others have had."""
     handed_down: int = -1
     """Descriptor of :attr:`content`, for whoever is started."""
+    secret: int = -1
+    """Descriptor of the key of patients' pseudonyms, for those that receive."""
+    logging: tuple[str, ...] = ()
+    """What each process is told of how to write its log."""
     heard: Heard = field(default_factory=Heard)
     """Who is ready."""
 
     def close(self) -> None:
         """Close what is handed down."""
         os.close(self.handed_down)
+        os.close(self.secret)
         self.heard.close()
 
-    def receiving(self) -> dict[str, Role]:
-        """Return the roles of those that receive."""
+    def receiving(self, keys: int) -> dict[str, Role]:
+        """Return the roles of those that receive, with the keys of the spool."""
         telling = self.heard.writing
         return {
             name: Role(
                 "receiver",
                 *("--number", name.removeprefix("receiver ")),
-                *("--ready", str(telling)),
+                *("--ready", str(telling), "--keys", str(keys)),
+                *("--pseudonyms", str(self.secret)),
+                *self.logging,
                 *("--listening", *map(str, self.descriptors)),
-                keeps=[*self.descriptors, telling],
+                keeps=[*self.descriptors, telling, self.secret, keys],
             )
             for name in self.receivers
         }
 
     def working(self) -> dict[str, Role]:
         """Return the roles of those that work off the queue."""
-        lanes = _WORKERS if self.config.passed else _WORKERS[:1]
-        return {name: Role(name) for name in lanes}
+        wanted = {"passer": self.config.passed, "committer": self.config.commits}
+        names = [name for name in _WORKERS if wanted.get(name, True)]
+        return {name: Role(name, *self.logging) for name in names}
+
+    def reporting(self) -> dict[str, Role]:
+        """Return the role of what tells others what happens."""
+        return {_REPORTER: Role(_REPORTER, *self.logging)}
+
+    def watching(self) -> dict[str, Role]:
+        """Return the roles of those that the node is looked at by."""
+        tables = {"metrics": self.config.metrics, "web": self.config.web}
+        return {
+            name: Role(name, *self.logging)
+            for name, table in tables.items()
+            if table is not None
+        }
 
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""
-        return {} if self.config.release is None else {"desk": Role("desk")}
+        if self.config.release is None:
+            return {}
+        return {"desk": Role("desk", *self.logging)}
+
+    def taking_in(self, keys: int) -> dict[str, Role]:
+        """Return the role of whoever takes in what is handed in, if there is a hatch."""
+        handed = ("--keys", str(keys), "--pseudonyms", str(self.secret))
+        role = Role("hatch", *handed, *self.logging, keeps=[keys, self.secret])
+        return {"hatch": role} if self.config.hatches else {}
 
 
 class Changing:
@@ -102,6 +135,9 @@ class Changing:
         crew: Crew,
         doors: Doors,
         audit: Audit,
+        pseudonyms: bytes,
+        log_format: Format | None,
+        keys: int,
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,11 +148,17 @@ class Changing:
             crew: The processes.
             doors: The sockets.
             audit: Where a change is written down, or that it was refused.
+            pseudonyms: Key of the names that the audit gives to patients.
+            log_format: How processes write their logs; None: as configurations say.
+            keys: Descriptor of the keys of the spool, for those that receive.
             stopping: Set once the node is told to stop.
             monotonic: Returns seconds.
         """
         self._path, self._crew, self._doors = path, crew, doors
         self._audit, self._stopping, self._monotonic = audit, stopping, monotonic
+        self._pseudonyms = pseudonyms
+        self._logging = () if log_format is None else ("--log-format", log_format.value)
+        self._keys = keys
         self._rules: _Rules | None = None
         self._numbered = 0
         self._is_assigned = True
@@ -128,9 +170,9 @@ class Changing:
             ConfigError: A port is taken.
         """
         rules = self._rules = self._prepared(config, content)
-        self._crew.take(
-            rules.working() | rules.receiving() | rules.releasing(), rules.handed_down
-        )
+        roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
+        roles |= rules.taking_in(self._keys) | rules.reporting() | rules.watching()
+        self._crew.take(roles, rules.handed_down)
 
     @property
     def is_ready(self) -> bool:
@@ -192,9 +234,15 @@ class Changing:
         keys_of(State(config.node.state), config.node.fingerprint)
         require_usable(config)
         _require_free_desk(old.config, config)
-        new = self._prepared(config, content)
+        try:
+            new = self._prepared(config, content)
+        except OSError as error:
+            self._doors.keep_only(old.config.listeners)
+            raise ConfigError(
+                f"no process can be prepared: {error.strerror}"
+            ) from error
         crew = self._crew
-        crew.take(new.receiving(), new.handed_down)
+        crew.take(new.receiving(self._keys), new.handed_down)
         crew.look()
         if not self._are_ready(new):
             crew.end(new.receivers, _DESK_S)
@@ -205,16 +253,20 @@ class Changing:
             )
         crew.dismiss(old.receivers)
         self._rules, self._is_assigned = new, False
+        crew.end(["hatch"], _HATCH_S)
         crew.end(_WORKERS, _WORK_S)
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.take(new.working() | new.releasing(), new.handed_down)
+        crew.end([*old.watching(), _REPORTER], _DESK_S)
+        roles = new.working() | new.releasing() | new.taking_in(self._keys)
+        crew.take(roles | new.reporting() | new.watching(), new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()
 
     def _prepared(self, config: Config, content: bytes) -> _Rules:
+        make_folders(config.hatches)
         descriptors = self._doors.open(config.listeners)
         first, self._numbered = self._numbered, self._numbered + config.node.receivers
         return _Rules(
@@ -223,6 +275,8 @@ class Changing:
             descriptors,
             [f"receiver {number}" for number in range(first, self._numbered)],
             held_for_others(content),
+            held_for_others(self._pseudonyms),
+            self._logging,
         )
 
     def _are_ready(self, rules: _Rules) -> bool:

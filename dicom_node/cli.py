@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING
 
 from dicom_node import __version__
 from dicom_node.commands import (
+    audit,
+    backup,
     bench,
     config,
     grants,
     inspect,
     keys,
     node,
+    orders,
     records,
     route,
     science,
     study,
+    watch,
 )
 from dicom_node.commands.terminal import complain
 from dicom_node.errors import NodeError
@@ -65,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
-        *(study, inspect, keys, grants, records, config, node, route),
-        *(bench, science),
+        *(study, inspect, keys, grants, records, audit, config, node, route),
+        *(watch, orders, bench, backup, science),
     ):
         group.add(commands)
     return parser

@@ -11,17 +11,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.addressing import check_ae_title, check_port
+from dicom_node.auditing import Auditing
+from dicom_node.breaker import Breaker
+from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer
+from dicom_node.log import Logging
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Action, Route
 from dicom_node.storage import Storage
+from dicom_node.timing import Complete
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dicom_node.destination import Destination
+    from dicom_node.hatch import Hatch
+    from dicom_node.notifying import Notifying
+    from dicom_node.pool import Pool
+    from dicom_node.watching import Metrics, Web
 
 _CHARACTER_SET: Final = 0x00080005
+_STUDY_RELATED_INSTANCES: Final = 0x00201208
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,34 +147,47 @@ class Config:
     node: Listener
     destinations: tuple[Destination, ...]
     routes: tuple[Route, ...]
+    pools: tuple[Pool, ...] = ()
     retry: Retry = field(default_factory=Retry)
+    breaker: Breaker = field(default_factory=Breaker)
     storage: Storage = field(default_factory=Storage)
+    audit: Auditing = field(default_factory=Auditing)
+    log: Logging = field(default_factory=Logging)
+    notify: tuple[Notifying, ...] = ()
     release: ReleaseDesk | None = None
     desks: tuple[RemoteDesk, ...] = ()
     guard: Guarding = field(default_factory=Guarding)
     listeners: tuple[Listening, ...] = ()
     """Where instances come in; on ``bind`` and ``port`` of the node if none is given."""
     peers: tuple[Peer, ...] = ()
+    hatches: tuple[Hatch, ...] = ()
+    """Folders through which programs on this machine hand objects in."""
+    break_glass: BreakGlass = field(default_factory=BreakGlass)
+    metrics: Metrics | None = None
+    web: Web | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""
         names = [d.name for d in self.destinations]
         for kind, used in (
-            ("destination", names),
+            ("destination", [*names, *(pool.name for pool in self.pools)]),
             ("route", [r.name for r in self.routes]),
             ("peer", [p.ae_title for p in self.peers]),
+            ("notify", [n.name for n in self.notify]),
+            ("hatch", [h.name for h in self.hatches]),
+            ("folder of a hatch", [str(h.folder) for h in self.hatches]),
             ("listener", [f"{d.bind}:{d.port}" for d in self.listeners if d.port]),
         ):
             twice = {name for name in used if used.count(name) > 1}
             if twice:
                 raise ConfigError(f"{kind} {twice.pop()!r} is there twice")
+        for pool in self.pools:
+            _require_known(f"pool {pool.name!r}", pool.members, names)
+        names += [pool.name for pool in self.pools]
         for route in self.routes:
-            unknown = [name for name in route.destinations if name not in names]
-            if unknown:
-                raise ConfigError(
-                    f"route {route.name!r}: no destination {unknown[0]!r}",
-                    hint=f"There are: {', '.join(names) or 'none'}.",
-                )
+            _require_known(f"route {route.name!r}", route.destinations, names)
+            for name in route.destinations:
+                _require_titles(route, self.members(name))
 
         if not self.listeners:
             # The only assignment there is: what was left out, made of what was not.
@@ -187,7 +212,13 @@ class Config:
     @property
     def matched_tags(self) -> frozenset[int]:
         """Return the tags of the top level that conditions of routes look at."""
-        tags = {c.path[0] for route in self.routes for c in route.where}
+        tags = {
+            condition.path[0]
+            for route in self.routes
+            for condition in (*route.where, *route.priority_where)
+        }
+        if any(route.study is Complete.COUNT for route in self.routes):
+            tags |= {_STUDY_RELATED_INSTANCES}
         # Without the character set, names would be read as something else.
         return frozenset(tags | {_CHARACTER_SET} if tags else ())
 
@@ -196,10 +227,64 @@ class Config:
         """Return the names of routes that send instances as they came."""
         return frozenset(r.name for r in self.routes if r.action is Action.PASS)
 
+    def peer(self, ae_title: str) -> Peer | None:
+        """Return the peer of that title, if there is one."""
+        return next((p for p in self.peers if p.ae_title == ae_title), None)
+
+    def committing(self, ae_title: str) -> list[Destination]:
+        """Return the destinations of that title that are to promise what they keep."""
+        return [d for d in self.destinations if d.commitment and d.ae_title == ae_title]
+
+    @property
+    def commits(self) -> bool:
+        """Return whether anybody is asked for storage commitment, or may ask."""
+        return any(d.commitment for d in self.destinations) or any(
+            p.commitment for p in self.peers
+        )
+
     def destination(self, name: str) -> Destination | None:
         """Return the destination of that name, if it is still there."""
         return next((d for d in self.destinations if d.name == name), None)
 
+    def members(self, name: str, study: str = "") -> tuple[Destination, ...]:
+        """Return who may be sent what is owed to a destination or a pool.
+
+        Args:
+            name: Of the destination or pool; nobody, if it is not there any more.
+            study: Study Instance UID, by which a pool may choose.
+
+        Returns:
+            In the order in which they are tried.
+        """
+        by_name = {one.name: one for one in self.destinations}
+        pool = next((one for one in self.pools if one.name == name), None)
+        names = (name,) if pool is None else pool.order(study)
+        return tuple(by_name[one] for one in names if one in by_name)
+
     def route(self, name: str) -> Route | None:
         """Return the route of that name, if it is still there."""
         return next((r for r in self.routes if r.name == name), None)
+
+
+def _require_titles(route: Route, destinations: tuple[Destination, ...]) -> None:
+    """Return if grants can name whoever is sent originals.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    for one in destinations:
+        if route.action is Action.STRIP and not one.ae_title:
+            raise ConfigError(
+                f"destination {one.name!r} has no ae_title, and route {route.name!r} "
+                "strips for it",
+                hint="A grant names an AE title beside the certificate: give it one.",
+            )
+
+
+def _require_known(who: str, wanted: Sequence[str], names: Sequence[str]) -> None:
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"{who}: no destination {unknown[0]!r}",
+            hint=f"There are: {', '.join(names) or 'none'}.",
+        )

@@ -10,6 +10,8 @@ import tomllib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from dicom_node.auditing import Auditing
+from dicom_node.breaker import Breaker
 from dicom_node.condition import Condition
 from dicom_node.config import (
     Config,
@@ -18,13 +20,20 @@ from dicom_node.config import (
     RemoteDesk,
     Retry,
 )
-from dicom_node.destination import Destination
+from dicom_node.destination import Destination, Kind
+from dicom_node.emergency import BreakGlass
 from dicom_node.errors import ConfigError
+from dicom_node.hatch import Hatch
 from dicom_node.listening import Guarding, Listening, Peer, UnknownPeers
+from dicom_node.log import Format, Logging
 from dicom_node.marking import Profile, WeakMarks
+from dicom_node.notifying import Notifying, Security
+from dicom_node.pool import Choose, Pool
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
+from dicom_node.timing import Complete, Late
+from dicom_node.watching import Metrics, Web
 from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
@@ -84,8 +93,15 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Destination, t, path.parent) for t in destinations
             ),
             routes=tuple(_made(Route, t, path.parent) for t in routes),
+            pools=tuple(_made(Pool, t, path.parent) for t in _tables(tables, "pool")),
+            breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
             retry=_made(Retry, tables.get("retry", {}), path.parent),
             storage=_made(Storage, tables.get("storage", {}), path.parent),
+            audit=_made(Auditing, tables.get("audit", {}), path.parent),
+            log=_made(Logging, tables.get("log", {}), path.parent),
+            notify=tuple(
+                _made(Notifying, t, path.parent) for t in _tables(tables, "notify")
+            ),
             release=None
             if release is None
             else _made(ReleaseDesk, release, path.parent),
@@ -97,9 +113,21 @@ def read(content: bytes, path: Path) -> Config:
                 _made(Listening, t, path.parent) for t in _tables(tables, "listener")
             ),
             peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
+            break_glass=_made(BreakGlass, tables.get("break_glass", {}), path.parent),
+            hatches=tuple(
+                _made(Hatch, t, path.parent) for t in _tables(tables, "hatch")
+            ),
+            metrics=_optional(Metrics, tables, path.parent),
+            web=_optional(Web, tables, path.parent),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+
+
+def _optional(kind: type[T], tables: Mapping[str, Any], folder: Path) -> T | None:
+    """Return what a table says that has the name of its kind; None if there is none."""
+    table = tables.get(kind.__name__.lower())
+    return None if table is None else _made(kind, table, folder)
 
 
 def _tables(tables: Mapping[str, Any], name: str) -> list[Any]:
@@ -116,18 +144,45 @@ _TABLES: Final = frozenset(
         "listener",
         "peer",
         "destination",
+        "pool",
+        "breaker",
         "route",
         "retry",
         "storage",
+        "break_glass",
+        "metrics",
+        "web",
         "release",
         "desk",
+        "audit",
+        "log",
+        "notify",
+        "hatch",
     }
 )
 _PATHS: Final = frozenset(
-    {"state", "weights", "tls_ca", "certificate", "key", "client_ca", "crl", "ca"}
+    {
+        "state",
+        "folder",
+        "weights",
+        "tls_ca",
+        "certificate",
+        "key",
+        "client_ca",
+        "crl",
+        "ca",
+        "token_file",
+        "checkpoints",
+        "secret_file",
+        "password_file",
+        "oidc_ca",
+        "oidc_secret_file",
+    }
 )
 _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "action": Action,
+    "kind": Kind,
+    "choose": Choose,
     "not_images": Unmarked,
     "other_pixels": Unmarked,
     "profile": Profile,
@@ -135,6 +190,10 @@ _ENUMS: Final[Mapping[str, type[StrEnum]]] = {
     "weak_marks": WeakMarks,
     "other_bytes": OtherBytes,
     "unknown_peers": UnknownPeers,
+    "security": Security,
+    "format": Format,
+    "study": Complete,
+    "late": Late,
 }
 
 
@@ -153,8 +212,8 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
             values[key] = folder / str(value)
         elif key in _ENUMS:
             values[key] = _member(key, value)
-        elif key == "where":
-            values[key] = _conditions(value)
+        elif key in {"where", "priority_where"}:
+            values[key] = _conditions(key, value)
         elif key == "transfer_syntaxes":
             values[key] = _syntaxes(_checked(key, value, known[key]))
         else:
@@ -197,10 +256,10 @@ def _member(key: str, value: object) -> StrEnum:
         ) from error
 
 
-def _conditions(table: object) -> tuple[Condition, ...]:
+def _conditions(key: str, table: object) -> tuple[Condition, ...]:
     if not isinstance(table, dict):
         raise ConfigError(
-            f"where = {table!r}", hint='A table: { StationName = ["CT1", "CT2-*"] }.'
+            f"{key} = {table!r}", hint='A table: { StationName = ["CT1", "CT2-*"] }.'
         )
     return tuple(
         Condition.of(str(name), _checked(str(name), patterns, "tuple"))

@@ -1,4 +1,4 @@
-"""The messages of storing, as bytes: a C-STORE request, and what is answered.
+"""The messages of storing, as bytes: requests to store or to echo, and their answers.
 
 Command sets are Implicit VR Little Endian whatever the data set is (PS3.7 6.3.1), and of
 a C-STORE there are seven elements, always the same. pynetdicom makes and reads them by
@@ -23,18 +23,22 @@ LAST: Final = 0x02
 PDV_HEADER: Final = 12
 """Bytes that one value in a P-DATA-TF takes before its fragment (PS3.8 9.3.5)."""
 
+STORE_RESPONSE: Final = 0x8001
+ECHO_RESPONSE: Final = 0x8030
 _STORE_REQUEST: Final = 0x0001
-_STORE_RESPONSE: Final = 0x8001
+_ECHO_REQUEST: Final = 0x0030
 _MEDIUM: Final = 0x0000
 _WITH_DATASET: Final = 0x0001
+_WITHOUT_DATASET: Final = 0x0101
+_VERIFICATION: Final = "1.2.840.10008.1.1"
 
 
 class ResponseError(Exception):
-    """What came is no answer to a C-STORE request."""
+    """What came is no answer to the request."""
 
 
 class Response(NamedTuple):
-    """A C-STORE response."""
+    """A response to a request."""
 
     message: int
     """Of the request that it answers."""
@@ -71,11 +75,32 @@ def store_request(message: int, sop_class: str, sop_instance: str) -> bytes:
     return struct.pack("<HHLL", 0, 0, 4, len(elements)) + elements
 
 
-def read_response(command: bytes) -> Response:
+def echo_request(message: int) -> bytes:
+    """Return the command set of a C-ECHO request (PS3.7 9.3.5.1).
+
+    Args:
+        message: Its number, below 65536.
+    """
+    elements = b"".join(
+        (
+            _uid(0x0002, _VERIFICATION),
+            _number(0x0100, _ECHO_REQUEST),
+            _number(0x0110, message),
+            _number(0x0800, _WITHOUT_DATASET),
+        )
+    )
+    return struct.pack("<HHLL", 0, 0, 4, len(elements)) + elements
+
+
+def read_response(command: bytes, kind: int = STORE_RESPONSE) -> Response:
     """Return what a command set says.
 
+    Args:
+        command: The command set.
+        kind: Which response it should be.
+
     Raises:
-        ResponseError: It is no C-STORE response.
+        ResponseError: It is another, or none.
     """
     values: dict[int, int] = {}
     position = 0
@@ -87,12 +112,12 @@ def read_response(command: bytes) -> Response:
                 (values[element],) = struct.unpack_from("<H", command, position)
             position += length
         is_whole = position == len(command)
-        is_answer = is_whole and values[0x0100] == _STORE_RESPONSE
+        is_answer = is_whole and values[0x0100] == kind
         response = Response(values[0x0120], values[0x0900])
     except (struct.error, KeyError):
         is_answer = False
     if not is_answer:
-        raise ResponseError("what came is no answer to a C-STORE request")
+        raise ResponseError("what came is no answer to the request")
     return response
 
 

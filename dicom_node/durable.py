@@ -64,7 +64,11 @@ def make_folder(folder: Path) -> None:
 
 
 def database(
-    path: Path, schema: str, *, is_of_one_thread: bool = True
+    path: Path,
+    schema: str,
+    *,
+    is_of_one_thread: bool = True,
+    gives_back: bool = False,
 ) -> sqlite3.Connection:
     """Return a SQLite file with ``schema``, opened or made; each statement is durable.
 
@@ -72,6 +76,7 @@ def database(
         path: Its file.
         schema: Statements that do nothing where the tables are there.
         is_of_one_thread: Whether others may not use the connection.
+        gives_back: Whether a file that is made now can become smaller again.
 
     Raises:
         sqlite3.Error: It cannot be opened, or is something else.
@@ -82,6 +87,8 @@ def database(
         isolation_level=None,
         check_same_thread=is_of_one_thread,
     )
+    if gives_back:  # it says nothing to a file that was made before
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     # What was acknowledged survives a power cut; NORMAL may lose the last commits.
     connection.execute("PRAGMA synchronous = FULL")

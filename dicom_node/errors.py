@@ -25,10 +25,14 @@
         RenamedError              it was marked under another SOP Instance UID
         ShreddedError             its key was destroyed on purpose
         NotGrantedError           the receiver may not have the original
+        SpoiledFileError          its file in the spool is not as it was written
         UnforeseenError           something else went wrong: a few tries, and no more
       SendError
         SendRefusedError          permanent: the receiver said no, and its status
         SendInterruptedError      passing: try again
+          UnreachableError        the destination's trouble, not the object's
+          BrokenOffError          the association broke: the trouble of either
+          OutOfResourcesError     the destination has no room for it now
 """
 
 from __future__ import annotations
@@ -143,6 +147,10 @@ class NotGrantedError(FilterError):
     """The receiver may not have the original."""
 
 
+class SpoiledFileError(FilterError):
+    """Its file in the spool was changed, cut short or swapped, or the disk is failing."""
+
+
 class UnforeseenError(FilterError):
     """Something went wrong in a way that nobody foresaw; its cause says what."""
 
@@ -157,3 +165,24 @@ class SendRefusedError(SendError):
 
 class SendInterruptedError(SendError):
     """Something came between; the same may work later."""
+
+
+class UnreachableError(SendInterruptedError):
+    """The destination is not there, wants nobody, or has no turn for us now."""
+
+
+class BrokenOffError(SendInterruptedError):
+    """The association broke while an instance was sent: it may have it, or not."""
+
+
+class OutOfResourcesError(SendInterruptedError):
+    """The destination has no room for it now, or says so."""
+
+
+class BusyError(OutOfResourcesError):
+    """The receiver has no time or no room, and may say when it will."""
+
+    def __init__(self, message: str, *, hint: str = "", wait_s: float = 0.0) -> None:
+        """Keep what went wrong, and how long it wants to be left alone, in seconds."""
+        super().__init__(message, hint=hint)
+        self.wait_s = wait_s

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from dicom_node.admission import Admission
     from dicom_node.certificates import ServerTls
     from dicom_node.occupancy import Associations, Place, WaitingRoom
+    from dicom_node.rejections import Rejections
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class Guard:
     """What is offered to whoever asks for an association."""
     lack: Callable[[], str]
     """Says what the disk lacks to take anything in; empty if nothing."""
+    rejections: Rejections
+    """Counts who is turned away."""
 
 
 class TurnedAwayError(Exception):
@@ -209,6 +212,7 @@ class GuardedHandler(RequestHandler):
         except ssl.SSLError as error:
             reason = getattr(error, "verify_message", "") or error.reason or error
             logger.warning("refused from=%s: TLS: %s", host, reason)
+            guard.rejections.note_host(host, f"TLS: {reason}"[:200])
         except OSError as error:
             logger.debug("gone from=%s: %s", host, error)
         finally:
@@ -244,6 +248,7 @@ class GuardedHandler(RequestHandler):
                 "none" if shown is None else shown.fingerprint,
                 error,
             )
+            guard.rejections.note(caller, str(error))
             self._farewell(reject_pdu(*error.refusal.rejection.value))
 
     def _secured(self, deadline: float) -> Shown | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,9 @@ from dicom_node.part10 import Part10
 from dicom_node.prescan import require_sound
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydicom.dataset import Dataset
 
-    from dicom_node.mapped import Buffer
+    from dicom_node.mapped import Buffer, Source
 
 IDENTIFYING_TAGS = (
     0x00080016,  # SOP Class UID
@@ -25,6 +24,13 @@ IDENTIFYING_TAGS = (
     0x00180015,  # Body Part Examined
     0x0020000D,  # Study Instance UID
 )
+
+_STUDY_INSTANCE_UID = 0x0020000D
+_VRS = ("UI", "UI", "CS", "CS", "UI")
+_UI = re.compile(rb"([0-9]+(?:\.[0-9]+)+)\0?")
+_CS = re.compile(rb"([A-Z0-9_]*) ?")
+_FORMS = (_UI, _UI, _CS, _CS, _UI)
+"""What values look like that mean what they say, for each of the tags."""
 
 DECODED = Limits(items=4_000, bytes_an_item=16)
 """Of what is decoded at once: pydicom takes a hundred microseconds for an item and twenty
@@ -66,14 +72,14 @@ class OpenInstance:
         return cls(file, elements)
 
     @classmethod
-    def read(cls, path: Path, limits: Limits) -> OpenInstance:
+    def read(cls, source: Source, limits: Limits) -> OpenInstance:
         """Return the instance in a file, however large; see :meth:`of`.
 
         Raises:
             MalformedObjectError: As :meth:`of` does.
             OSError: It cannot be read.
         """
-        return cls.of(read(path), limits)
+        return cls.of(read(source), limits)
 
     def attributes(self, *tags: int) -> Dataset:
         """Return those of ``tags`` that exist, decoded.
@@ -92,6 +98,8 @@ class OpenInstance:
         Raises:
             MalformedObjectError: It has no SOP Class UID or no SOP Instance UID.
         """
+        if (plain := self._plain_identity()) is not None:
+            return plain
         attributes = self.attributes(*IDENTIFYING_TAGS)
         try:
             return Identity(
@@ -105,3 +113,26 @@ class OpenInstance:
             raise MalformedObjectError(
                 "the object has no SOP Class UID or no SOP Instance UID"
             ) from error
+
+    def _plain_identity(self) -> Identity | None:
+        """Return the same in a tenth of the time; None where anything is odd."""
+        found = []
+        for tag, vr, form in zip(IDENTIFYING_TAGS, _VRS, _FORMS, strict=True):
+            element = self.elements.get(tag)
+            if element is None:
+                if vr == "UI" and tag != _STUDY_INSTANCE_UID:
+                    return None
+                found.append("")
+                continue
+            value = form.fullmatch(self.elements.value_of(tag))
+            if element.vr not in {vr, ""} or value is None:
+                return None
+            found.append(value[1].decode("ascii"))
+        sop_class, name, modality, body_part, study = found
+        return Identity(
+            sop_class_uid=sop_class,
+            sop_instance_uid=name,
+            study_instance_uid=study,
+            modality=modality,
+            body_part=body_part,
+        )

@@ -12,17 +12,21 @@ import signal
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.codec_process import CodecProcess
 from dicom_node.errors import SpoolError
 from dicom_node.keys.sealer import Sealer
+from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
+from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.room import Room
+from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
 from dicom_node.supervising import LOOK_S, locked
@@ -33,11 +37,13 @@ if TYPE_CHECKING:
 
     from dicom_node.codestreams import Given
     from dicom_node.config import Config
+    from dicom_node.decoding import Decode
     from dicom_node.filters.strip import Restored
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.opening import Opening
     from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sqlite_commitments import SqliteCommitments
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -48,6 +54,8 @@ _PATIENCE: Final = 5
 """How much less of a busy machine filtering gets than receiving and passing."""
 _REST_AFTER_S: Final = 2.0
 _TEND_AFTER_S: Final = 1.0
+_LATE: Final = timedelta(days=7)
+"""How long what comes of a study that was complete is known to come late."""
 _LEFT_AFTER_S: Final = 600.0
 """How long what is coming in may lie in the spool and not be owed yet."""
 
@@ -67,28 +75,25 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     state = State(config.node.state)
-    # What memory has no room for lies beside what is coming in, not in /tmp.
-    tempfile.tempdir = str(state.spool().incoming)
+    _keep_from_tmp(config, state)
     with ExitStack() as stack:
         while (held := locked(state.folder / f"{NAMES[lane]}.lock")) is None:
             # The worker of a node that was killed has not noticed yet.
             if stopping.wait(LOOK_S) or os.getppid() != parent:
                 return
         stack.enter_context(held)
-        queue = state.queue(config.passed, lane)
-        stack.callback(queue.close)
+        queue = stack.enter_context(closing(state.queue(config.passed, lane)))
         note = StopNote(state.folder / f"{NAMES[lane]}.stop")
-        spool = _taken_over(config, state, queue, lane, died=not note.taken())
-        signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
         keyring = keys_of(state, config.node.fingerprint)
+        spool = _taken_over(config, state, keyring, queue, lane, died=not note.taken())
+        signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
         found_marks = stack.enter_context(state.found_marks(keyring))
         sealer = Sealer(keyring, ledger.number)
         decode = stack.enter_context(CodecProcess())
         asked = _desk_clients(config, keyring)
-        listings = state.listings(keyring)
-        stack.callback(listings.close)
+        listings = stack.enter_context(closing(state.listings(keyring)))
         listings.keep_only([route.name for route in config.routes if route.listing])
 
         def opening(study: str) -> Opening:
@@ -97,6 +102,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             return replace(site, openers=[*site.openers, *desks])
 
         codestreams = state.codestreams()
+        figures = stack.enter_context(state.figures())
 
         def as_it_came(restored: Restored, opening: Opening) -> Given:
             header = ledger.header_of(restored.record_id)
@@ -127,20 +133,23 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
+            senders=_senders(config, state, decode, stack),
             listings=listings if lane is Lane.FILTER else None,
+            commitments=_commitments(config, state, queue, spool, stack),
+            took=figures.took,
         )
         stack.callback(worker.rest)
 
         swept = time.monotonic()
 
         def tend() -> None:
-            """See to the disk: room, and what others have left."""
+            """See to the disk: room, and what is too old, or others have left."""
             nonlocal swept
-            room.tend()
+            _tend(room, queue, config)
+            figures.flush()
             if time.monotonic() - swept > _LEFT_AFTER_S:
                 swept = time.monotonic()
-                spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=False)
-                codestreams.sweep(time.time() - _LEFT_AFTER_S)
+                _sweep_left(state, queue, spool, alone=False)
 
         def recover() -> None:
             """Take up again what could not be settled: nobody else works in this lane."""
@@ -151,25 +160,83 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         _run(worker, tend, recover, stopping, parent)
 
 
+def _commitments(
+    config: Config, state: State, queue: SqliteQueue, spool: Spool, stack: ExitStack
+) -> SqliteCommitments:
+    """Return what is to be promised, open until the end of a block."""
+    commitments = state.commitments()
+    stack.callback(commitments.close)
+    asked = [one.name for one in config.destinations if one.commitment]
+    if given_up := commitments.give_up(asked, now()):
+        logger.warning("not asked to commit any more: instances=%d", len(given_up))
+        spool.delete(queue.forget_sent(given_up))
+    return commitments
+
+
+def _tend(room: Room, queue: SqliteQueue, config: Config) -> None:
+    """Keep the disk from filling up, by what is old as well."""
+    room.tend()
+    queue.purge(now() - config.storage.keep_sent)
+
+
+def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> Senders:
+    """Return to whom jobs go; whoever is down is asked beside all work."""
+    probing = Probing(
+        config,
+        lambda: state.reachability(config),
+        partial(probe, calling=config.node.ae_title),
+        now,
+    )
+    probing.start()
+    stack.callback(probing.stop)
+    return Senders(
+        config,
+        reachability=stack.enter_context(state.reachability(config)),
+        slots=state.slots(),
+        decode=decode,
+        clock=now,
+    )
+
+
+def _keep_from_tmp(config: Config, state: State) -> None:
+    """Let what memory has no room for lie beside what is coming in, not in /tmp.
+
+    Where that is sealed, it lies in no file at all.
+    """
+    tempfile.tempdir = str(state.spool().incoming)
+    hold_in_memory(is_so=config.storage.encrypt)
+
+
 def _stop(stopping: threading.Event, note: StopNote, *_: object) -> None:
     stopping.set()
     note.leave()
 
 
 def _taken_over(
-    config: Config, state: State, queue: SqliteQueue, lane: Lane, *, died: bool
+    config: Config,
+    state: State,
+    keyring: Keyring,
+    queue: SqliteQueue,
+    lane: Lane,
+    *,
+    died: bool,
 ) -> Spool:
     """Take up what whoever worked in a lane before has left, and return the spool."""
     released = queue.release_claims(now() + config.retry.first_wait, died=died)
     if released:
         logger.info("released jobs=%d", released)
-    spool = state.spool()
+    spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
     spool.delete(queue.forget_sent())
     # Only filtering makes files to be sent.
-    alone = lane is Lane.FILTER
+    _sweep_left(state, queue, spool, alone=lane is Lane.FILTER)
+    return spool
+
+
+def _sweep_left(state: State, queue: SqliteQueue, spool: Spool, *, alone: bool) -> None:
+    """Delete what others have left, and forget what is long over."""
     spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
     state.codestreams().sweep(time.time() - _LEFT_AFTER_S)
-    return spool
+    queue.forget_studies(now() - _LATE)
 
 
 def _run(

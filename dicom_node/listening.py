@@ -102,10 +102,26 @@ class Peer:
     """Networks that it calls from; empty: any."""
     max_associations: int = 0
     """At once, in each receiving process; 0: as many as any peer."""
+    commitment: bool = False
+    """Whether it may ask if what it sent is safe here (storage commitment)."""
+    host: str = ""
+    """Where it is told; else on its own association, if that is still open."""
+    port: int = 11112
+    tls_ca: Path | None = None
+    """Certificates that its own must be signed by there, PEM; without it, no TLS."""
+    tls_hostname: str = ""
+    """The name in its certificate, if it is not ``host``."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot match."""
         where = f"peer {self.ae_title!r}"
+        check_port(where, self.port)
+        if self.commitment and not self.is_proven:
+            raise ConfigError(
+                f"{where}: commitment = true, and nothing but a title says who it is",
+                hint="An AE title alone proves nothing: give it fingerprints, names or "
+                "addresses.",
+            )
         check_ae_title(where, self.ae_title)
         for fingerprint in self.fingerprints:
             if not _FINGERPRINT.fullmatch(fingerprint):
@@ -129,6 +145,11 @@ class Peer:
     def needs_certificate(self) -> bool:
         """Return whether its title is nothing without a certificate."""
         return bool(self.fingerprints or self.names)
+
+    @property
+    def is_proven(self) -> bool:
+        """Return whether more than its title says who it is."""
+        return self.needs_certificate or bool(self.addresses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,20 +5,25 @@ reading brings pages in, and whoever goes through all of it lets them go behind 
 that an object of two gigabytes takes a few megabytes. Files made here have no name:
 they are gone with their last reader, whatever happens to the process.
 
-They lie in the folder that Python's ``tempfile`` uses; a node sets it to its spool.
+They lie in the folder that Python's ``tempfile`` uses; a node sets it to its spool. Where
+nothing may reach a disk in the clear (:func:`hold_in_memory`), and where what is read is
+sealed, the file is one in memory: nothing is let go of then, and an object takes what it
+takes.
 """
 
 from __future__ import annotations
 
+import io
 import mmap
+import os
 import tempfile
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from types import TracebackType
 
 Buffer = bytes | memoryview
 
@@ -29,16 +34,81 @@ CHUNK: Final = 4 << 20
 """Bytes that are gone through at a time."""
 
 
-def read(path: Path) -> Buffer:
+class Readable(Protocol):
+    """A file that is open, with a position that can be set."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return as much as there is, or ``size`` bytes of it."""
+        ...
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill ``buffer`` as far as the file reaches, or less."""
+        ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go on elsewhere."""
+        ...
+
+    def tell(self) -> int:
+        """Return where reading goes on."""
+        ...
+
+    def fileno(self) -> int:
+        """Return its descriptor, or raise if what lies there is something else."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Close it."""
+        ...
+
+
+class Source(Protocol):
+    """What can be opened and read: a path, or a sealed file."""
+
+    @property
+    def name(self) -> str:
+        """Return the last part of where it is."""
+        ...
+
+    def open(self, mode: Literal["rb"], /) -> Readable:
+        """Return it opened."""
+        ...
+
+
+class _Policy:
+    is_in_memory = False
+
+
+def hold_in_memory(*, is_so: bool = True) -> None:
+    """Let nothing that is made here reach a disk, from now on, in this process."""
+    _Policy.is_in_memory = is_so
+
+
+def read(source: Source) -> Buffer:
     """Return what is in a file, mapped if it is large.
 
     Raises:
         OSError: It cannot be read.
     """
-    with path.open("rb") as stream:
-        if path.stat().st_size < IN_MEMORY:
+    with source.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        if size < IN_MEMORY:
             return stream.read()
-        return _mapped(stream.fileno())
+        try:
+            return _mapped(stream.fileno())
+        except io.UnsupportedOperation:
+            return _held(iter(lambda: stream.read(CHUNK), b""))
 
 
 def joined(parts: Iterable[Buffer], size: int) -> Buffer:
@@ -53,12 +123,23 @@ def joined(parts: Iterable[Buffer], size: int) -> Buffer:
     """
     if size < IN_MEMORY:
         return b"".join(parts)
+    if _Policy.is_in_memory:
+        return _held(parts)
     with tempfile.TemporaryFile() as stream:
-        for part in parts:
-            for chunk in chunks(part):
-                stream.write(chunk)
-        stream.flush()
-        return _mapped(stream.fileno())
+        return _filled(stream, parts)
+
+
+def _held(parts: Iterable[Buffer]) -> Buffer:
+    with os.fdopen(os.memfd_create("object"), "w+b") as stream:
+        return _filled(stream, parts)
+
+
+def _filled(stream: IO[bytes], parts: Iterable[Buffer]) -> Buffer:
+    for part in parts:
+        for chunk in chunks(part):
+            stream.write(chunk)
+    stream.flush()
+    return _mapped(stream.fileno())
 
 
 def chunks(buffer: Buffer) -> Iterator[Buffer]:

@@ -2,10 +2,11 @@
 
 A node is one process that starts the others, and again if they die; these end when the
 first is gone: one or several that receive, one that filters and sends, one that sends
-what is not filtered, if any route passes something, and one that releases, if the
-configuration has a desk. Those that receive share the sockets, which the first has
-opened (``doors``), so that nobody who calls finds them closed. A changed configuration
-makes it start others in their places (``changing``).
+what is not filtered, if any route passes something, one that releases, if the
+configuration has a desk, and one that takes in what programs of this machine hand in, if
+it has a hatch. Those that receive share the sockets, which the first has opened
+(``doors``), so that nobody who calls finds them closed. A changed configuration makes it
+start others in their places (``changing``).
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from dicom_node import __version__
+from dicom_node.audit import Event
 from dicom_node.changing import Changing
 from dicom_node.doors import Doors
-from dicom_node.errors import ConfigError
+from dicom_node.errors import AuditError, ConfigError
 from dicom_node.extras import extra
+from dicom_node.figures import forget_levels
+from dicom_node.forgetting import require_key_folder, spool_keys
 from dicom_node.lanes import NAMES
+from dicom_node.pseudonyms import LABEL
 from dicom_node.receiver import incoming_of
 from dicom_node.reloading import LOCK, Watch
 from dicom_node.room import Room
@@ -34,7 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from dicom_node.audit import Audit
     from dicom_node.config import Config
+    from dicom_node.log import Format
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.spool import Spool
 
@@ -46,6 +54,7 @@ def serve(
     config_path: Path,
     content: bytes,
     ready: Callable[[Sequence[str]], None],
+    log_format: Format | None = None,
 ) -> None:
     """Run the node until it is told to stop (SIGTERM, SIGINT).
 
@@ -55,12 +64,15 @@ def serve(
         content: What was read there: the other processes get it from here, since the
             file may be another by the time that one of them is started again.
         ready: Called with where it listens, ``host:port``, once it answers.
+        log_format: How the processes write their logs, whatever configurations say.
 
     Raises:
         ConfigError: Another node runs on the same state folder, a port is taken, or
             certificates cannot be used.
+        KeyFolderError: The keys cannot be read, or the spool was sealed with others.
     """
     state = State(config.node.state)
+    require_key_folder(state.folder / "keys", state.spool())
     keyring = keys_of(state, config.node.fingerprint)
     for door in config.listeners:
         tls_of(door)
@@ -79,20 +91,26 @@ def serve(
             )
         stack.enter_context(held)
         _sweep(config, state, spool, queue, stopping)
+        forget_levels(state.figures().path)
         Room(state.folder, config.storage).tend()
         queue.close()
+        sealed_with = stack.enter_context(spool_keys(keyring.spool, spool, now))
         doors = Doors()
         stack.callback(doors.close)
-        crew = Crew(config_path, stopping)
+        crew, audit = Crew(config_path, stopping), state.audit(keyring)
         changing = Changing(
             config_path,
             crew=crew,
             doors=doors,
-            audit=state.audit(keyring),
+            audit=audit,
+            pseudonyms=keyring.derive(LABEL),
+            log_format=log_format,
+            keys=sealed_with.descriptor,
             stopping=stopping,
         )
         stack.callback(changing.close)
         changing.begin(config, content)
+        _note(audit, Event.STARTED)
         stack.callback(crew.finish)
         are_told = False
 
@@ -104,6 +122,15 @@ def serve(
             changing.look(watch)
 
         supervise(crew, stopping, also)
+        _note(audit, Event.STOPPED)
+
+
+def _note(audit: Audit, event: Event) -> None:
+    """Write down that the node begins or ends; it does in any case."""
+    try:
+        audit.add(event, version=__version__, by=f"process {os.getpid()}")
+    except AuditError:
+        logger.exception("not written down: %s", event)
 
 
 def _sweep(

@@ -14,7 +14,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pydicom import dcmread, uid
 
@@ -24,6 +24,7 @@ from dicom_node.errors import FilterError, SendInterruptedError, SendRefusedErro
 from dicom_node.instance import OpenInstance
 from dicom_node.part10 import read_head
 from dicom_node.pixel_layout import NATIVE, TAGS
+from dicom_node.sealed_file import SealedFile
 from dicom_node.syntaxes import UIDS, Syntax
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
     from dicom_node.part10 import Head
+    from dicom_node.sealed_file import Stored
 
 _NATIVE: Final = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
 
@@ -50,7 +52,17 @@ class Receiver:
     empty without TLS."""
 
 
-def head_of(file: Path) -> Head:
+class Sender(Protocol):
+    """What sends instances to one destination."""
+
+    destination: Destination
+
+    def receiver(self, sop_class: str, syntax: str) -> Receiver:
+        """Return who would be sent an instance of that class and transfer syntax."""
+        ...
+
+
+def head_of(file: Stored) -> Head:
     """Return what a file says before its data set begins.
 
     Raises:
@@ -85,7 +97,7 @@ def offered(
     return [to for to in dict.fromkeys(wanted) if to in possible]
 
 
-def abilities(file: Path, syntax: str) -> tuple[UID, ...]:
+def abilities(file: Stored, syntax: str) -> tuple[UID, ...]:
     """Return the compressed syntaxes that an object may be put into.
 
     Of one that is compressed in another way, this is known once it is decompressed.
@@ -95,7 +107,8 @@ def abilities(file: Path, syntax: str) -> tuple[UID, ...]:
         syntax: What it is in.
     """
     try:
-        attributes = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
+        with file.open("rb") as stream:
+            attributes = dcmread(stream, stop_before_pixels=True, specific_tags=[*TAGS])
     except Exception:  # noqa: BLE001 it is read with more care once it has to be
         return ()
     if "Rows" not in attributes:
@@ -106,8 +119,8 @@ def abilities(file: Path, syntax: str) -> tuple[UID, ...]:
 
 
 def ready(
-    file: Path, syntax: str, accepted: Sequence[UID], decode: Decode, named: str
-) -> Path:
+    file: Stored, syntax: str, accepted: Sequence[UID], decode: Decode, named: str
+) -> Stored:
     """Return the file to be sent: ``file``, or a copy in another syntax beside it.
 
     Args:
@@ -163,13 +176,15 @@ def untaken(named: str, sop_class: str, syntax: str) -> SendRefusedError:
     )
 
 
-def _written(file: Path, instance: OpenInstance) -> Path:
+def _written(file: Stored, instance: OpenInstance) -> Stored:
     """Write a copy beside ``file``, for its owner only; half of it is not left behind.
 
     Under a name of its own: another route may send the same file at the same time.
     """
     descriptor, name = -1, ""
     try:
+        if isinstance(file, SealedFile):
+            return file.beside(instance.file.chunks())
         descriptor, name = tempfile.mkstemp(".part", f"{file.name}.", file.parent)
         with os.fdopen(descriptor, "wb") as stream:
             stream.writelines(instance.file.chunks())
@@ -177,7 +192,7 @@ def _written(file: Path, instance: OpenInstance) -> Path:
         if name:
             Path(name).unlink(missing_ok=True)
         raise SendInterruptedError(
-            f"{file.parent} cannot be written: {error.strerror}",
+            f"a copy of {file} cannot be written: {error.strerror}",
             hint="Check its disk: full, read-only, or gone?",
         ) from error
     return Path(name)

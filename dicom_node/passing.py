@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dicom_node.audit import Event
-from dicom_node.errors import FilterError, UnmarkablePixelsError
-from dicom_node.routing import Unmarked
+from dicom_node.errors import FilterError, NotAnImageError, UnmarkablePixelsError
+from dicom_node.pixel_layout import require_picture
+from dicom_node.routing import Action, Unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.instance import OpenInstance
+    from dicom_node.outgoing import Sender
     from dicom_node.routing import Route
-    from dicom_node.scu import Sending
     from miadmark_core.sealing.recipients import Recipient
 
     Refer = Callable[[OpenInstance, Sequence[Recipient]], ReferringInstance | None]
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
 
 class Dropped(Exception):  # noqa: N818 nothing went wrong
     """An instance is not to be sent at all: its route says so."""
+
+
+def instead(route: Route, instance: OpenInstance) -> str:
+    """Return what a route that marks does with what is no picture to mark; else nothing.
+
+    As far as can be told without decoding it.
+    """
+    if route.action is not Action.MARK:
+        return ""
+    try:
+        require_picture(instance.elements)
+    except UnmarkablePixelsError:
+        return route.other_pixels.value
+    except NotAnImageError:
+        return route.not_images.value
+    return ""
 
 
 class Passing:
@@ -46,7 +63,7 @@ class Passing:
         instance: OpenInstance,
         recipients: Sequence[Recipient],
         route: Route,
-        sending: Sending,
+        sending: Sender,
         error: FilterError,
     ) -> ReferringInstance | None:
         """Return what is sent of an object that is not marked; None to pass it as it is.
@@ -74,11 +91,22 @@ class Passing:
         self._note(instance, route, sending, error)
         return referring
 
+    def again(self, instance: OpenInstance, route: Route, sending: Sender) -> None:
+        """Return once it is written down that what was made ready is about to pass.
+
+        Args:
+            instance: As it came.
+            route: On which.
+            sending: To whom; it may be another than the last time.
+        """
+        said = NotAnImageError("it was made ready to be passed before")
+        self._note(instance, route, sending, said)
+
     def _note(
         self,
         instance: OpenInstance,
         route: Route,
-        sending: Sending,
+        sending: Sender,
         error: FilterError,
     ) -> None:
         """Return once it is written down that an object is about to pass.
@@ -92,7 +120,10 @@ class Passing:
 
 
 def _facts(
-    instance: OpenInstance, route: Route, sending: Sending, error: FilterError
+    instance: OpenInstance,
+    route: Route,
+    sending: Sender,
+    error: FilterError,
 ) -> dict[str, str]:
     """Return what the audit says of an object that gets no mark."""
     identity = instance.identity()

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dicom_node.addressing import is_loopback
+from dicom_node.destination import Kind
 from dicom_node.routing import Action
+from dicom_node.timing import Complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.destination import Destination
     from dicom_node.listening import Listening, Peer
+    from dicom_node.pool import Pool
     from dicom_node.routing import Route
 
 
@@ -24,6 +27,7 @@ def warnings_of(config: Config) -> list[str]:
     return [
         *_both_ways(config),
         *_without_tls(config),
+        *_glass(config),
         *_never_taken(config),
         *_twice(config),
         *_unused(config),
@@ -78,9 +82,19 @@ def peer_line(peer: Peer) -> str:
 
 def destination_line(destination: Destination) -> str:
     """Return what a destination means, in a sentence."""
-    how = "TLS" if destination.tls_ca else "without TLS"
+    how = "TLS" if destination.has_tls else "without TLS"
     where = f"{destination.ae_title} at {destination.address}"
-    return f"{destination.name}: {where}, {how}"
+    if destination.kind is Kind.STOW:
+        shows = ", a token" if destination.token_file else ""
+        shows += ", a certificate of ours" if destination.certificate else ""
+        where = f"{destination.url}{shows}"
+    promise = ", asked to keep what it gets" if destination.commitment else ""
+    return f"{destination.name}: {where}, {how}{promise}"
+
+
+def pool_line(pool: Pool) -> str:
+    """Return what a pool means, in a sentence."""
+    return f"{pool.name}: {pool.choose.value} of {', '.join(pool.members)}"
 
 
 def route_line(route: Route) -> str:
@@ -98,7 +112,16 @@ def route_line(route: Route) -> str:
     ]
     what = "; ".join(conditions) or "everything"
     to = " and ".join(route.destinations)
-    return f"{route.name}: {route.action.value}, to {to}: {what}"
+    how = [
+        text
+        for text, is_so in (
+            ("held", route.hold),
+            (f"at {', '.join(route.hours)} ({route.timezone})", bool(route.hours)),
+            (f"study: {route.study.value}", route.study is not Complete.IMMEDIATE),
+        )
+        if is_so
+    ]
+    return f"{route.name}: {', '.join([route.action.value, *how])}, to {to}: {what}"
 
 
 def covers(wide: Route, narrow: Route) -> bool:
@@ -126,13 +149,19 @@ def may_meet(one: Route, other: Route) -> bool:
     return all(not a or not b or not set(a).isdisjoint(b) for a, b in lists)
 
 
+def reached(config: Config, route: Route) -> list[str]:
+    """Return the destinations that a route may lead to, pools taken apart."""
+    found = (one for to in route.destinations for one in config.members(to))
+    return list(dict.fromkeys(one.name for one in found))
+
+
 def _pairs(config: Config) -> Iterator[tuple[Route, Route, str]]:
     """Yield each two routes with a destination in common, and that."""
     for number, one in enumerate(config.routes):
         for other in config.routes[number + 1 :]:
-            for destination in one.destinations:
-                if destination in other.destinations:
-                    yield one, other, destination
+            for name in reached(config, one):
+                if name in reached(config, other):
+                    yield one, other, name
 
 
 def _both_ways(config: Config) -> Iterator[str]:
@@ -146,10 +175,10 @@ def _both_ways(config: Config) -> Iterator[str]:
 
 
 def _without_tls(config: Config) -> Iterator[str]:
-    open_ones = {one.name for one in config.destinations if one.tls_ca is None}
+    open_ones = {one.name for one in config.destinations if not one.has_tls}
     originals = [route for route in config.routes if route.action is Action.STRIP]
     for route in originals:
-        for name in sorted(open_ones.intersection(route.destinations)):
+        for name in sorted(open_ones.intersection(reached(config, route))):
             yield (
                 f"route {route.name!r} sends originals to {name!r} "
                 + (
@@ -159,7 +188,9 @@ def _without_tls(config: Config) -> Iterator[str]:
                 )
             )
     for one in config.destinations:
-        if one.tls_ca is None and not is_loopback(one.host):
+        if not one.has_tls and not is_loopback(
+            one.host or one.url_parts.hostname or ""
+        ):
             yield f"destination {one.name!r} is reached without TLS"
     for door in config.listeners:
         if door.certificate is None and not is_loopback(door.bind):
@@ -167,6 +198,11 @@ def _without_tls(config: Config) -> Iterator[str]:
         elif not door.refuses_unknown and not is_loopback(door.bind):
             where = f"listener {door.bind}:{door.port}"
             yield f"{where} takes in what any AE title sends"
+
+
+def _glass(config: Config) -> Iterator[str]:
+    if config.break_glass.allowed and not config.break_glass.names:
+        yield "whoever can run the command may have instances leave unmarked: break_glass"
 
 
 def _never_taken(config: Config) -> Iterator[str]:
@@ -198,9 +234,13 @@ def _twice(config: Config) -> Iterator[str]:
 
 
 def _unused(config: Config) -> Iterator[str]:
-    used = {name for route in config.routes for name in route.destinations}
+    used = {name for route in config.routes for name in reached(config, route)}
     for one in config.destinations:
         if one.name not in used:
             yield f"destination {one.name!r} is used by no route"
+    named = {name for route in config.routes for name in route.destinations}
+    for pool in config.pools:
+        if pool.name not in named:
+            yield f"pool {pool.name!r} is used by no route"
     if not config.routes:
         yield "there is no route: everything is refused with 0x0124"

@@ -27,6 +27,8 @@ class Facts(NamedTuple):
     """AE title of whoever sent it: a claim, good for routing and no more."""
     called: str
     """AE title that it was sent to."""
+    requested: int = 0
+    """Priority of the request (PS3.7 9.1.1.1): 0 medium, 1 high, 2 low. A claim, too."""
 
 
 class Checked(NamedTuple):

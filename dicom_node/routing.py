@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.errors import ConfigError
+from dicom_node.timing import Timing
 
 if TYPE_CHECKING:
     from dicom_node.condition import Condition
@@ -41,7 +42,7 @@ _SILENT: Final = (Unmarked.PASS, Unmarked.HOLD, False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Timing):
     """Which instances go where, and what is done to them. Empty matches all."""
 
     name: str
@@ -87,6 +88,7 @@ class Route:
 
     def __post_init__(self) -> None:
         """Refuse what would say something of a route that it cannot do."""
+        self.check(f"route {self.name!r}")
         if bool(self.destination) == bool(self.destinations):
             raise ConfigError(
                 f"route {self.name!r}: it needs either destination or destinations",

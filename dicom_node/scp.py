@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from pydicom.uid import UID
@@ -28,6 +29,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from dicom_node import quick_messages
 from dicom_node.admission import Admission
 from dicom_node.certificates import ServerTls
+from dicom_node.commitment import SOP_CLASS
 from dicom_node.errors import (
     ClashError,
     ConfigError,
@@ -51,8 +53,11 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import A_ASSOCIATE
     from pynetdicom.presentation import PresentationContext
 
+    from dicom_node.commitment_scp import CommitmentScp
     from dicom_node.config import Config, ReleaseDesk
     from dicom_node.listening import Listening
+    from dicom_node.rejections import Rejections
+    from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
 
@@ -95,17 +100,27 @@ class Received(NamedTuple):
     """A DICOM file (PS3.10) in the spool's folder for what is coming in."""
     calling_ae_title: str
     called_ae_title: str
+    content: bytes | None = None
+    """What is in the file, if that is little."""
+    settled: Callable[[], object] | None = None
+    """Returns once what is in the file is on disk, and raises if it is not; None if that
+    has still to be seen to."""
+    priority: int = 0
+    """Of the request (PS3.7 9.1.1.1): 0 medium, 1 high, 2 low."""
 
 
 class StorageScp:
     """Listens, and hands each instance on."""
 
-    def __init__(self, config: Config, incoming: Path) -> None:
+    def __init__(
+        self, config: Config, incoming: Path, keys: SpoolKeys | None = None
+    ) -> None:
         """Prepare; nothing is open yet.
 
         Args:
             config: Where, how, and from whom.
             incoming: Folder for what is coming in; set for the whole process.
+            keys: Seal what is coming in; without them it is not sealed.
 
         Raises:
             ConfigError: Certificates cannot be used.
@@ -114,7 +129,8 @@ class StorageScp:
         self._tls = [tls_of(door) for door in config.listeners]
         self._servers: list[GuardedServer] = []
         self._is_leaving = False
-        receive_into(incoming)
+        self._associations: Associations | None = None
+        receive_into(incoming, keys)
         tempfile.tempdir = str(incoming)  # what memory has no room for lies there too
         _config.STORE_RECV_CHUNKED_DATASET = True
         # They would write query identifiers, that is patients, into the log.
@@ -129,6 +145,8 @@ class StorageScp:
         accept: Callable[[Received], None],
         lack: Callable[[], str],
         sockets: Sequence[socket.socket],
+        rejections: Rejections,
+        commitment: CommitmentScp | None = None,
     ) -> None:
         """Take in what comes; it does when this returns.
 
@@ -136,6 +154,8 @@ class StorageScp:
             accept: Makes an instance durable.
             lack: Says what room is lacking; empty if there is enough.
             sockets: Bound and listening, one for each listener of the configuration.
+            rejections: Counts who is turned away.
+            commitment: Answers about storage commitment; None to offer none.
         """
         config, guarding = self._config, self._config.guard
         ae = AE(config.node.ae_title)
@@ -146,7 +166,7 @@ class StorageScp:
         ae.network_timeout = config.node.timeout_s
         ae.supported_contexts = [_verification()]
         waiting = WaitingRoom(guarding.max_waiting)
-        associations = Associations(
+        associations = self._associations = Associations(
             config.node.max_associations, guarding.max_per_address
         )
         clash = config.storage.other_bytes.status
@@ -164,6 +184,7 @@ class StorageScp:
                 evt_handlers=[
                     (evt.EVT_C_STORE, handle_store, [accept, clash]),
                     (evt.EVT_SOP_COMMON, _storage_of_unknown),
+                    *(commitment.handlers if commitment else ()),
                 ],
                 server_class=GuardedServer,
                 listening=listening,
@@ -175,8 +196,9 @@ class StorageScp:
                     tls=tls,
                     request_s=guarding.request_s,
                     per_title=guarding.max_per_title,
-                    contexts=offered,
+                    contexts=partial(offered, commitment=commitment),
                     lack=lack,
+                    rejections=rejections,
                 ),
             )
             ae._servers.append(server)  # noqa: SLF001 it takes itself out again
@@ -196,6 +218,11 @@ class StorageScp:
             if not self._is_leaving:
                 server.shutdown()
         self._is_leaving = True
+
+    @property
+    def associations(self) -> int:
+        """Return how many associations are open."""
+        return 0 if self._associations is None else len(self._associations)
 
     @property
     def is_busy(self) -> bool:
@@ -244,11 +271,17 @@ def listening_socket(door: Listening | ReleaseDesk) -> socket.socket:
         ) from error
 
 
-def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
+def offered(
+    asked: A_ASSOCIATE, commitment: CommitmentScp | None = None
+) -> list[PresentationContext]:
     """Return the contexts that are offered to whoever has asked for some.
 
     Objects of a class that nobody knows, or that is private, are as good as others:
     a route may pass or hold them.
+
+    Args:
+        asked: Whose calling title the guard has found to be its own.
+        commitment: Offers storage commitment to some.
     """
     classes = {
         str(context.abstract_syntax)
@@ -257,6 +290,9 @@ def offered(asked: A_ASSOCIATE) -> list[PresentationContext]:
     contexts = [
         build_context(c, list(TRANSFER_SYNTAXES)) for c in classes if _is_kept(c)
     ]
+    if commitment is not None and SOP_CLASS in classes:
+        calling = (asked.calling_ae_title or "").strip()
+        contexts += commitment.offered(calling)
     return [*contexts, _verification()]
 
 
@@ -319,6 +355,7 @@ def handle_store(
         event.dataset_path,
         event.assoc.requestor.ae_title.strip(),
         (association.called_ae_title or "").strip(),
+        priority=request.Priority or 0,
     )
     uid = request.AffectedSOPInstanceUID
     if event.context.abstract_syntax != request.AffectedSOPClassUID:
@@ -336,8 +373,13 @@ def _status_of(
     file: object = request._dataset_file  # noqa: SLF001 there is no other way to it
     try:
         if isinstance(file, IncomingFile):
-            file.finish()
-        accept(received)
+            settled = file.begin()
+            try:
+                accept(received._replace(settled=settled, content=file.content))
+            finally:
+                settled()  # if the disk is at fault, that is what is answered
+        else:
+            accept(received)
     except tuple(REFUSALS) as error:
         logger.warning("refused instance=%s reason=%s", uid, error)
         return next(s for kind, s in REFUSALS.items() if isinstance(error, kind))

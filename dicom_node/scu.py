@@ -10,16 +10,27 @@ is an error, permanent or passing.
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
-from pynetdicom.status import code_to_category
+from pydicom import uid
 
-from dicom_node.association import AssociationError, RejectedError, associate
+from dicom_node.answer import judge
+from dicom_node.association import (
+    VERIFICATION,
+    AssociationError,
+    RejectedError,
+    associate,
+)
 from dicom_node.decoding import decode_frames
-from dicom_node.errors import SendInterruptedError, SendRefusedError
+from dicom_node.errors import (
+    BrokenOffError,
+    SendInterruptedError,
+    UnreachableError,
+)
 from dicom_node.grants import fingerprint
 from dicom_node.outgoing import (
     Receiver,
@@ -42,9 +53,16 @@ if TYPE_CHECKING:
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
     from dicom_node.part10 import Head
+    from dicom_node.sealed_file import Stored
+    from dicom_node.throttle import Throttle
+
+logger = logging.getLogger(__name__)
 
 MOST_CONTEXTS: Final = 128
 """Of one association (PS3.8 9.3.2.2)."""
+
+_NATIVE: Final = uid.ImplicitVRLittleEndian
+"""What everyone understands (PS3.5 10.1)."""
 
 _PATIENCE_S: Final = 10.0
 """How long a receiver is left without a word before it is called again."""
@@ -58,6 +76,7 @@ class Sending:
         destination: Destination,
         calling_ae_title: str,
         decode: Decode = decode_frames,
+        throttle: Throttle | None = None,
     ) -> None:
         """Prepare; the association is opened by the first instance.
 
@@ -65,8 +84,9 @@ class Sending:
             destination: Where to send.
             calling_ae_title: How this node calls itself.
             decode: Calls the codecs, for what came compressed.
+            throttle: Holds it to a speed.
         """
-        self._decode = decode
+        self._decode, self._throttle = decode, throttle
         self.destination, self._calling = destination, calling_ae_title
         self._association: Association | None = None
         self._proposed: set[tuple[str, UID]] = set()
@@ -86,7 +106,7 @@ class Sending:
         self.close()
 
     def send(
-        self, file: Path, allow: Callable[[Receiver], object] = lambda _: None
+        self, file: Stored, allow: Callable[[Receiver], object] = lambda _: None
     ) -> None:
         """Return once the destination has said that it has the instance in ``file``.
 
@@ -104,7 +124,7 @@ class Sending:
         association = self._taking(sop_class, syntax)
         if association is not None:
             allow(self._receiver(association))
-            self._judge(self._sent(association, file, head))
+            self._note(self._sent(association, file, head), head)
             return
         wanted = offered(self.destination, syntax, abilities(file, syntax))
         _, accepted = self._associated(sop_class, syntax, wanted)
@@ -124,7 +144,13 @@ class Sending:
         finally:
             if path != file:
                 path.unlink(missing_ok=True)
-        self._judge(status)
+        self._note(status, head)
+
+    def _note(self, status: int, head: Head) -> None:
+        """Judge an answer; a warning is noted, and the receiver has the object."""
+        said = judge(status, self._named())
+        if said:
+            logger.warning("warned instance=%s: %s", head.sop_instance_uid, said)
 
     def _taking(self, sop_class: str, syntax: str) -> Association | None:
         """Return the open association if it takes objects of a kind as they are."""
@@ -134,12 +160,12 @@ class Sending:
         is_first = first is Syntax.AS_IS or UIDS[first] == syntax
         return association if is_first and association.is_established else None
 
-    def _sent(self, association: Association, path: Path, head: Head) -> int:
+    def _sent(self, association: Association, path: Stored, head: Head) -> int:
         try:
             return association.store(path, head)
         except AssociationError as error:
             self.close()
-            raise SendInterruptedError(
+            raise BrokenOffError(
                 f"{self._named()}: the association broke: {error}",
                 hint="It may have the instance; it is sent again to be sure.",
             ) from error
@@ -147,6 +173,28 @@ class Sending:
             raise SendInterruptedError(
                 f"{path} cannot be read: {error.strerror}"
             ) from error
+
+    def probe(self) -> None:
+        """Return if the destination is there: it answers a C-ECHO.
+
+        One that takes an association and knows no echo is there as well.
+
+        Raises:
+            UnreachableError: It is not, or takes no association.
+        """
+        self.close()
+        self._proposed = {(VERIFICATION, _NATIVE)}
+        try:
+            association = self._open()
+            if association.contexts:
+                association.echo()
+            association.release()
+        except AssociationError as error:
+            raise UnreachableError(
+                f"{self._named()} does not answer an echo: {error}"
+            ) from error
+        finally:
+            self._proposed = set()
 
     def receiver(self, sop_class: str, syntax: str) -> Receiver:
         """Return who would be sent an instance of that class and transfer syntax.
@@ -172,9 +220,7 @@ class Sending:
             certificate = association.certificate()
         except AssociationError as error:
             # It has just gone; that is not somebody without a certificate.
-            raise SendInterruptedError(
-                f"{self._named()}: the association broke"
-            ) from error
+            raise UnreachableError(f"{self._named()}: the association broke") from error
         if certificate is None:
             return ""
         return fingerprint(x509.load_der_x509_certificate(certificate))
@@ -184,18 +230,6 @@ class Sending:
         association, self._association = self._association, None
         if association is not None:
             association.release()
-
-    def _judge(self, status: int) -> None:
-        category = code_to_category(status)
-        if category in {"Success", "Warning"}:
-            return
-        said = f"{self._named()} answered 0x{status:04X} ({category.lower()})"
-        # Out of resources passes; so does a processing failure, now and then.
-        if status >> 8 == 0xA7 or status == 0x0110:
-            raise SendInterruptedError(said)
-        raise SendRefusedError(
-            said, hint="The log of the receiver says why; PS3.4 B.2.3 what it means."
-        )
 
     def _associated(
         self, sop_class: str, syntax: str, forms: Sequence[UID]
@@ -238,14 +272,15 @@ class Sending:
                 kinds=sorted(self._proposed),
                 timeout_s=destination.timeout_s,
                 tls=tls,
+                throttle=self._throttle,
             )
         except RejectedError as error:
-            raise SendInterruptedError(
+            raise UnreachableError(
                 f"{self._named()} rejected the association",
                 hint="Does it know this node's AE title and address?",
             ) from error
         except AssociationError as error:
-            raise SendInterruptedError(
+            raise UnreachableError(
                 f"{self._named()} cannot be reached, or its certificate is not valid: "
                 f"{error}",
                 hint="echoscu, or openssl s_client -connect host:port, says more.",

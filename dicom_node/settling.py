@@ -1,19 +1,23 @@
 """What becomes of a job once something has been done for it: settled, put back, held.
 
 Three kinds of trouble are told apart. Trouble around an object (the destination, the
-disk, a key service) passes: the job is put back, for as long as the retry policy says. A
-refusal is for a person: the job is held. And trouble that nobody foresaw, or that kills
-the worker, is the object's own until proven otherwise: a few tries, then it is
-quarantined. Whatever it is, no other job waits for it.
+disk, a key service) passes: the job is put back, for as long as the retry policy says,
+and where nobody was there to be sent it, for as long as that takes. A refusal is for a
+person: the job is held. And trouble that nobody foresaw, or that kills the worker, is the
+object's own until proven otherwise: a few tries, then it is quarantined. Whatever it is,
+no other job waits for it.
 """
 
 from __future__ import annotations
 
 import logging
+import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.errors import (
     AuditError,
+    BusyError,
     CodecProcessError,
     KeyFolderError,
     KeyServiceError,
@@ -23,6 +27,7 @@ from dicom_node.errors import (
     SendRefusedError,
     SpoolError,
     UnforeseenError,
+    UnreachableError,
 )
 from dicom_node.queue.retry import next_attempt
 from miadmark_core.errors import MiadMarkError, WeightsError
@@ -32,10 +37,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dicom_node.config import Retry
+    from dicom_node.queue.commitments import Commitments, Sent
     from dicom_node.queue.job import Job, Queue
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
+
+ASK_AFTER: Final = timedelta(seconds=2)
+"""How long after an instance was sent its destination is asked to keep it."""
 
 PASSING: Final = (
     SendError,
@@ -50,12 +59,22 @@ PASSING: Final = (
 )
 """Trouble around the instance, which another time may not be there."""
 
+_SOON: Final = timedelta(seconds=0.2)
+"""When something is tried again that nobody was there for. Where that goes on, its
+destination rests, and is asked instead."""
+
 
 class Settling:
     """Settles the jobs of a queue."""
 
     def __init__(
-        self, queue: Queue, spool: Spool, retry: Retry, clock: Callable[[], datetime]
+        self,
+        queue: Queue,
+        spool: Spool,
+        retry: Retry,
+        clock: Callable[[], datetime],
+        chance: Callable[[], float] = random.random,
+        commitments: Commitments | None = None,
     ) -> None:
         """Keep what it needs.
 
@@ -64,9 +83,12 @@ class Settling:
             spool: Where files are deleted once nobody is owed them.
             retry: When what failed is tried again, and how often.
             clock: Returns the time, aware.
+            chance: Returns a number from 0 up to 1.
+            commitments: What destinations are to promise to keep.
         """
+        self._commitments = commitments
         self._queue, self._spool = queue, spool
-        self._retry, self._clock = retry, clock
+        self._retry, self._clock, self._chance = retry, clock, chance
 
     def gave_up(self, job: Job) -> bool:
         """Say whether a claimed job is not even tried: it never got far enough before."""
@@ -78,11 +100,24 @@ class Settling:
             return True
         return False
 
-    def sent(self, jobs: Sequence[Job]) -> list[bool]:
-        """Settle jobs that the destination has; False for a claim that was lost."""
-        are_settled = self._queue.sent(jobs, self._clock())
+    def sent(self, sent: Sequence[Sent]) -> list[bool]:
+        """Settle jobs that the destination has; False for a claim that was lost.
+
+        What it is to promise to keep stays, until it does.
+        """
+        now, commitments = self._clock(), self._commitments
+        are_settled: dict[int, bool] = {}
+        kept = [one for one in sent if one.reference is not None]
+        if kept and commitments is not None:
+            noted = commitments.sent(kept, now, now + ASK_AFTER)
+            are_settled = {
+                o.job.id: is_so for o, is_so in zip(kept, noted, strict=True)
+            }
+        jobs = [one.job for one in sent if one.job.id not in are_settled]
+        are_sent = self._queue.sent(jobs, now)
         self._spool.delete(self._queue.forget_sent(jobs))
-        return are_settled
+        are_settled |= {j.id: is_so for j, is_so in zip(jobs, are_sent, strict=True)}
+        return [are_settled[one.job.id] for one in sent]
 
     def dropped(self, job: Job, reason: str) -> None:
         """Settle a job unsent."""
@@ -96,8 +131,16 @@ class Settling:
         Returns:
             Whether it is put back: nobody but the worker has to do anything.
         """
+        if isinstance(error, UnreachableError):
+            # Not the object's trouble, so it keeps its attempts.
+            logger.info("waits instance=%s reason=%s", job.sop_instance_uid, error)
+            soon = self._clock() + _SOON
+            self._queue.retry(job, soon, str(error), is_free=True)
+            return True
         if isinstance(error, PASSING) and not isinstance(error, SendRefusedError):
-            return self._put_back(job, str(error), getattr(error, "hint", ""))
+            wait_s = error.wait_s if isinstance(error, BusyError) else 0.0
+            hint = getattr(error, "hint", "")
+            return self._put_back(job, str(error), hint, wait_s=wait_s)
         is_known = isinstance(error, (NodeError, MiadMarkError))
         if is_known and not isinstance(error, UnforeseenError):
             self.hold(job, error)
@@ -114,7 +157,7 @@ class Settling:
 
     def not_begun(self, job: Job) -> None:
         """Put back a job that there was no time for."""
-        self._queue.retry(job, self._clock(), "")
+        self._queue.retry(job, self._clock(), "", is_free=True)
 
     def hold(self, job: Job, error: Exception) -> None:
         """Let a job wait for a person."""
@@ -130,12 +173,20 @@ class Settling:
         )
 
     def _put_back(
-        self, job: Job, reason: str, hint: str = "", *, is_fault: bool = False
+        self,
+        job: Job,
+        reason: str,
+        hint: str = "",
+        *,
+        is_fault: bool = False,
+        wait_s: float = 0.0,
     ) -> bool:
-        again = next_attempt(self._retry, job.attempts, self._clock())
+        now = self._clock()
+        again = next_attempt(self._retry, job.attempts, now, self._chance)
         if again is None:
             self.hold(job, NodeError(reason, hint=hint))
             return False
+        again = max(again, now + timedelta(seconds=wait_s))
         logger.warning(
             "again instance=%s at=%s reason=%s",
             job.sop_instance_uid,

@@ -2,6 +2,11 @@
 
 Names are random and say nothing: a UID from outside never becomes a path. Whoever gets
 a name back may promise that the file survives a power cut.
+
+With keys, what is written is sealed (:mod:`dicom_node.sealed_file`). Whether a file is
+can be read off its name, so that those of a time without keys are worked off as they are.
+What is deleted is not written over: a disk that keeps it has what nobody opens once the
+key has been replaced and destroyed.
 """
 
 from __future__ import annotations
@@ -10,35 +15,57 @@ import logging
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from dicom_node.durable import make_folder, sync_folder
-from dicom_node.errors import SpoolError
+from dicom_node.errors import KeyFolderError, SpoiledFileError, SpoolError
+from dicom_node.sealed_file import (
+    SUFFIX,
+    SealedFile,
+    Sealing,
+    for_the_owner,
+    head_of,
+    key_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from dicom_node.mapped import Buffer
-
+    from dicom_node.sealed_file import Stored
+    from dicom_node.spool_keys import SpoolKeys
 
 logger = logging.getLogger(__name__)
 
-_OUTGOING: Final = ".out.dcm"
-"""Ends the names of what the worker has made to be sent."""
+_OUTGOING: Final = ".out."
+"""In the names of what the worker has made to be sent."""
+_PLAIN: Final = ".dcm"
 
 
 class Spool:
     """A folder of instance files, and one beside it for those that are coming in."""
 
     def __init__(
-        self, folder: Path, random: Callable[[int], bytes] = os.urandom
+        self,
+        folder: Path,
+        random: Callable[[int], bytes] = os.urandom,
+        *,
+        keys: SpoolKeys | None = None,
+        encrypts: bool = True,
     ) -> None:
         """Make the folders, if they are not there.
+
+        Args:
+            folder: Where.
+            random: Returns that many bytes nobody can predict, never the same.
+            keys: Open what is sealed; without them only what is not can be read.
+            encrypts: Whether to seal what is written, where there are keys.
 
         Raises:
             SpoolError: They cannot be made.
         """
         self._folder, self._random = folder, random
+        self._keys, self._encrypts = keys, encrypts and keys is not None
         self.incoming = folder / "incoming"
         with _translated(folder):
             make_folder(self.incoming)
@@ -48,12 +75,55 @@ class Spool:
         """Return where the file of that name lies."""
         return self._folder / name
 
-    def holds(self, name: str) -> bool:
-        """Say whether the file of that name is there."""
-        return self.path(name).exists()
+    def file(self, name: str) -> Stored:
+        """Return the file of that name, to be opened and read.
 
-    def take(self, part: Path) -> str:
+        Raises:
+            KeyFolderError: It is sealed, and there are no keys.
+        """
+        return self._source(self.path(name))
+
+    def coming(self, part: Path) -> Stored:
+        """Return a file in :attr:`incoming`; see :meth:`file`."""
+        return self._source(part)
+
+    def _source(self, path: Path) -> Stored:
+        if path.suffix != SUFFIX:
+            return path
+        if self._keys is None:
+            raise KeyFolderError(f"{path} is sealed, and there are no keys for it")
+        return SealedFile(path, self._keys)
+
+    def holds(self, name: str) -> bool:
+        """Say whether the file of that name is there, and is what it was."""
+        file = self.file(name)
+        if isinstance(file, SealedFile):
+            try:
+                with file.open() as stream:
+                    stream.require_whole()
+            except (FileNotFoundError, SpoiledFileError):
+                return False
+            return True
+        return file.exists()
+
+    def keys_in_use(self) -> set[tuple[int, bytes]]:
+        """Return version and id of every key that a file is sealed with."""
+        found = set()
+        for file in self._files():
+            if SUFFIX not in file.suffixes:
+                continue
+            try:
+                found.add(key_of(head_of(file), file.name))
+            except (OSError, SpoiledFileError):
+                continue  # it is gone meanwhile, or is told of when it is read
+        return found
+
+    def take(self, part: Path, *, is_synced: bool = False) -> str:
         """Take over a file in :attr:`incoming`; it is durable when this returns.
+
+        Args:
+            part: Which.
+            is_synced: Whether what is in it is on disk.
 
         Returns:
             Its name from now on.
@@ -61,9 +131,12 @@ class Spool:
         Raises:
             SpoolError: The disk is full or broken; the file is no promise to anyone.
         """
-        with _translated(self._folder), part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        return self._named(part, f"{self._random(16).hex()}.dcm")
+        if not is_synced:
+            with _translated(self._folder), part.open("rb") as stream:
+                os.fsync(stream.fileno())
+        if part.suffix == SUFFIX:
+            return self._named(part, part.name)  # another name would not open it
+        return self._named(part, f"{self._random(16).hex()}{_PLAIN}")
 
     def _named(self, part: Path, name: str) -> str:
         """Give a file whose content is durable its name, durably.
@@ -93,14 +166,15 @@ class Spool:
         Raises:
             SpoolError: The disk is full or broken.
         """
-        name = f"{self._random(16).hex()}{_OUTGOING}"
+        ending = SUFFIX if self._encrypts else _PLAIN
+        name = f"{self._random(16).hex()}{_OUTGOING}{ending[1:]}"
         part = self.incoming / f"{name}.part"
         try:
             with (
                 _translated(self._folder),
-                open(part, "xb", opener=_for_the_owner) as stream,
+                open(part, "xb", opener=for_the_owner) as stream,
             ):
-                stream.writelines(content)
+                self._fill(stream, name, content)
                 if lasts:
                     stream.flush()
                     os.fsync(stream.fileno())
@@ -112,6 +186,15 @@ class Spool:
             part.unlink(missing_ok=True)
             raise
         return name
+
+    def _fill(self, stream: IO[bytes], name: str, content: Iterable[Buffer]) -> None:
+        if self._keys is None or not self._encrypts:
+            stream.writelines(content)
+            return
+        sealing = Sealing(name, self._keys.newest(), stream.write)
+        for part in content:
+            sealing.write(part)
+        sealing.finish()
 
     def delete(self, names: Collection[str]) -> None:
         """Delete files that nobody is owed; one that is gone already is no error.
@@ -176,10 +259,6 @@ def _swept(files: Iterable[Path]) -> int:
         file.unlink(missing_ok=True)
         count += 1
     return count
-
-
-def _for_the_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 @contextmanager

@@ -10,23 +10,32 @@ from dicom_node.audit import Audit
 from dicom_node.codestreams import Codestreams
 from dicom_node.durable import make_folder
 from dicom_node.errors import ConfigError
+from dicom_node.figures import Figures
 from dicom_node.found_marks import FoundMarks
 from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
+from dicom_node.queue.history import History
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.queue.sqlite_commitments import SqliteCommitments
+from dicom_node.reachability import Reachability
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
+from dicom_node.slots import Slots
 from dicom_node.spool import Spool
+from dicom_node.state_format import require_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from dicom_node.chain import Head
+    from dicom_node.config import Config
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Lane
+    from dicom_node.spool_keys import SpoolKeys
 
 
 def now() -> datetime:
@@ -36,7 +45,10 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state folder; whatever is not there yet is made on first use."""
+    """A state folder; whatever is not there yet is made on first use.
+
+    Whatever opens something of it raises ConfigError if a later version has used it.
+    """
 
     folder: Path
     clock: Callable[[], datetime] = now
@@ -85,25 +97,70 @@ class State:
         self._make()
         return SqliteQueue(self.folder / "queue.sqlite", passed=passed, lane=lane)
 
+    def commitments(self) -> SqliteCommitments:
+        """Open what is to be kept and not promised, in the file of a queue."""
+        self.queue().close()  # or its tables may not be there
+        return SqliteCommitments(self.folder / "queue.sqlite")
+
+    def history(self) -> History:
+        """Open what people are shown of the queue."""
+        self._make()
+        path = self.folder / "queue.sqlite"
+        if not path.exists():
+            self.queue().close()
+        return History(path)
+
+    def figures(self) -> Figures:
+        """Return where a process notes how long things take."""
+        self._make()
+        return Figures(self.folder / "figures.sqlite")
+
     def listings(self, keyring: Keyring) -> Listings:
         """Open what is still to be listed."""
         self._make()
         return Listings(self.folder / "listings.sqlite", keyring.derive)
 
-    def spool(self) -> Spool:
-        """Return the spool."""
+    def reachability(self, config: Config) -> Reachability:
+        """Open what is known of how destinations are."""
         self._make()
-        return Spool(self.folder / "spool")
+        path = self.folder / "destinations.sqlite"
+        return Reachability(path, config.destinations, config.breaker)
+
+    def slots(self) -> Slots:
+        """Return how many associations destinations have."""
+        self._make()
+        return Slots(self.folder / "slots")
+
+    def spool(self, keys: SpoolKeys | None = None, *, encrypts: bool = True) -> Spool:
+        """Return the spool; see :class:`Spool`."""
+        self._make()
+        return Spool(self.folder / "spool", keys=keys, encrypts=encrypts)
 
     def codestreams(self) -> Codestreams:
         """Return the sealed copies of what compressed originals came in."""
         self._make()
         return Codestreams(self.folder / "codestreams")
 
+    @property
+    def rejections(self) -> Path:
+        """Return the folder where those that receive leave whom they turned away."""
+        return self.folder / "rejections"
+
+    def audit_end(self) -> Head:
+        """Return the last entry of the audit; unchecked, so it takes no keys."""
+        self._make()
+        return Audit(self.folder / "audit.jsonl", b"", self.clock).head()
+
+    @property
+    def audit_sent(self) -> Path:
+        """Return the file that says how far the audit was sent to a syslog server."""
+        return self.folder / "audit-syslog.json"
+
     def _make(self) -> None:
         """Make the folder, for its owner only: originals pass through it."""
         make_folder(self.folder)
         self.folder.chmod(0o700)
+        require_known(self.folder)
 
 
 def opening_with(keyring: Keyring, ledger: Ledger) -> Opening:

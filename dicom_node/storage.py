@@ -42,13 +42,24 @@ class Storage:
     remember_sent_h: float = 24.0
     """How long what was sent is remembered: the same bytes again are not sent again, and
     other bytes under their UID are quarantined. 0 to send again whatever comes again."""
+    keep_sent_days: float = 30.0
+    """How long the queue knows of what it sent or dropped; then it only counts it. As
+    long as ``remember_sent_h`` at least."""
     other_bytes: OtherBytes = OtherBytes.DUPLICATE
+    encrypt: bool = True
+    """Whether what is in the spool is sealed under a key of this site. What large
+    objects take meanwhile is memory then; false where the disk itself is encrypted."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         for name in ("least_free_mb", "least_free_inodes", "reserve_mb"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"storage: {name} = {getattr(self, name)}")
+        if not 0 <= self.keep_sent_days <= 3660:
+            raise ConfigError(
+                f"storage: keep_sent_days = {self.keep_sent_days}",
+                hint="Days, from 0 to ten years.",
+            )
         if not 0 <= self.remember_sent_h <= 24 * 3660:
             raise ConfigError(
                 f"storage: remember_sent_h = {self.remember_sent_h}",
@@ -69,3 +80,8 @@ class Storage:
     def remember_sent(self) -> timedelta:
         """Return :attr:`remember_sent_h`."""
         return timedelta(hours=self.remember_sent_h)
+
+    @property
+    def keep_sent(self) -> timedelta:
+        """Return how long the queue knows of what is settled."""
+        return max(timedelta(days=self.keep_sent_days), self.remember_sent)

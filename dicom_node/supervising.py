@@ -31,6 +31,8 @@ LEAVE: Final = signal.SIGUSR1
 """Tells a process to finish what it is at, take on nothing more, and end."""
 
 _FINISHING_S: Final = 30.0
+_YOUNG_S: Final = 2.0
+"""Whoever dies within so short a time is not started again at once."""
 
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 """A thread that waits for the others of a search is not to keep a processor busy that
@@ -85,6 +87,7 @@ class Crew:
         self._config_path, self._stopping = config_path, stopping
         self._roles: dict[str, tuple[Role, int]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, float] = {}
         self._leaving: list[subprocess.Popen[bytes]] = []
 
     def take(self, roles: Mapping[str, Role], content: int) -> None:
@@ -112,8 +115,10 @@ class Crew:
                     "%s ended status=%d; starting another", name, process.returncode
                 )
                 del self._processes[name]
-                self._stopping.wait(1)
+                if time.monotonic() - self._started[name] < _YOUNG_S:
+                    self._stopping.wait(1)  # it may go on dying: not all the time
             try:
+                self._started[name] = time.monotonic()
                 self._processes[name] = role.started(self._config_path, content)
             except OSError as error:
                 logger.error("%s cannot be started: %s", name, error.strerror)  # noqa: TRY400

@@ -289,11 +289,12 @@ class _Checkpoint(threading.Event):
         self.news.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        is_set = super().wait(timeout)
+        super().wait(timeout)
         if self._is_idle():
             self.news.wait(_LOOK_S)
         self.news.clear()
-        return is_set
+        # Who asks the peer something meanwhile wants to read the answer himself.
+        return super().wait(timeout)
 
 
 def install(

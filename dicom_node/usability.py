@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dicom_node.certificates import ServerTls
 from dicom_node.errors import ConfigError
 from dicom_node.scp import tls_of
+from dicom_node.syslog import SyslogServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,8 @@ def require_usable(config: Config) -> None:
             client_ca=desk.client_ca,
             crl=desk.crl,
         )
+    if config.audit.syslog:
+        SyslogServer(config.audit)
     weights = config.node.weights
     if weights is not None and not weights.is_dir():
         raise ConfigError(f"node: weights {weights} is no folder")
@@ -67,8 +70,10 @@ def _files(config: Config) -> Iterator[tuple[str, Path]]:
     """Yield the files of tables that other sites are reached by, and whose they are."""
     named = [(f"destination {one.name!r}", one) for one in config.destinations]
     named += [(f"desk {one.address!r}", one) for one in config.desks]  # type: ignore[misc]
+    named += [("audit", config.audit)]  # type: ignore[list-item]
+    named += [(f"notify {one.name!r}", one) for one in config.notify]  # type: ignore[misc]
     for where, table in named:
         for field in fields(table):
             value = getattr(table, field.name)
-            if isinstance(value, Path):
+            if isinstance(value, Path) and field.name != "checkpoints":
                 yield where, value

@@ -96,15 +96,15 @@ def take(
     Raises:
         AlteredImageError: More pixels are on a stop than values are left.
     """
-    stops = _on_a_stop(frame, mark, values, padding)
+    is_padding = None if padding is None else _within(frame, padding)
+    stops = _on_a_stop(frame, mark, values, padding, is_padding)
     used = int(np.count_nonzero(stops))
     if used > stopped.size:
         raise AlteredImageError(_OTHER_STOPS)
     host = (frame - mark).astype(frame.dtype)
     host[stops] = stopped[:used]
-    if padding is not None:
-        is_padding = _within(frame, padding)
-        host[is_padding] = frame[is_padding]
+    if is_padding is not None:
+        np.copyto(host, frame, where=is_padding)
     return host, used
 
 
@@ -123,6 +123,7 @@ def _on_a_stop(
     mark: MarkValues,
     values: ValueRange,
     padding: ValueRange | None,
+    is_padding: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
     up: NDArray[Any] = mark > 0
     down: NDArray[Any] = mark < 0
@@ -132,5 +133,5 @@ def _on_a_stop(
     if padding is not None:
         stops |= (frame == padding.lower - 1) & up
         stops |= (frame == padding.upper + 1) & down
-        stops &= ~_within(frame, padding)
+        stops &= ~(_within(frame, padding) if is_padding is None else is_padding)
     return stops

@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination
 from dicom_node.listening import Guarding, Listening, Peer
+from dicom_node.rejections import Rejections
 from dicom_node.routing import Action, Route
 from dicom_node.scp import Received, StorageScp, listening_socket
 from tests.certificates import Credential
@@ -210,7 +211,7 @@ def receiving(config: Config, folder: Path) -> Iterator[Receiver]:
         with receiver.lock:
             receiver.received.append((received.calling_ae_title, str(name)))
 
-    scp.start(accept, lambda: receiver.lack, [listening])
+    scp.start(accept, lambda: receiver.lack, [listening], Rejections())
     try:
         yield receiver
     finally:

@@ -45,6 +45,10 @@ longest_wait_s = 0.2
 max_attempts = 1000
 max_crashes = 1000
 
+[breaker]
+first_probe_s = 0.1
+longest_probe_s = 0.5
+
 [storage]
 remember_sent_h = 0.0
 least_free_mb = 1.0
@@ -131,6 +135,9 @@ class FaultyNode:
     folder: Path
     template: Path
     """An image of CT."""
+    forks: bool = True
+    """Whether processes that are started again are forked with all that they import: a
+    kill takes a second less."""
     receiver: Receiver = field(default_factory=Receiver)
     acknowledged: set[str] = field(default_factory=set)
     starts: int = 0
@@ -197,6 +204,7 @@ class FaultyNode:
                     "MIADMARK_FAULT_LAUNCHER": str(self.folder.absolute() / "python"),
                     "PYTHONPATH": str(Path(__file__).parent.parent),
                     "OMP_NUM_THREADS": "1",
+                    **({"MIADMARK_FAULT_FORKS": "1"} if self.forks else {}),
                 },
             )
 
@@ -311,7 +319,8 @@ class FaultyNode:
             listed = Path(f"/proc/{node}/task/{node}/children").read_text("ascii")
             for child in listed.split():
                 line = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-                if role.encode() in line:
+                name = Path(f"/proc/{child}/comm").read_text("ascii").strip()
+                if role.encode() in line or role == name:
                     return int(child)
         except OSError:
             pass

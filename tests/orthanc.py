@@ -10,12 +10,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import dicom_node
 from dicom_node.demo.loopback import LOOPBACK, await_that
 from tests.receivers import a_free_port
 
@@ -28,6 +30,7 @@ class Orthanc:
 
     dicom_port: int
     http_port: int
+    process: subprocess.Popen[bytes] | None = None
 
     def get(self, path: str) -> bytes:
         with urllib.request.urlopen(self._url(path), timeout=30) as answer:  # noqa: S310
@@ -68,16 +71,22 @@ class Orthanc:
 
 @contextmanager
 def an_orthanc(
-    folder: Path, modalities: Mapping[str, int], **more: object
+    folder: Path,
+    modalities: Mapping[str, int],
+    *,
+    awaited: bool = True,
+    **more: object,
 ) -> Iterator[Orthanc]:
     """Run one until the end of the block; it knows ``modalities`` by their titles.
 
-    What ``more`` says, its configuration says instead.
+    What ``more`` says, its configuration says instead. It answers when the block begins,
+    unless it is not awaited to.
     """
     binary = shutil.which("Orthanc")
     if binary is None:
         pytest.skip("left out: Orthanc is not installed (apt-get install orthanc)")
     running = Orthanc(a_free_port(), a_free_port())
+    folder.mkdir(exist_ok=True)
     config = folder / "orthanc.json"
     config.write_text(
         json.dumps(
@@ -104,11 +113,14 @@ def an_orthanc(
             [binary, config],
             stdout=log,
             stderr=log,
-            env=os.environ | {"TCP_NODELAY": "1"},
+            env={n: v for n, v in os.environ.items() if n != "PYTHONPATH"}
+            | {"TCP_NODELAY": "1"},
         )
     try:
-        await_that(lambda: _answers(running), "Orthanc", within=timedelta(minutes=1))
-        yield running
+        if awaited:
+            within = timedelta(minutes=1)
+            await_that(lambda: _answers(running), "Orthanc", within=within)
+        yield replace(running, process=process)
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -119,3 +131,16 @@ def _answers(orthanc: Orthanc) -> bool:
         return bool(orthanc.get("/system"))
     except OSError:
         return False
+
+
+def with_plugin(role: str, hatch: Path, **more: object) -> dict[str, Any]:
+    """What its configuration says to run ours; a test is left out where it cannot."""
+    libraries = sorted(Path("/usr/lib/orthanc").glob("libOrthancPython.so*"))
+    if not libraries:
+        pytest.skip("left out: apt-get install orthanc-python")
+    return {
+        "Plugins": [str(libraries[0])],
+        "PythonScript": str(Path(dicom_node.__file__).with_name("orthanc_plugin.py")),
+        "StableAge": 1,
+        "MiadMark": {"Role": role, "Hatch": str(hatch)} | more,
+    }

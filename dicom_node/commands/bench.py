@@ -14,20 +14,35 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     bench = commands.add_parser("bench", help="how long things take, beside a peer")
-    bench.add_argument("what", choices=["seal", "strip", "large", "relay"])
-    relay = bench.add_argument_group("of relay")
-    relay.add_argument("--objects", type=int, default=300, help="passed in a round")
-    relay.add_argument(
+    bench.add_argument("what", choices=["seal", "strip", "large", "relay", "soak"])
+    both = bench.add_argument_group("of relay and soak")
+    both.add_argument(
+        "--objects",
+        type=int,
+        help="passed in a round (default 300); of the whole soak (default 20000)",
+    )
+    both.add_argument(
         "--marked",
         type=int,
-        help="marked and stripped; as many by default, 0 for neither",
+        help="relay: marked and stripped, as many by default, 0 for neither; "
+        "soak: marked (default one in 400)",
     )
+    both.add_argument(
+        "--folder", type=Path, metavar="DIR", help="whose disk is written to"
+    )
+    soak = bench.add_argument_group("of soak")
+    soak.add_argument(
+        "--poison", type=float, default=0.01, help="share of objects that are odd"
+    )
+    soak.add_argument(
+        "--killers",
+        type=int,
+        help="objects that kill whoever marks them (default one in 5000, at least one)",
+    )
+    relay = bench.add_argument_group("of relay")
     relay.add_argument("--rounds", type=int, default=3)
     relay.add_argument(
         "--picture", type=Path, default=Path("relay.svg"), metavar="FILE"
-    )
-    relay.add_argument(
-        "--folder", type=Path, metavar="DIR", help="whose disk is written to"
     )
     bench.set_defaults(run=_bench)
 
@@ -37,6 +52,8 @@ def _bench(options: argparse.Namespace) -> int:
         return _large()
     if options.what == "relay":
         return _relay(options)
+    if options.what == "soak":
+        return _soak(options)
     from dicom_node.demo.bench import bench_seal, bench_strip
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -63,8 +80,9 @@ def _relay(options: argparse.Namespace) -> int:
     from dicom_node.demo.bench_relay import Size, bench_relay, compared, settings, told
     from dicom_node.demo.bench_relay_picture import picture
 
-    marked = options.objects if options.marked is None else options.marked
-    size = Size(objects=options.objects, marked=marked, rounds=options.rounds)
+    objects = 300 if options.objects is None else options.objects
+    marked = objects if options.marked is None else options.marked
+    size = Size(objects=objects, marked=marked, rounds=options.rounds)
     used = settings(size)
     print("\n".join(used), flush=True)
     rounds = []
@@ -80,3 +98,26 @@ def _relay(options: argparse.Namespace) -> int:
     options.picture.write_text(picture(found, used), "utf-8")
     print(options.picture.absolute())
     return 0
+
+
+def _soak(options: argparse.Namespace) -> int:
+    from dicom_node.demo.soak import Size, Soak, lines
+    from dicom_node.demo.soak_objects import Mix
+
+    objects = 20_000 if options.objects is None else options.objects
+    mix = Mix(
+        objects=objects,
+        poison=options.poison,
+        marked=objects // 400 if options.marked is None else options.marked,
+        killers=(
+            max(1, objects // 5000) if options.killers is None else options.killers
+        ),
+    )
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        told = Soak(Path(folder), Size(mix=mix), tell).run()
+    print("\n".join(lines(told)))
+    return 1 if told.wrong else 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicom_node.config import Config
+    from dicom_node.state import State
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +24,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("receiver", _receive, "what serve starts to receive"),
         ("worker", _work, "what serve starts to filter and send"),
         ("passer", _pass, "what serve starts to send what is not filtered"),
+        ("committer", _commit, "what serve starts to ask for storage commitment"),
         ("desk", _desk, "what serve starts to release object keys"),
+        ("reporter", _report, "what serve starts to tell others what happens"),
+        ("hatch", _take_in, "what serve starts to take in what is handed in"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
         ("discard", _discard, "give up held and quarantined jobs, unsent"),
@@ -31,13 +35,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        if run in {_receive, _work, _pass, _desk}:
-            command.add_argument("--parent", type=int, required=True, metavar="PID")
-            command.add_argument("--content", type=int, required=True, metavar="FD")
-        if run is _receive:
-            for option in ("--number", "--ready"):
-                command.add_argument(option, type=int, required=True)
-            command.add_argument("--listening", type=int, nargs="+", metavar="FD")
+        _add_handed_down(command)
+        if run is _status:
+            command.add_argument("--json", action="store_true", help="one object")
         if run is _release:
             command.add_argument(
                 "job", type=int, nargs="*", help="else all that are held"
@@ -53,32 +53,58 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo.set_defaults(run=_demo)
 
 
+def _add_handed_down(command: argparse.ArgumentParser) -> None:
+    """Add what ``serve`` hands down to the processes that it starts."""
+    run = command.get_default("run")
+    started = {_receive, _work, _pass, _commit, _desk, _report, _take_in}
+    if run in {_serve, *started}:
+        command.add_argument(
+            "--log-format",
+            type=log.Format,
+            choices=list(log.Format),
+            help="whatever the configuration says",
+        )
+    if run in started:
+        command.add_argument("--parent", type=int, required=True, metavar="PID")
+        command.add_argument("--content", type=int, required=True, metavar="FD")
+    if run in {_receive, _take_in}:
+        for option in ("--keys", "--pseudonyms"):
+            command.add_argument(option, type=int, required=True, metavar="FD")
+    if run is _receive:
+        for option in ("--number", "--ready"):
+            command.add_argument(option, type=int, required=True)
+        command.add_argument("--listening", type=int, nargs="+", metavar="FD")
+
+
 def _serve(options: argparse.Namespace) -> int:
     from dicom_node.config_file import content_of, read
     from dicom_node.node import serve
 
-    log.configure()
+    log.configure(options.log_format or log.Format.PLAIN)
     content = content_of(options.config)
     config = read(content, options.config)
+    log.configure(options.log_format or config.log.format)
 
     def ready(places: Sequence[str]) -> None:
         for place in places:
             print(f"{config.node.ae_title} listens on {place}", flush=True)
 
-    serve(config, options.config, content, ready)
+    serve(config, options.config, content, ready, options.log_format)
     return 0
 
 
 def _receive(options: argparse.Namespace) -> int:
     from dicom_node.receiver import receive
+    from dicom_node.supervising import content_in
 
-    log.configure()
     receive(
         _handed_down(options),
         options.parent,
         options.number,
         options.listening,
         options.ready,
+        content_in(options.pseudonyms),
+        options.keys,
     )
     return 0
 
@@ -86,7 +112,6 @@ def _receive(options: argparse.Namespace) -> int:
 def _work(options: argparse.Namespace) -> int:
     from dicom_node.lanes import work
 
-    log.configure()
     work(_handed_down(options), options.parent)
     return 0
 
@@ -95,16 +120,41 @@ def _pass(options: argparse.Namespace) -> int:
     from dicom_node.lanes import work
     from dicom_node.queue.job import Lane
 
-    log.configure()
     work(_handed_down(options), options.parent, Lane.PASS)
+    return 0
+
+
+def _commit(options: argparse.Namespace) -> int:
+    from dicom_node.committer import commit
+
+    commit(_handed_down(options), options.parent)
     return 0
 
 
 def _desk(options: argparse.Namespace) -> int:
     from dicom_node.node import desk
 
-    log.configure()
     desk(_handed_down(options), options.parent)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from dicom_node.reporter import report
+
+    report(_handed_down(options), options.parent)
+    return 0
+
+
+def _take_in(options: argparse.Namespace) -> int:
+    from dicom_node.supervising import content_in
+    from dicom_node.taking_in import take_in
+
+    take_in(
+        _handed_down(options),
+        options.parent,
+        options.keys,
+        content_in(options.pseudonyms),
+    )
     return 0
 
 
@@ -113,22 +163,70 @@ def _handed_down(options: argparse.Namespace) -> Config:
     from dicom_node.config_file import read
     from dicom_node.supervising import content_in
 
-    return read(content_in(options.content), options.config)
+    config = read(content_in(options.content), options.config)
+    log.configure(options.log_format or config.log.format)
+    return config
 
 
 def _status(options: argparse.Namespace) -> int:
+    import json
+    import os
+    from contextlib import closing
+
+    from dicom_node.commands.orders import waits
     from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
+    from dicom_node.status import commitment_lines, status_of
 
-    queue = state_in(load(options.config).node.state).queue()
+    config = load(options.config)
+    state = state_in(config.node.state)
+    queue, now = state.queue(config.passed), terminal.now()
+    status = status_of(queue.tallies(now), config, os.statvfs(state.folder), now)
+    waiting = {each: queue.held(each) for each in (JobState.HELD, JobState.QUARANTINED)}
+    rests = waits(config, queue, now)
+    with closing(state.commitments()) as commitments:
+        promises = commitment_lines(commitments.awaited(), commitments.untold(), now)
+    with state.reachability(config) as reachability:
+        known = reachability.all()
+    if options.json:
+        jobs = [
+            {"state": each.value, **job._asdict()}
+            for each, held in waiting.items()
+            for job in held
+        ]
+        health = [{"name": name, **one.to_json()} for name, one in known.items()]
+        told = {**status.to_json(), "destinations": health, "commitments": promises}
+        told |= {"waits": rests, "for_people": jobs}
+        print(json.dumps({**told, "audit": _audit_of(config, state)}))
+        queue.close()
+        return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    for state in (JobState.HELD, JobState.QUARANTINED):
-        for job in queue.held(state):
+    reached = [f"destination {name}: {one.told()}" for name, one in known.items()]
+    print("\n".join([*status.lines(), *reached, *rests, *promises]))
+    audit = _audit_of(config, state)
+    if "not_sent" in audit:
+        print(
+            f"audit: {audit['entries']} entries, {audit['not_sent']} of them not yet at "
+            f"the syslog server {config.audit.syslog}"
+        )
+    for each, held in waiting.items():
+        for job in held:
             where = f"on {job.route} to {job.destination}"
-            print(f"{job.id}: {state} {job.sop_instance_uid} {where}: {job.reason}")
+            print(f"{job.id}: {each} {job.sop_instance_uid} {where}: {job.reason}")
     queue.close()
-    return 0
+    return 0 if status.is_exact else 1
+
+
+def _audit_of(config: Config, state: State) -> dict[str, int]:
+    """Return how long the audit is, and how much of it the syslog server lacks."""
+    from dicom_node.audit_sending import sent_until
+
+    number = state.audit_end().number
+    said = {"entries": number}
+    if config.audit.syslog:
+        said["not_sent"] = number - sent_until(state.audit_sent).number
+    return said
 
 
 def _release(options: argparse.Namespace) -> int:
@@ -176,8 +274,14 @@ def _discard(options: argparse.Namespace) -> int:
 
 
 def _selftest(_: argparse.Namespace) -> int:
-    from dicom_node.demo.selftest import selftest
+    from importlib.util import find_spec
 
+    from dicom_node.demo.selftest import selftest
+    from dicom_node.extras import extra
+
+    with extra("mark", "the self-test marks, and"):
+        if find_spec("torch") is None:
+            raise ModuleNotFoundError("torch is not installed", name="torch")
     return selftest()
 
 

@@ -1,8 +1,7 @@
-"""``recovery``, ``keys recover``, ``ledger`` and ``audit``."""
+"""``recovery``, ``keys recover`` and ``ledger``."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,11 +47,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     shred.add_argument("path", type=Path, metavar="FILE", help="the marked object")
     shred.set_defaults(run=_shred)
     add_state(shred)
-
-    audit = commands.add_parser("audit", help="what happened, and whether all is there")
-    audit.add_argument("--json", action="store_true", help="print every entry")
-    audit.set_defaults(run=_audit)
-    add_state(audit)
 
 
 def add_recover(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -233,15 +227,4 @@ def _shred(options: argparse.Namespace) -> int:
     print(f"record {record_id.hex()} is shredded; epoch {epoch} has begun")
     print("Still able to open it: the recovery key's holders, direct recipients, and a")
     print("backup of the key folder until: miadmark keys rotate root")
-    return 0
-
-
-def _audit(options: argparse.Namespace) -> int:
-    state = state_in(options.state)
-    audit = state.audit(state.keys())
-    for entry in audit.entries():
-        if options.json:
-            print(json.dumps(entry))
-    head = audit.head()
-    print(f"{head.number} entries, none changed; the last is {head.digest}")
     return 0

@@ -1,10 +1,15 @@
-"""``route explain``: which routes a file would take, and why it takes no others."""
+"""``route``: which ones a file would take, and why no others; holding and releasing."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dicom_node.commands import terminal
+from dicom_node.commands.orders import add_who, who
+from dicom_node.commands.state import state_in
+from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +37,64 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     explain.add_argument("--json", action="store_true", help="one object a line")
     explain.set_defaults(run=_explain)
+    for name, run, text in (
+        ("hold", _hold, "let the jobs of a route wait; instances are still taken in"),
+        ("release", _release, "let them be done again"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("name", metavar="ROUTE")
+        verb.add_argument("--config", type=Path, required=True, metavar="FILE")
+        add_who(verb)
+        verb.set_defaults(run=run)
+
+
+def _hold(options: argparse.Namespace) -> int:
+    return _ordered(options, is_hold=True)
+
+
+def _release(options: argparse.Namespace) -> int:
+    return _ordered(options, is_hold=False)
+
+
+def _ordered(options: argparse.Namespace, *, is_hold: bool) -> int:
+    """Hold a route or release it; what is written down comes first."""
+    from dicom_node.audit import Event
+    from dicom_node.config_file import load
+    from dicom_node.queue.order import HeldRoute
+
+    config, name = load(options.config), options.name
+    by, why = who(options)
+    state = state_in(config.node.state)
+    queue, route = state.queue(), config.route(name)
+    try:
+        held = {one.route: one for one in queue.held_routes()}
+        if is_hold and route is None:
+            raise NodeError(
+                f"there is no route {name!r}",
+                hint=f"There are: {', '.join(r.name for r in config.routes) or 'none'}.",
+            )
+        if is_hold and name in held:
+            raise NodeError(f"{held[name].by} holds it already: {held[name].why}")
+        if not is_hold and name not in held:
+            raise NodeError(
+                f"nobody holds {name!r}",
+                hint="Where its configuration says hold = true, change that."
+                if route is not None and route.hold
+                else "",
+            )
+        did = "held" if is_hold else "released"
+        facts = {"route": name, "by": by, "why": why, "account": terminal.user()}
+        state.audit(state.keys()).add(Event.ROUTE, did=did, **facts)
+        if is_hold:
+            queue.hold_route(HeldRoute(name, by, why, terminal.now()))
+        else:
+            queue.release_route(name)
+    finally:
+        queue.close()
+    print(f"{did} {name!r}")
+    if not is_hold and route is not None and route.hold:
+        print("its configuration still holds it: hold = true")
+    return 0
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -63,14 +126,18 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, Any]:
+    from dicom_node.passing import instead
+
     route = each.route
-    addresses = {one.name: one.address for one in config.destinations}
     return {
         "route": route.name,
         "taken": each.is_taken,
         "action": route.action.value,
-        "destinations": {name: addresses[name] for name in route.destinations},
-        "not_a_picture": _instead(each, instance),
+        "destinations": {
+            name: [one.address for one in config.members(name)]
+            for name in route.destinations
+        },
+        "not_a_picture": instead(route, instance),
         "conditions": [
             {
                 "name": c.name,
@@ -84,25 +151,11 @@ def _line(each: Explained, config: Config, instance: OpenInstance) -> dict[str, 
     }
 
 
-def _instead(each: Explained, instance: OpenInstance) -> str:
-    """Return what a marking route does with what is no picture to mark; else nothing."""
-    from dicom_node.errors import NotAnImageError, UnmarkablePixelsError
-    from dicom_node.pixel_layout import require_picture
-    from dicom_node.routing import Action
-
-    if each.route.action is not Action.MARK:
-        return ""
-    try:
-        require_picture(instance.elements)
-    except UnmarkablePixelsError:
-        return each.route.other_pixels.value
-    except NotAnImageError:
-        return each.route.not_images.value
-    return ""
-
-
 def _sentence(line: dict[str, Any]) -> str:
-    to = (f"{name} ({address})" for name, address in line["destinations"].items())
+    to = (
+        f"{name} ({' or '.join(addresses)})"
+        for name, addresses in line["destinations"].items()
+    )
     where = f"{line['route']}: {line['action']}, to {', '.join(to)}"
     if not line["taken"]:
         failed = [c["says"] for c in line["conditions"] if not c["holds"]]

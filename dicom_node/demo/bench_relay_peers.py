@@ -138,7 +138,7 @@ def sink(folder: Path, port: int) -> Iterator[Sink]:
     command = [tool("storescp"), "--quiet", "--fork", "--bit-preserving"]
     command += ["--aetitle", SINK, "--max-pdu", str(LARGEST_PDU)]
     command += ["--output-directory", str(folder), str(port)]
-    with _running(command, folder.parent / "sink.log", [port]):
+    with running(command, folder.parent / "sink.log", [port]):
         yield Sink(folder, port)
 
 
@@ -163,7 +163,7 @@ def orthanc(folder: Path, port: int, to: Sink) -> Iterator[None]:
             | _ORTHANC_SETTINGS
         )
     )
-    with _running([tool("Orthanc"), str(config)], folder / "log", [port]):
+    with running([tool("Orthanc"), str(config)], folder / "log", [port]):
         yield
 
 
@@ -179,21 +179,26 @@ def node(folder: Path, port: int, to: Sink) -> Iterator[None]:
     folder.mkdir(parents=True)
     config = folder / "node.toml"
     config.write_text(_NODE.format(port=port, sink=to.port))
-    state, today = State(folder / "state"), datetime.now(UTC)
+    granted(State(folder / "state"), to.port)
+    command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(config)]
+    with running(command, folder / "log", [port]):
+        yield
+
+
+def granted(state: State, sink_port: int) -> None:
+    """Let a sink on loopback have originals for a day."""
+    today = datetime.now(UTC)
     terms = Terms(
         mode=GrantMode.MEDIATED,
         ae_titles=(SINK,),
         purposes=("treatment",),
         not_before=today,
         not_after=today + timedelta(days=1),
-        address=f"{LOOPBACK}:{to.port}",
+        address=f"{LOOPBACK}:{sink_port}",
     )
     with state.grants(state.keys()) as grants:
         number = grants.propose(terms, by="benchmark", now=today)
         grants.approve(number, by="benchmark, another person", now=today)
-    command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(config)]
-    with _running(command, folder / "log", [port]):
-        yield
 
 
 def senders(
@@ -219,7 +224,14 @@ def finished(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
-def _running(command: list[str], log: Path, ports: list[int]) -> Iterator[None]:
+def running(
+    command: list[str], log: Path, ports: list[int]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that answers on all of its ports; end it at last.
+
+    Raises:
+        NodeError: It ends, or does not answer.
+    """
     process = _started(command, log)
     try:
         for port in ports:
@@ -230,7 +242,7 @@ def _running(command: list[str], log: Path, ports: list[int]) -> Iterator[None]:
             )
         if process.poll() is not None:
             raise NodeError(f"{command[0]} ended; see {log}")
-        yield
+        yield process
     finally:
         process.terminate()
         try:

@@ -51,6 +51,10 @@ profile = "{profile}"
 [retry]
 first_wait_s = 1.0
 
+[breaker]
+first_probe_s = 0.5
+longest_probe_s = 5.0
+
 [[destination]]
 name = "research"
 ae_title = "RESEARCH"

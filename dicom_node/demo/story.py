@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -24,16 +22,13 @@ from dicom_node.demo.selftest import send
 from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
-from dicom_node.markers import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
-from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIMS
+from dicom_node.judging import answers
 from miadmark_core.metrics import psnr_db, ssim
-from miadmark_core.search.networks import ARCHITECTURES
-from miadmark_core.search.packs import load_network, read_manifest, suited
-from miadmark_core.training.classifier import predict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from dicom_node.mapped import Buffer
@@ -166,31 +161,8 @@ def _answers(
     instance: OpenInstance, original: Shown, marked: Shown
 ) -> dict[str, tuple[str, str]]:
     """Return what each classifier for the modality says of both images."""
-    identity = instance.identity()
-    kind = (identity.modality, identity.body_part)
-    surrogates = suited(read_manifest(SHIPPED_WEIGHTS), *kind)
-    victims = suited(read_manifest(SHIPPED_VICTIMS), *kind, "victim")
-    judges = [
-        (f"surrogate {e.network}", SHIPPED_WEIGHTS, e, ARCHITECTURES)
-        for e in surrogates
-        if e.classes
-    ]
-    if judges:
-        judges += [
-            (f"held out {e.network}", SHIPPED_VICTIMS, e, VICTIMS) for e in victims
-        ]
-    answers: dict[str, tuple[str, str]] = {}
-    for name, folder, entry, architectures in judges:
-        network = load_network(folder, entry, torch.device("cpu"), architectures)
-        both = np.stack([_as_bytes(original), _as_bytes(marked)])
-        before, after = predict(network, both, entry.size).argmax(dim=1).tolist()
-        answers[name] = (entry.classes[before], entry.classes[after])
-    return answers
-
-
-def _as_bytes(shown: Shown) -> NDArray[np.uint8]:
-    pixels = np.rint(shown * 255).astype(np.uint8)
-    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    found = answers(instance.identity(), [original, marked])
+    return {one.judge: (one.said[0], one.said[1]) for one in found}
 
 
 def _print(stories: list[Story]) -> None:

@@ -27,6 +27,7 @@ from dicom_node.errors import KeyFolderError
 from dicom_node.keys.ring import KeyKind
 from dicom_node.keys.roots import generated_passphrase
 from dicom_node.keys.site import Site, read_site
+from dicom_node.keys.spool import SpoolRing
 from dicom_node.keys.store import SIZES, KeyStore, exists, make
 from miadmark_core.sealing.epoch_key import EpochKey
 from miadmark_core.sealing.recipients import Identity, Recipient
@@ -64,6 +65,8 @@ class Keyring:
             KeyServiceError: The root cannot be reached.
         """
         self.folder, self._store = folder, KeyStore(folder, root)
+        self.spool = SpoolRing(self._store)
+        """What is on its way is sealed with."""
         self._verifiers: dict[int, Verifier] = {}
 
     @classmethod

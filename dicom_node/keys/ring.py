@@ -34,6 +34,8 @@ class KeyKind(StrEnum):
     """Marks and UIDs follow from it; it is never another."""
     EPOCH = "epoch"
     """Opens what this site seals itself."""
+    SPOOL = "spool"
+    """Seals what is on its way; rings of earlier versions have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class Ring:
 
     def newest(self, kind: KeyKind) -> KeyEntry:
         """Return the key of that kind that is in use."""
-        return max((k for k in self.keys if k.kind is kind), key=lambda k: k.version)
+        return max((k for k in self.keys if k.kind is kind), key=_version)
 
     def of(self, kind: KeyKind) -> list[KeyEntry]:
         """Return the keys of that kind that still exist, newest first."""
@@ -97,9 +99,14 @@ class Ring:
 
     def with_next(self, kind: KeyKind, now: datetime, sequence: int) -> Ring:
         """Return the ring with a new key of that kind in use, from ``sequence`` on."""
-        ended = self.newest(kind)
+        ended = max(
+            (k for k in self.keys if k.kind is kind), key=_version, default=None
+        )
         added = KeyEntry(
-            kind=kind, version=ended.version + 1, created=now, first_sequence=sequence
+            kind=kind,
+            version=1 if ended is None else ended.version + 1,
+            created=now,
+            first_sequence=sequence,
         )
         kept = [
             # Until when a signing key is believed is settled once nobody signs with it.
@@ -165,6 +172,10 @@ class Ring:
                 f"{source} is damaged", hint="There is a copy in your backup."
             ) from error
         return ring, values
+
+
+def _version(entry: KeyEntry) -> int:
+    return entry.version
 
 
 def require_mac(values: Mapping[str, Any], key: bytes, source: str) -> None:

@@ -31,6 +31,7 @@ SIZES: Final = {
     KeyKind.SIGNING: 64,
     KeyKind.DERIVATION: 32,
     KeyKind.EPOCH: 32,
+    KeyKind.SPOOL: 32,
 }
 """Bytes of each kind of key."""
 

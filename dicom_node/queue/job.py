@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from dicom_node.queue.order import Orders
+from dicom_node.queue.purging import Purging
+from dicom_node.queue.study import Studies
+from dicom_node.queue.tally import Tallies
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
+
+    from dicom_node.queue.note import Notes
+    from dicom_node.queue.order import Order
+    from dicom_node.queue.study import Gathering
 
 
 class JobState(StrEnum):
@@ -18,8 +27,10 @@ class JobState(StrEnum):
     """To be done at its time."""
     WORKING = "working"
     """Some worker has it, under a lease."""
+    UNCOMMITTED = "uncommitted"
+    """The destination said that it has it, and is to promise that it keeps it."""
     SENT = "sent"
-    """The destination said that it has it."""
+    """The destination said that it has it, and keeps it if it was asked to."""
     DROPPED = "dropped"
     """Settled unsent, as its route says of what it does not mark."""
     HELD = "held"
@@ -72,6 +83,12 @@ class Arrival(NamedTuple):
     """Its name in the spool."""
     study_instance_uid: str = ""
     """As the object says; empty if it says none."""
+    calling_ae_title: str = ""
+    """Of whoever sent it, as it said: for people to look for; it proves nothing."""
+    sop_class_uid: str = ""
+    """As the object says; empty if it says none."""
+    patient: str = ""
+    """Whose it is, as the audit is to call them: see :mod:`dicom_node.pseudonyms`."""
 
 
 class Owed(NamedTuple):
@@ -81,6 +98,8 @@ class Owed(NamedTuple):
     destination: str
     priority: int = 0
     """What is higher comes first."""
+    gathering: Gathering | None = None
+    """How it waits for the rest of its study; None if it does not."""
 
 
 class Resting(NamedTuple):
@@ -123,6 +142,8 @@ class Job:
     into a form that its receiver takes."""
     faults: int
     """How often it failed in a way that nobody foresaw."""
+    order: Order | None = None
+    """That the instance is sent as it came, whatever its route does."""
 
 
 class Held(NamedTuple):
@@ -135,12 +156,25 @@ class Held(NamedTuple):
     reason: str
 
 
+class OfInstance(Protocol):
+    """What belongs to an instance, as a job does."""
+
+    @property
+    def instance_id(self) -> int:
+        """Return its number."""
+        ...
+
+
 def _all_are(_file: str) -> bool:
     return True
 
 
-class Queue(Protocol):
+class Queue(Orders, Studies, Tallies, Purging, Protocol):
     """Jobs that survive whoever works on them. Every method is one transaction."""
+
+    def notes(self) -> Notes:
+        """Return what came in and went out, for the audit."""
+        ...
 
     def add(
         self,
@@ -185,12 +219,13 @@ class Queue(Protocol):
         count: int,
         resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs that were never claimed, in the order in which they are due.
+        """Return jobs that were never tried: first those of a study, then others.
 
-        What was claimed before may have killed its worker, and is claimed alone.
+        What was tried before may have killed its worker, and is claimed alone.
 
         Args:
-            like: Of whose route, destination and study.
+            like: Of whose route and destination; those of its study come first, in the
+                order in which they are due, then those of its priority.
             now: Aware.
             lease: Until ``now + lease``.
             count: At most.
@@ -214,8 +249,16 @@ class Queue(Protocol):
         """
         ...
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self, job: Job, file: str, purpose: str, *, lasts: bool = True
+    ) -> bool:
         """Remember what ``job`` is to send, so that a retry sends the same bytes.
+
+        Args:
+            job: A claimed one.
+            file: What it is to send.
+            purpose: What that was made for.
+            lasts: False for what is made again, the same, after a power cut.
 
         Returns:
             False if the claim has been lost to another: then nothing may be sent.
@@ -238,7 +281,13 @@ class Queue(Protocol):
         ...
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; False if the claim has been lost to another.
 
@@ -247,6 +296,7 @@ class Queue(Protocol):
             not_before: When it is due again.
             reason: For people.
             is_fault: Whether to count it among the job's faults.
+            is_free: Whether this attempt is not counted: it was none.
         """
         ...
 
@@ -270,7 +320,7 @@ class Queue(Protocol):
         """
         ...
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody any more, and return their names.
 
         Args:
@@ -292,6 +342,10 @@ class Queue(Protocol):
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
+        ...
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in; None if nothing waits to be sent."""
         ...
 
     def release(self, job_id: int, now: datetime) -> bool:

@@ -13,10 +13,16 @@ from dicom_node.queue.job import (
     Held,
     Job,
     JobState,
+    OfInstance,
     Owed,
     Resting,
     Taken,
 )
+from dicom_node.queue.memory_notes import MemoryNotes
+from dicom_node.queue.note import Note
+from dicom_node.queue.order import BROKEN_GLASS, HeldRoute, Order, Standing
+from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
+from dicom_node.queue.tally import LATELY, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
 
 _SETTLED: Final = frozenset({JobState.SENT, JobState.DROPPED})
+_PENDING: Final = frozenset({JobState.WAITING, JobState.WORKING})
+_OPEN: Final = frozenset({JobState.WAITING, JobState.HELD})
 _FOR_PEOPLE: Final = frozenset({JobState.HELD, JobState.QUARANTINED})
 
 
@@ -33,6 +41,7 @@ class _Job:
     instance: int
     to: Owed
     not_before: datetime
+    received: datetime
     state: JobState = JobState.WAITING
     attempts: int = 0
     lease_until: datetime | None = None
@@ -44,6 +53,9 @@ class _Job:
     faults: int = 0
     is_doubted: bool = False
     settled: datetime | None = None
+    order: Order | None = None
+    calm: int = 0
+    """Its priority before there was an order."""
 
     def is_over(self, sent_after: datetime) -> bool:
         """Say whether the same bytes are owed anew."""
@@ -55,7 +67,7 @@ class _Job:
         return self.filtered is None or self.is_doubted
 
     def is_due(self, now: datetime, resting: Resting) -> bool:
-        if self.to.route in resting.routes:
+        if self.to.route in resting.routes and self.order is None:
             return False
         if self.to.destination in resting.destinations:
             return False
@@ -70,7 +82,16 @@ class MemoryQueue:
 
     _instances: dict[int, Arrival] = field(default_factory=dict)
     _forgotten: set[int] = field(default_factory=set)
+    _purged: set[int] = field(default_factory=set)
     _jobs: list[_Job] = field(default_factory=list)
+    _received: dict[int, datetime] = field(default_factory=dict)
+    _notes: MemoryNotes = field(default_factory=MemoryNotes)
+    _held: dict[str, HeldRoute] = field(default_factory=dict)
+    _studies: dict[tuple[str, str], Study] = field(default_factory=dict)
+
+    def notes(self) -> MemoryNotes:
+        """Return what came in and went out."""
+        return self._notes
 
     def add(
         self,
@@ -82,7 +103,11 @@ class MemoryQueue:
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
         after = now if sent_after is None else sent_after
-        same = [n for n, known in self._instances.items() if known[:2] == arrival[:2]]
+        same = [
+            number
+            for number, known in self._instances.items()
+            if known[:2] == arrival[:2] and number not in self._purged
+        ]
         number = same[-1] if same else len(self._instances) + 1
         last = {
             job.to[:2]: job
@@ -100,9 +125,16 @@ class MemoryQueue:
         needs_file |= is_lost and (bool(wanted) or is_open)
         if needs_file:
             self._instances[number] = arrival
+            if not same:
+                self._received[number] = now
+                note = self._noted(arrival, "received", arrival.calling_ae_title)
+                self._notes.note(note, now)
             self._forgotten.discard(number)
+        due: dict[str, datetime] = {}
         for to in wanted:
-            job = _Job(len(self._jobs) + 1, number, to, now)
+            if to.route not in due:
+                due[to.route] = now if clashes else self._due(to, arrival, now)
+            job = _Job(len(self._jobs) + 1, number, to, due[to.route], now)
             if clashes:
                 job.state, job.reason = JobState.QUARANTINED, CLASHES
             self._jobs.append(job)
@@ -120,6 +152,7 @@ class MemoryQueue:
             for number, known in self._instances.items()
             if known.sop_instance_uid == arrival.sop_instance_uid
             and known.digest != arrival.digest
+            and number not in self._purged
         }
         return any(
             owed.instance in others
@@ -149,11 +182,14 @@ class MemoryQueue:
             owed
             for owed in self._jobs
             if owed.is_due(now, resting)
-            and owed.claim == 0
+            and owed.attempts == owed.crashes == 0
             and owed.to[:2] == (like.route, like.destination)
-            and self._study(owed) == like.study_instance_uid
+            and (
+                self._study(owed) == like.study_instance_uid
+                or owed.to.priority == like.priority
+            )
         ]
-        due.sort(key=_turn)
+        due.sort(key=lambda o: (self._study(o) != like.study_instance_uid, _turn(o)))
         return [self._claimed(owed, now + lease) for owed in due[:count]]
 
     def adopt(self, job: Job, purpose: str) -> str | None:
@@ -194,9 +230,17 @@ class MemoryQueue:
             claim=owed.claim,
             crashes=owed.crashes,
             faults=owed.faults,
+            order=owed.order,
         )
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self,
+        job: Job,
+        file: str,
+        purpose: str,
+        *,
+        lasts: bool = True,  # noqa: ARG002 nothing here does
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         owed = self._jobs[job.id - 1]
         if owed.state is not JobState.WORKING or owed.claim != job.claim:
@@ -215,19 +259,39 @@ class MemoryQueue:
         are_settled = [self._settle(job, JobState.SENT, "") for job in jobs]
         for job, is_settled in zip(jobs, are_settled, strict=True):
             if is_settled:
-                self._jobs[job.id - 1].settled = now
+                owed = self._jobs[job.id - 1]
+                owed.settled = now
+                action = (owed.purpose or "pass").split(" ", maxsplit=1)[0]
+                arrival, to = self._instances[owed.instance], owed.to
+                self._notes.note(
+                    self._noted(arrival, "sent", to.destination, to.route, action), now
+                )
         return are_settled
+
+    @staticmethod
+    def _noted(
+        arrival: Arrival, kind: str, peer: str, route: str = "", action: str = ""
+    ) -> Note:
+        study, patient = arrival.study_instance_uid, arrival.patient
+        return Note(kind, peer, route, action, study, patient, arrival.sop_class_uid)
 
     def dropped(self, job: Job, reason: str) -> bool:
         """Settle ``job`` unsent; see the protocol."""
         return self._settle(job, JobState.DROPPED, reason)
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; see the protocol."""
         if not self._settle(job, JobState.WAITING, reason):
             return False
+        self._jobs[job.id - 1].attempts -= is_free
         self._jobs[job.id - 1].not_before = not_before
         self._jobs[job.id - 1].faults += is_fault
         return True
@@ -250,15 +314,20 @@ class MemoryQueue:
             owed.not_before = not_before
         return len(claimed)
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         only = self._instances.keys() if jobs is None else {j.instance_id for j in jobs}
-        needed = {o.filtered for o in self._jobs if o.state not in _SETTLED}
+        opened = [o for o in self._jobs if o.state not in _SETTLED]
+        needed = {o.filtered for o in opened}
+        may_send = {(o.instance, o.to.route) for o in opened if o.filtered is None}
         for owed in self._jobs:
             if owed.instance not in only:
                 continue
             if owed.state in _SETTLED and owed.filtered is not None:
+                is_mark = (owed.purpose or "").startswith("mark ")
+                if is_mark and (owed.instance, owed.to.route) in may_send:
+                    continue
                 if owed.filtered not in needed | set(names):
                     names.append(owed.filtered)
                 owed.filtered = None
@@ -284,6 +353,44 @@ class MemoryQueue:
         states = [owed.state for owed in self._jobs]
         return {state: states.count(state) for state in JobState}
 
+    def tallies(self, now: datetime) -> list[Tally]:
+        """Return one for each route and destination; see the protocol."""
+        until = now.replace(second=0, microsecond=0)
+        since = until - LATELY
+        found: dict[tuple[str, str], list[_Job]] = {}
+        for job in self._jobs:
+            found.setdefault((job.to.route, job.to.destination), []).append(job)
+        return [
+            Tally(
+                route=route,
+                destination=destination,
+                received=len(jobs),
+                **Counter(job.state.value for job in jobs),
+                oldest=min(
+                    (j.received for j in jobs if j.state in _PENDING), default=None
+                ),
+                received_lately=sum(since <= job.received < until for job in jobs),
+                sent_lately=sum(
+                    job.settled is not None and since <= job.settled < until
+                    for job in jobs
+                ),
+            )
+            for (route, destination), jobs in sorted(found.items())
+        ]
+
+    def purge(self, before: datetime, count: int = 500) -> int:
+        """Forget instances of long ago; see the protocol."""
+        gone: list[int] = []
+        for number in sorted(self._forgotten - self._purged):
+            jobs = [job for job in self._jobs if job.instance == number]
+            is_over = all(job.state in _SETTLED and not job.filtered for job in jobs)
+            moments = [m for job in jobs for m in (job.received, job.settled) if m]
+            # The last stays, as it does in a file.
+            if is_over and max(moments) <= before and number < len(self._instances):
+                gone.append(number)
+        self._purged.update(gone[:count])
+        return len(gone[:count])
+
     def owed(self) -> dict[str, int]:
         """Return how many jobs of each route are not settled; see the protocol."""
         return dict(Counter(o.to.route for o in self._jobs if o.state not in _SETTLED))
@@ -301,6 +408,12 @@ class MemoryQueue:
             for o in self._jobs
             if o.state is state
         ]
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in."""
+        waiting = {JobState.WAITING, JobState.WORKING}
+        owed = [job.instance for job in self._jobs if job.state in waiting]
+        return min((self._received[number] for number in owed), default=None)
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""
@@ -325,7 +438,103 @@ class MemoryQueue:
         if owed.state is not JobState.WORKING or owed.claim != job.claim:
             return False
         owed.state, owed.lease_until, owed.reason = state, None, reason
+        if owed.order is not None and state is not JobState.WAITING:
+            owed.order, owed.to = None, owed.to._replace(priority=owed.calm)
         return True
+
+    def standing(self, job_id: int) -> Standing | None:
+        """Return where a job stands; see the protocol."""
+        for owed in self._jobs:
+            if owed.id == job_id:
+                uid = self._instances[owed.instance].sop_instance_uid
+                return Standing(job_id, uid, *owed.to[:2], owed.state, owed.to.priority)
+        return None
+
+    def standing_of_study(self, study_instance_uid: str) -> list[Standing]:
+        """Return where the jobs of a study stand; see the protocol."""
+        found = [
+            self.standing(owed.id)
+            for owed in self._jobs
+            if self._study(owed) == study_instance_uid and owed.state not in _SETTLED
+        ]
+        return [one for one in found if one is not None]
+
+    def prioritise(self, job_id: int, priority: int) -> bool:
+        """Say how urgent a job is; see the protocol."""
+        for owed in self._jobs:
+            if owed.id == job_id and owed.state in _OPEN and owed.order is None:
+                owed.to = owed.to._replace(priority=priority)
+                return True
+        return False
+
+    def break_glass(self, job_id: int, order: Order) -> bool:
+        """Order a job to send its instance as it came; see the protocol."""
+        for owed in self._jobs:
+            if owed.id != job_id or owed.state not in _OPEN:
+                continue
+            if owed.order is None:
+                owed.calm = owed.to.priority
+            owed.order, owed.to = order, owed.to._replace(priority=BROKEN_GLASS)
+            owed.state, owed.attempts, owed.reason = JobState.WAITING, 0, ""
+            owed.crashes = owed.faults = 0
+            owed.not_before = order.at
+            return True
+        return False
+
+    def hold_route(self, held: HeldRoute) -> bool:
+        """Let the jobs of a route wait; see the protocol."""
+        return self._held.setdefault(held.route, held) is held
+
+    def release_route(self, route: str) -> bool:
+        """Let them be done again; see the protocol."""
+        return self._held.pop(route, None) is not None
+
+    def held_routes(self) -> list[HeldRoute]:
+        """Return the routes whose jobs wait; see the protocol."""
+        return sorted(self._held.values())
+
+    def _due(self, to: Owed, arrival: Arrival, now: datetime) -> datetime:
+        study = arrival.study_instance_uid
+        if to.gathering is None or not study:
+            return now
+        known = self._studies.get((to.route, study))
+        after = arrived(known, to.route, study, to.gathering, now)
+        self._studies[to.route, study] = after
+        if after.stage is not Stage.COMPLETE:
+            return NOT_YET
+        self._let_go(after, now)
+        return now
+
+    def _let_go(self, study: Study, now: datetime) -> None:
+        for owed in self._jobs:
+            is_its = (owed.to.route, self._study(owed)) == study[:2]
+            if is_its and owed.state is JobState.WAITING and owed.not_before == NOT_YET:
+                owed.not_before = now
+
+    def complete_studies(self, now: datetime) -> list[Study]:
+        """Let the jobs of studies be done; see the protocol."""
+        due = [study for study in self.gathering() if study.due <= now]
+        for study in due:
+            complete = study._replace(stage=Stage.COMPLETE, due=now)
+            self._studies[study[:2]] = complete
+            self._let_go(complete, now)
+        return due
+
+    def gathering(self) -> list[Study]:
+        """Return the studies whose jobs wait for more; see the protocol."""
+        open_ones = [s for s in self._studies.values() if s.stage is not Stage.COMPLETE]
+        return sorted(open_ones, key=lambda study: study.due)
+
+    def forget_studies(self, before: datetime) -> int:
+        """Forget studies that were complete; see the protocol."""
+        gone = [
+            key
+            for key, study in self._studies.items()
+            if study.stage is Stage.COMPLETE and study.due < before
+        ]
+        for key in gone:
+            del self._studies[key]
+        return len(gone)
 
 
 def _turn(owed: _Job) -> tuple[int, datetime, int]:

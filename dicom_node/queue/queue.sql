@@ -9,13 +9,15 @@ SELECT id, file FROM instance
 SELECT job.id FROM job JOIN instance ON instance.id = job.instance_id
  WHERE instance.sop_instance_uid = :sop_instance_uid AND instance.digest <> :digest
    AND job.route = :route
-   AND (job.state IN ('waiting', 'working', 'held')
+   AND (job.state IN ('waiting', 'working', 'held', 'uncommitted')
         OR (job.state = 'sent' AND job.settled > :sent_after))
  LIMIT 1;
 
 -- add_instance
-INSERT INTO instance (sop_instance_uid, study_instance_uid, digest, file, received)
-VALUES (:sop_instance_uid, :study_instance_uid, :digest, :file, :now)
+INSERT INTO instance (sop_instance_uid, study_instance_uid, digest, file, received,
+                      sop_class_uid, calling_ae_title, patient)
+VALUES (:sop_instance_uid, :study_instance_uid, :digest, :file, :now,
+        :sop_class_uid, :calling_ae_title, :patient)
 RETURNING id;
 
 -- open
@@ -95,7 +97,8 @@ UPDATE job SET state = 'dropped', reason = :reason
 -- statement, so that two workers never hold the same job; a lease that ran out counts as
 -- due, so that a killed worker loses nothing. Of those that wait, the first of each route,
 -- destination and priority is looked up by itself: whoever rests is passed over at once,
--- however many jobs he has, and so are those that are not due yet.
+-- however many jobs he has, and so are those that are not due yet. What is to leave as it
+-- came has a priority of its own, and waits for no route.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
        crashes = crashes + (state = 'working' AND (filtered IS NULL OR doubted)),
@@ -139,22 +142,23 @@ UPDATE job
                                          AND not_before <= :now
                                        ORDER BY not_before, id
                                        LIMIT 1)
-                      WHERE head.route
-                            NOT IN (SELECT value FROM json_each(:routes))
+                      WHERE (head.priority >= :glass OR head.route
+                            NOT IN (SELECT value FROM json_each(:routes)))
                         AND head.destination
                             NOT IN (SELECT value FROM json_each(:destinations))
                      UNION ALL
                      SELECT id, priority, not_before FROM job
                       WHERE lane = :lane AND state = 'working' AND lease_until <= :now
-                        AND route NOT IN (SELECT value FROM json_each(:routes))
+                        AND (priority >= :glass OR route
+                            NOT IN (SELECT value FROM json_each(:routes)))
                         AND destination
                             NOT IN (SELECT value FROM json_each(:destinations)))
               ORDER BY priority DESC, not_before, id
               LIMIT 1)
 RETURNING id;
 
--- claim_more
--- Those that nobody has claimed yet: what killed its worker is not among them.
+-- claim_study
+-- Those that nobody has tried yet: what killed its worker is not among them.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
        lease_until = :lease_until
@@ -162,18 +166,34 @@ UPDATE job
                 FROM job
                WHERE state = 'waiting' AND study_instance_uid = :study
                  AND route = :route AND destination = :destination
-                 AND not_before <= :now AND claim = 0
-                 AND route NOT IN (SELECT value FROM json_each(:routes))
-                 AND destination NOT IN (SELECT value FROM json_each(:destinations))
+                 AND not_before <= :now AND attempts = 0 AND crashes = 0
                ORDER BY priority DESC, not_before, id
+               LIMIT :count)
+RETURNING id;
+
+-- claim_others
+-- Of whatever study. Where many were tried before, not all of them are looked through.
+UPDATE job
+   SET state = 'working', attempts = attempts + 1, claim = claim + 1,
+       lease_until = :lease_until
+ WHERE id IN (SELECT id
+                FROM (SELECT id, attempts, crashes
+                        FROM job
+                       WHERE lane = :lane AND state = 'waiting' AND route = :route
+                         AND destination = :destination AND priority = :priority
+                         AND not_before <= :now
+                       ORDER BY not_before, id
+                       LIMIT 4 * :count)
+               WHERE attempts = 0 AND crashes = 0
                LIMIT :count)
 RETURNING id;
 
 -- job
 SELECT job.id, job.instance_id, instance.sop_instance_uid, instance.file, job.filtered,
        job.purpose, job.route, job.destination, job.study_instance_uid, job.priority,
-       job.attempts, job.claim, job.crashes, job.faults
+       job.attempts, job.claim, job.crashes, job.faults, glass.by, glass.why, glass.at
   FROM job JOIN instance ON instance.id = job.instance_id
+  LEFT JOIN glass ON glass.job_id = job.id
  WHERE job.id = :id;
 
 -- made
@@ -196,7 +216,7 @@ UPDATE job SET doubted = :is_so
 -- The number of claims is the token of a claim: who lost it to another changes nothing.
 UPDATE job
    SET state = :state, not_before = COALESCE(:not_before, not_before),
-       faults = faults + :faults, settled = :settled, lease_until = NULL,
+       faults = faults + :faults, attempts = attempts - :free, settled = :settled, lease_until = NULL,
        reason = :reason
  WHERE id = :id AND claim = :claim AND state = 'working';
 
@@ -215,13 +235,16 @@ UNION
 SELECT instance_id FROM job WHERE filtered IS NOT NULL;
 
 -- done_files
--- Of an instance: files of jobs that are settled, unless another job sends them too, and
--- its own if nobody is owed it.
+-- Of an instance: files of jobs that are settled, unless another job sends them too, or
+-- may, as all destinations of a route that marks do; and its own if nobody is owed it.
 SELECT filtered FROM job
  WHERE instance_id = :id AND state IN ('sent', 'dropped') AND filtered IS NOT NULL
    AND NOT EXISTS (SELECT 1 FROM job AS other
-                    WHERE other.instance_id = :id AND other.filtered = job.filtered
-                      AND other.state NOT IN ('sent', 'dropped'))
+                    WHERE other.instance_id = :id
+                      AND other.state NOT IN ('sent', 'dropped')
+                      AND (other.filtered = job.filtered
+                           OR (other.filtered IS NULL AND other.route = job.route
+                               AND job.purpose LIKE 'mark %')))
 UNION
 SELECT file FROM instance
  WHERE id = :id AND file IS NOT NULL
@@ -231,7 +254,11 @@ SELECT file FROM instance
 
 -- forget_filtered
 UPDATE job SET filtered = NULL
- WHERE instance_id = :id AND state IN ('sent', 'dropped') AND filtered IS NOT NULL;
+ WHERE instance_id = :id AND state IN ('sent', 'dropped') AND filtered IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM job AS other
+                    WHERE other.instance_id = :id AND other.filtered IS NULL
+                      AND other.state NOT IN ('sent', 'dropped')
+                      AND other.route = job.route AND job.purpose LIKE 'mark %');
 
 -- forget_instance
 UPDATE instance SET file = NULL
@@ -246,14 +273,66 @@ UNION
 SELECT filtered FROM job WHERE filtered IS NOT NULL;
 
 -- counts
-SELECT state, count(*) FROM job GROUP BY state;
+SELECT what, sum(count) FROM total WHERE what <> 'received' GROUP BY what;
 
 -- owed
-SELECT route, count(*) FROM job
- WHERE state IN ('waiting', 'working', 'held', 'quarantined') GROUP BY route;
+SELECT route, sum(count) FROM total
+ WHERE what IN ('waiting', 'working', 'held', 'quarantined')
+ GROUP BY route HAVING sum(count) > 0;
 
 -- held
 SELECT job.id, instance.sop_instance_uid, job.route, job.destination, job.reason
   FROM job JOIN instance ON instance.id = job.instance_id
  WHERE job.state = :state
  ORDER BY job.id;
+
+-- trigger_received
+-- What comes in is counted for the audit in the same transaction.
+CREATE TRIGGER IF NOT EXISTS note_received AFTER INSERT ON instance
+BEGIN
+    INSERT INTO note VALUES ('', 'received', NEW.calling_ae_title, '', '',
+                             NEW.study_instance_uid, NEW.patient, NEW.sop_class_uid,
+                             1, NEW.received, NEW.received)
+        ON CONFLICT DO UPDATE SET count = count + 1, last = excluded.last;
+END;
+
+-- trigger_sent
+-- So is what is settled as sent.
+CREATE TRIGGER IF NOT EXISTS note_sent AFTER UPDATE OF state ON job
+WHEN NEW.state = 'sent' AND OLD.state <> 'sent'
+BEGIN
+    INSERT INTO note
+    SELECT '', 'sent', NEW.destination, NEW.route,
+           substr(coalesce(NEW.purpose, 'pass') || ' ', 1,
+                  instr(coalesce(NEW.purpose, 'pass') || ' ', ' ') - 1),
+           instance.study_instance_uid, instance.patient, instance.sop_class_uid,
+           1, NEW.settled, NEW.settled
+      FROM instance WHERE instance.id = NEW.instance_id
+        ON CONFLICT DO UPDATE SET count = count + 1, last = excluded.last;
+END;
+
+-- due_note
+-- A study of which nothing more has come for a while, or that has been coming for long.
+SELECT kind, peer, route, action, study, patient
+  FROM note WHERE batch = ''
+ GROUP BY kind, peer, route, action, study, patient
+HAVING max(last) <= :quiet_before OR min(first) <= :begun_before
+ ORDER BY min(first) LIMIT 1;
+
+-- take_notes
+UPDATE note SET batch = :batch
+ WHERE batch = '' AND kind = :kind AND peer = :peer AND route = :route
+   AND action = :action AND study = :study AND patient = :patient;
+
+-- taken_notes
+SELECT batch, kind, peer, route, action, study, patient, sop_class, count
+  FROM note WHERE batch = (SELECT min(batch) FROM note WHERE batch > '')
+ ORDER BY sop_class;
+
+-- forget_notes
+DELETE FROM note WHERE batch = :batch;
+
+-- waiting_since
+-- When the instance came in that has been owed longest, of those that nobody has held.
+SELECT min(instance.received) FROM job JOIN instance ON instance.id = job.instance_id
+ WHERE job.state IN ('waiting', 'working');

@@ -1,19 +1,17 @@
 """A queue in a SQLite file: what is added survives a power cut.
 
-Several processes may open the same file. Every statement stands in ``queue.sql``.
+Several processes may open the same file. Every statement stands in a file ``.sql``.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import contextmanager
-from datetime import UTC
+from datetime import datetime
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import database
-from dicom_node.errors import SpoolError
+from dicom_node.queue import history
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -22,37 +20,30 @@ from dicom_node.queue.job import (
     Job,
     JobState,
     Lane,
+    OfInstance,
     Owed,
     Resting,
     Taken,
 )
+from dicom_node.queue.order import BROKEN_GLASS, Order
+from dicom_node.queue.sqlite_notes import SqliteNotes
+from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
+from dicom_node.queue.sqlite_purging import SqlitePurging
+from dicom_node.queue.sqlite_tallies import SqliteTallies
+from dicom_node.queue.statements import SQL, as_text, translated
+from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
 
-def _statements() -> dict[str, str]:
-    """Return the statements of ``queue.sql`` by the name in the line before each."""
-    text = resources.files("dicom_node.queue").joinpath("queue.sql").read_text("utf-8")
-    found: dict[str, list[str]] = {}
-    name, is_new = "", True
-    for line in text.splitlines():
-        if is_new and line.startswith("-- "):
-            name, is_new = line[3:], False
-            found[name] = []
-        elif not line:
-            is_new = True
-        elif not line.startswith("-- "):
-            found[name].append(line)
-    return {name: "\n".join(lines) for name, lines in found.items()}
-
-
-_SQL: Final = _statements()
-
 _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("instance", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "sop_class_uid"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "patient"): "TEXT NOT NULL DEFAULT ''",
+    ("instance", "calling_ae_title"): "TEXT NOT NULL DEFAULT ''",
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
@@ -84,7 +75,7 @@ _FIELDS: Final = (
 """Of a job, in the order of the statement ``job``."""
 
 
-class SqliteQueue:
+class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
     """See :class:`dicom_node.queue.job.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -106,9 +97,13 @@ class SqliteQueue:
         self._passed = frozenset(passed)
         self._lanes = tuple(Lane) if lane is None else (lane,)
         schema = resources.files("dicom_node.queue").joinpath("schema.sql")
-        with _translated():
+        self._turn = Turn(path.with_name(f"{path.name}.turn"))
+        with translated():
             self._database = database(
-                path, schema.read_text("utf-8"), is_of_one_thread=False
+                path,
+                schema.read_text("utf-8"),
+                is_of_one_thread=False,
+                gives_back=True,
             )
         if self._missing():
             with self._transaction():
@@ -117,22 +112,32 @@ class SqliteQueue:
                     self._database.execute(
                         f"ALTER TABLE {table} ADD COLUMN {name} {kind}"
                     )
-        with _translated():
-            for index in ("earlier", "due", "studies", "working"):
-                self._database.execute(_SQL[f"index_{index}"])
+        with translated():
+            for index in ("earlier", "due", "studies", "working", "purged"):
+                self._database.execute(SQL[f"index_{index}"])
+            for trigger in ("received", "sent"):
+                self._database.execute(SQL[f"trigger_{trigger}"])
+        self._begin_tallies()
+        with translated():
+            history.prepare(self._database)
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
         found = set()
-        with _translated():
+        with translated():
             for table in ("instance", "job"):
                 columns = self._database.execute(f"PRAGMA table_info ({table})")
                 found |= {(table, column[1]) for column in columns.fetchall()}
         return sorted(_LATER_COLUMNS.keys() - found)
 
+    def notes(self) -> SqliteNotes:
+        """Return what came in and went out; see the protocol."""
+        return SqliteNotes(self._all, self._transaction, as_text)
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+        self._turn.close()
 
     def assign(
         self, destinations: Mapping[str, str] | None = None, *, is_quiet: bool = True
@@ -161,7 +166,7 @@ class SqliteQueue:
         is_kept: Callable[[str], bool] = lambda _: True,
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
-        after = _text(now if sent_after is None else sent_after)
+        after = as_text(now if sent_after is None else sent_after)
         with self._transaction():
             same = self._all("find_same", **arrival._asdict())
             ((number, file),) = same or [(None, None)]
@@ -169,7 +174,7 @@ class SqliteQueue:
             stands = {to: self._standing(number, to, after) for to in owed}
             wanted = [to for to in owed if stands[to] is None]
             for last in filter(None, stands.values()):
-                self._all("wake", id=last, now=_text(now))
+                self._all("wake", id=last, now=as_text(now))
             clashes = any(
                 self._all(
                     "find_clashing", **arrival._asdict(), route=route, sent_after=after
@@ -178,21 +183,26 @@ class SqliteQueue:
             )
             if number is None:
                 ((number,),) = self._all(
-                    "add_instance", **arrival._asdict(), now=_text(now)
+                    "add_instance", **arrival._asdict(), now=as_text(now)
                 )
             is_owed = bool(wanted) or (is_lost and bool(self._all("open", id=number)))
             needs_file = is_owed and (file is None or is_lost)
             if needs_file and same:
                 self._all("refile", id=number, file=arrival.file)
+            study, due = arrival.study_instance_uid, dict[str, str]()
             for to in wanted:
+                if to.route not in due:
+                    # What clashes is nothing that a study waits for.
+                    waits = to._replace(gathering=None) if clashes else to
+                    due[to.route] = self._due(waits, study, now)
                 self._all(
                     "add_job",
                     instance_id=number,
-                    study_instance_uid=arrival.study_instance_uid,
+                    study_instance_uid=study,
                     **to._asdict(),
-                    lane=Lane.PASS if to.route in self._passed else Lane.FILTER,
+                    lane=self._lane_of(to.route),
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
-                    now=_text(now),
+                    now=due[to.route],
                     reason=CLASHES if clashes else "",
                 )
             clashed = bool(self._all("clashed", id=number, reason=CLASHES))
@@ -215,14 +225,15 @@ class SqliteQueue:
         self, now: datetime, lease: timedelta, resting: Resting = NOBODY
     ) -> Job | None:
         """Return the most urgent job that is due; see the protocol."""
-        until = _text(now + lease)
-        with self._transaction():
+        until = as_text(now + lease)
+        with self._transaction(lasts=False):
             for lane in self._lanes:
                 jobs = self._claimed(
                     "claim",
-                    now=_text(now),
+                    now=as_text(now),
                     lease_until=until,
                     lane=lane,
+                    glass=BROKEN_GLASS,
                     **_names(resting),
                 )
                 if jobs:
@@ -237,24 +248,36 @@ class SqliteQueue:
         count: int,
         resting: Resting = NOBODY,
     ) -> list[Job]:
-        """Return jobs that were never claimed; see the protocol."""
-        with self._transaction():
-            return self._claimed(
-                "claim_more",
-                study=like.study_instance_uid,
-                route=like.route,
-                destination=like.destination,
-                now=_text(now),
-                lease_until=_text(now + lease),
-                count=count,
-                **_names(resting),
-            )
+        """Return jobs that were never tried; see the protocol."""
+        if like.route in resting.routes or like.destination in resting.destinations:
+            return []
+        values = {
+            "study": like.study_instance_uid,
+            "route": like.route,
+            "destination": like.destination,
+            "priority": like.priority,
+            "now": as_text(now),
+            "lease_until": as_text(now + lease),
+        }
+        with self._transaction(lasts=False):
+            jobs = self._claimed("claim_study", **values, count=count)
+            if len(jobs) < count:
+                left = count - len(jobs)
+                values["lane"] = self._lane_of(like.route)
+                jobs += self._claimed("claim_others", **values, count=left)
+        return jobs
+
+    def _lane_of(self, route: str) -> Lane:
+        return Lane.PASS if route in self._passed else Lane.FILTER
 
     def _claimed(self, name: str, **values: object) -> list[Job]:
         rows = [
             self._all("job", id=job_id)[0] for (job_id,) in self._all(name, **values)
         ]
-        jobs = [Job(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+        jobs = [
+            Job(**dict(zip(_FIELDS, row, strict=True)), order=_order(by, why, at))
+            for *row, by, why, at in rows
+        ]
         return sorted(jobs, key=lambda job: (-job.priority, job.id))
 
     def adopt(self, job: Job, purpose: str) -> str | None:
@@ -269,14 +292,17 @@ class SqliteQueue:
             for (file,) in made:
                 kept = {"id": job.id, "claim": job.claim, "purpose": purpose}
                 values = {**kept, "file": file}
-                if self._database.execute(_SQL["keep_filtered"], values).rowcount:
+                if self._done("keep_filtered", **values):
                     return str(file)
         return None
 
-    def keep_filtered(self, job: Job, file: str, purpose: str) -> bool:
+    def keep_filtered(
+        self, job: Job, file: str, purpose: str, *, lasts: bool = True
+    ) -> bool:
         """Remember what ``job`` is to send; see the protocol."""
         kept = {"id": job.id, "claim": job.claim, "file": file, "purpose": purpose}
-        return self._changed("keep_filtered", **kept) == 1
+        with self._transaction(lasts=lasts):
+            return self._done("keep_filtered", **kept) == 1
 
     def doubt(self, job: Job, *, is_so: bool) -> None:
         """Say whether ``job`` may kill its worker; see the protocol."""
@@ -286,7 +312,7 @@ class SqliteQueue:
         """Settle each of ``jobs``; see the protocol."""
         with self._transaction():
             return [
-                self._settled(job, JobState.SENT, settled=_text(now)) for job in jobs
+                self._settled(job, JobState.SENT, settled=as_text(now)) for job in jobs
             ]
 
     def dropped(self, job: Job, reason: str) -> bool:
@@ -294,11 +320,22 @@ class SqliteQueue:
         return self._settle(job, JobState.DROPPED, reason=reason)
 
     def retry(
-        self, job: Job, not_before: datetime, reason: str, *, is_fault: bool = False
+        self,
+        job: Job,
+        not_before: datetime,
+        reason: str,
+        *,
+        is_fault: bool = False,
+        is_free: bool = False,
     ) -> bool:
         """Put ``job`` back; see the protocol."""
         return self._settle(
-            job, JobState.WAITING, not_before, reason, faults=int(is_fault)
+            job,
+            JobState.WAITING,
+            not_before,
+            reason,
+            faults=int(is_fault),
+            free=int(is_free),
         )
 
     def hold(self, job: Job, reason: str) -> bool:
@@ -313,12 +350,12 @@ class SqliteQueue:
         """Put back every claimed job; see the protocol."""
         return sum(
             self._changed(
-                "release_claims", not_before=_text(not_before), died=died, lane=lane
+                "release_claims", not_before=as_text(not_before), died=died, lane=lane
             )
             for lane in self._lanes
         )
 
-    def forget_sent(self, jobs: Sequence[Job] | None = None) -> list[str]:
+    def forget_sent(self, jobs: Sequence[OfInstance] | None = None) -> list[str]:
         """Forget files that are owed to nobody; see the protocol."""
         names: list[str] = []
         with self._transaction():
@@ -336,28 +373,34 @@ class SqliteQueue:
 
     def files(self) -> set[str]:
         """Return the names of all files that are still needed."""
-        with _translated():
+        with translated():
             return {name for (name,) in self._all("files")}
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs stand where."""
-        with _translated():
+        with translated():
             found = dict(self._all("counts"))
         return {state: found.get(state.value, 0) for state in JobState}
 
     def owed(self) -> dict[str, int]:
         """Return how many jobs of each route are not settled; see the protocol."""
-        with _translated():
+        with translated():
             return dict(self._all("owed"))
 
     def held(self, state: JobState = JobState.HELD) -> list[Held]:
         """Return every job that is held, or quarantined."""
-        with _translated():
+        with translated():
             return [Held(*row) for row in self._all("held", state=state.value)]
+
+    def waiting_since(self) -> datetime | None:
+        """Return when what waits longest came in; see the protocol."""
+        with translated():
+            ((since,),) = self._all("waiting_since")
+        return None if since is None else datetime.fromisoformat(since)
 
     def release(self, job_id: int, now: datetime) -> bool:
         """Wake a job; see the protocol."""
-        return self._changed("release", id=job_id, now=_text(now)) == 1
+        return self._changed("release", id=job_id, now=as_text(now)) == 1
 
     def discard(self, job_id: int, reason: str) -> bool:
         """Drop a job; see the protocol."""
@@ -370,9 +413,12 @@ class SqliteQueue:
         not_before: datetime | None = None,
         reason: str = "",
         faults: int = 0,
+        free: int = 0,
     ) -> bool:
         with self._transaction():
-            return self._settled(job, state, not_before, reason, faults=faults)
+            return self._settled(
+                job, state, not_before, reason, faults=faults, free=free
+            )
 
     def _settled(
         self,
@@ -382,57 +428,32 @@ class SqliteQueue:
         reason: str = "",
         settled: str = "",
         faults: int = 0,
+        free: int = 0,
     ) -> bool:
         """Settle a job in a transaction that is open."""
         values = {
             "id": job.id,
             "claim": job.claim,
             "state": state.value,
-            "not_before": None if not_before is None else _text(not_before),
+            "not_before": None if not_before is None else as_text(not_before),
             "reason": reason,
             "settled": settled,
             "faults": faults,
+            "free": free,
         }
-        return self._database.execute(_SQL["settle"], values).rowcount == 1
+        is_settled = self._done("settle", **values) == 1
+        if is_settled and job.order is not None and state is not JobState.WAITING:
+            self._withdraw(job)
+        return is_settled
 
-    def _changed(self, name: str, **values: object) -> int:
-        """Carry out a statement in a transaction; return how many rows it changed."""
-        with self._transaction():
-            return self._database.execute(_SQL[name], values).rowcount
 
-    def _all(self, name: str, **values: object) -> list[Any]:
-        return self._database.execute(_SQL[name], values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+def _order(by: str | None, why: str | None, at: str | None) -> Order | None:
+    if by is None or why is None or at is None:
+        return None
+    return Order(by, why, datetime.fromisoformat(at))
 
 
 def _names(resting: Resting) -> dict[str, str]:
     return {
         kind: json.dumps(sorted(names)) for kind, names in resting._asdict().items()
     }
-
-
-def _text(moment: datetime) -> str:
-    """Return a moment as text that sorts as time does."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise SpoolError(
-            f"the queue cannot be used: {error}",
-            hint="Check that the state folder is writable and its disk not full.",
-        ) from error

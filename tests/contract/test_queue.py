@@ -114,6 +114,7 @@ def test_everything_that_came_in_is_counted_once(queue: Queue) -> None:
         assert sum(queue.counts().values()) == number
     counts = queue.counts()
     assert counts.pop(JobState.WORKING) == 0
+    assert counts.pop(JobState.UNCOMMITTED) == 0
     assert set(counts.values()) == {1}
 
 
@@ -397,7 +398,7 @@ def test_a_queue_on_disk_survives_its_process(tmp_path: Path) -> None:
     ],
 )
 def test_waits_double_up_to_the_longest(attempts: int, wait_s: int | None) -> None:
-    again = next_attempt(Retry(), attempts, NOON)
+    again = next_attempt(Retry(), attempts, NOON, lambda: 0.0)
     expected = None if wait_s is None else NOON + timedelta(seconds=wait_s)
     assert again == expected
 
@@ -576,7 +577,9 @@ def test_what_is_urgent_and_not_due_yet_does_not_stand_in_the_way(queue: Queue) 
     assert later.file == "1.dcm"
 
 
-def test_only_of_one_study_and_destination_more_is_claimed(queue: Queue) -> None:
+def test_of_one_destination_more_is_claimed_and_first_of_the_same_study(
+    queue: Queue,
+) -> None:
     for number in range(6):
         one = arrival(f"1.{number}", f"{number}.dcm")
         study = one._replace(study_instance_uid=f"9.{number % 2}")
@@ -587,9 +590,23 @@ def test_only_of_one_study_and_destination_more_is_claimed(queue: Queue) -> None
     assert (first.study_instance_uid, first.destination) == ("9.0", "pacs")
     rests = Resting(frozenset(), frozenset({"pacs"}))
     assert queue.claim_more(first, late, MINUTE, 9, rests) == []
-    more = queue.claim_more(first, late, MINUTE, 9)
-    assert [job.file for job in more] == ["2.dcm", "4.dcm"]
+    more = queue.claim_more(first, late, MINUTE, 3)
+    assert [job.file for job in more] == ["2.dcm", "4.dcm", "1.dcm"]
+    more += queue.claim_more(first, late, MINUTE, 9)
+    assert [job.file for job in more[3:]] == ["3.dcm", "5.dcm"]
     assert {job.destination for job in more} == {"pacs"}
+
+
+def test_what_was_put_back_untried_is_claimed_together_again(queue: Queue) -> None:
+    for number in range(3):
+        queue.add(arrival(f"1.{number}", f"{number}.dcm"), on("archive"), NOON)
+    first = claimed(queue)
+    (tried, untried) = queue.claim_more(first, NOON, MINUTE, 9)
+    assert queue.retry(tried, NOON, "refused")
+    assert queue.retry(untried, NOON, "nobody was there", is_free=True)
+    (again,) = queue.claim_more(first, NOON, MINUTE, 9)
+    assert (again.id, again.attempts, again.claim) == (untried.id, 1, 2)
+    assert queue.sent([untried, again], NOON) == [False, True]
 
 
 def test_what_was_made_for_one_destination_is_sent_to_the_others(queue: Queue) -> None:
@@ -609,6 +626,27 @@ def test_what_was_made_for_one_destination_is_sent_to_the_others(queue: Queue) -
     assert (again.filtered, again.purpose) == ("marked.dcm", "mark cloud")
     assert queue.sent([again], NOON) == [True]
     assert sorted(queue.forget_sent()) == ["a.dcm", "marked.dcm"]
+
+
+def test_what_was_marked_is_kept_for_who_may_send_it_too(queue: Queue) -> None:
+    queue.add(arrival(), [*BOTH, Owed("research", "lab")], NOON)
+    first = claimed(queue)
+    queue.keep_filtered(first, "marked.dcm", "mark pacs")
+    queue.sent([first], NOON)
+    assert queue.forget_sent([first]) == []
+    second = claimed(queue)
+    assert second.destination == "cloud"
+    assert queue.adopt(second, "mark cloud") == "marked.dcm"
+    queue.sent([second], NOON)
+    assert queue.forget_sent([second]) == ["marked.dcm"]
+    # What was made for one alone is not kept for another.
+    third = claimed(queue)
+    queue.keep_filtered(third, "original.dcm", "strip lab")
+    queue.add(arrival("1.9", "9.dcm"), BOTH, NOON)
+    alone = claimed(queue)
+    queue.keep_filtered(alone, "alone.dcm", "strip pacs")
+    queue.sent([third, alone], NOON)
+    assert sorted(queue.forget_sent()) == ["a.dcm", "alone.dcm", "original.dcm"]
 
 
 def test_who_lost_a_claim_adopts_nothing(queue: Queue) -> None:
@@ -642,3 +680,106 @@ def test_a_thousand_jobs_of_whoever_rests_cost_no_claim_anything(
             queue._database.set_progress_handler(count_it, 1)
             assert claimed(queue, resting=rests).sop_instance_uid == "2.1"
     assert steps[1000] < 2 * steps[10]
+
+
+def settled(queue: Queue, number: int, now: datetime, *, is_sent: bool = True) -> None:
+    queue.add(arrival(f"1.2.{number}", f"{number}.dcm"), on("archive"), now)
+    job = queue.claim(now, MINUTE)
+    assert job is not None
+    if is_sent:
+        queue.sent([job], now)
+    else:
+        queue.dropped(job, "no picture")
+    queue.forget_sent([job])
+
+
+def test_what_was_settled_long_ago_is_forgotten_and_stays_counted(queue: Queue) -> None:
+    for number in range(4):
+        settled(queue, number, NOON + number * MINUTE, is_sent=number != 1)
+    before = queue.counts()
+    assert queue.purge(NOON - MINUTE) == 0
+    assert queue.purge(NOON + 2 * MINUTE, 2) == 2
+    assert queue.purge(NOON + 2 * MINUTE, 2) == 1
+    assert queue.purge(NOON + 2 * MINUTE) == 0
+    assert queue.counts() == before
+    (tally,) = queue.tallies(NOON + MINUTE)
+    assert (tally.received, tally.sent, tally.dropped) == (4, 3, 1)
+    assert tally.is_exact
+    # What is not known any more is new, and what is known is not.
+    after = NOON - MINUTE
+    now = NOON + 4 * MINUTE
+    known = arrival("1.2.3", "again.dcm")
+    assert queue.add(known, on("archive"), now, after) is Taken.KNOWN
+    other = arrival("1.2.0", "again.dcm", b"other bytes")
+    assert queue.add(other, on("archive"), now, after) is Taken.OWED
+
+
+def test_what_is_open_is_never_forgotten(queue: Queue) -> None:
+    """Nor is what is half open: sent to one, and held for another."""
+    queue.add(arrival("1.2.1"), on("one", "two"), NOON)
+    first = queue.claim(NOON, MINUTE)
+    second = queue.claim(NOON, MINUTE)
+    assert first is not None
+    assert second is not None
+    queue.sent([first], NOON)
+    queue.hold(second, "a person has to look")
+    queue.forget_sent()
+    settled(queue, 2, NOON)
+    settled(queue, 3, NOON + MINUTE)
+    much_later = NOON + timedelta(days=1000)
+    assert queue.purge(much_later) <= 2
+    (held,) = queue.held()
+    assert queue.release(held.id, much_later)
+    job = queue.claim(much_later, MINUTE)
+    assert job is not None
+    assert (job.file, job.route) == ("a.dcm", second.route)
+    # Sent anew after a long time, it is not of long ago.
+    queue.sent([job], much_later)
+    queue.forget_sent()
+    settled(queue, 4, much_later)
+    assert queue.purge(much_later - MINUTE) == 1  # the last one of before
+    known = arrival("1.2.1", "again.dcm")
+    taken = queue.add(known, on(second.route), much_later, much_later - MINUTE)
+    assert taken is Taken.KNOWN
+
+
+def test_numbers_are_not_given_twice(queue: Queue) -> None:
+    numbers = []
+    for day in range(3):
+        now = NOON + timedelta(days=day)
+        queue.purge(now)
+        queue.add(arrival(f"1.2.{day}"), on("archive"), now)
+        job = queue.claim(now, MINUTE)
+        assert job is not None
+        numbers.append((job.id, job.instance_id))
+        queue.sent([job], now)
+        queue.forget_sent([job])
+    assert len({job for job, _ in numbers}) == len({one for _, one in numbers}) == 3
+
+
+def test_a_queue_in_a_file_gives_back_what_it_forgets(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    with closing(SqliteQueue(path)) as queue:
+        queue.add(arrival(), on("archive"), NOON)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        database.executescript(
+            """
+            UPDATE instance SET file = NULL;
+            WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n
+                                     WHERE i < 20000)
+            INSERT INTO instance (id, sop_instance_uid, digest, received)
+            SELECT i, '1.2.' || i, randomblob(32), '2026-01-01T12:00' FROM n;
+            INSERT INTO job (instance_id, route, destination, lane, state, attempts,
+                             not_before, reason, settled)
+            SELECT id, 'archive', 'pacs', 'pass', 'sent', 1, '2026-01-01T12:00', '',
+                   '2026-01-01T12:00'
+              FROM instance WHERE id > 1;
+            """
+        )
+    with closing(SqliteQueue(path)) as queue:
+        size = path.stat().st_size
+        while queue.purge(NOON + MINUTE, 5000):
+            pass
+        assert queue.counts()[JobState.SENT] == 19_999
+    assert path.stat().st_size < size / 4

@@ -58,6 +58,14 @@ __attribute__((constructor)) static void begin(void)
     if (l) snprintf(logged, sizeof logged, "%s", l);
 }
 
+/* What is forked goes on under another name, and counts anew. */
+void miadmark_fault_role(const char *name)
+{
+    snprintf(role, sizeof role, "%.63s", name);
+    last_id[0] = 0;
+    count = 0;
+}
+
 static int kind_of(const char *path, char *kind, size_t size)
 {
     if (!strncmp(path, "socket:", 7)) {
@@ -70,7 +78,7 @@ static int kind_of(const char *path, char *kind, size_t size)
     if (!strcmp(rest, "spool")) snprintf(kind, size, "spool");
     else if (!strncmp(rest, "spool/incoming/", 15)) snprintf(kind, size, "incoming");
     else if (!strncmp(rest, "spool/", 6))
-        snprintf(kind, size, strstr(name, ".out.dcm") ? "outgoing" : "instance");
+        snprintf(kind, size, strstr(name, ".out.") ? "outgoing" : "instance");
     else if (strchr(rest, '/')) snprintf(kind, size, "%.*s", (int)(strchr(rest, '/') - rest), rest);
     else snprintf(kind, size, "%s", rest);
     return 1;

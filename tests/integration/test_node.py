@@ -295,7 +295,7 @@ def test_a_kill_in_mid_study_loses_nothing(
     assert sources(received) == uids(study)
     assert len({dcmread(path).SOPInstanceUID for path in received}) == 10
     await_that(
-        lambda: not list((loopback.folder / "state" / "spool").glob("*.dcm")),
+        lambda: not list((loopback.folder / "state" / "spool").glob("*.sealed")),
         "an empty spool",
     )
 

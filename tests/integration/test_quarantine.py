@@ -42,6 +42,7 @@ from dicom_node.worker import LEASE, Worker
 from miadmark_core.sealing.recipients import Recipient
 from miadmark_core.search.finder import Finder
 from tests.conftest import NOW, miadmark
+from tests.delivery import senders_of
 
 POISON = "1.2.3.666"
 
@@ -81,6 +82,7 @@ class Bench:
     trouble: Exception | None = None
     """What is raised instead of marking the odd one."""
     tried: list[str] = field(default_factory=list)
+    destinations: tuple[str, ...] = ("research",)
 
     def __post_init__(self) -> None:
         self.queue = SqliteQueue(self.folder / "queue.sqlite")
@@ -90,16 +92,19 @@ class Bench:
     def a_worker(self) -> Worker:
         config = Config(
             node=Listener(state=self.folder),
-            destinations=(
+            destinations=tuple(
                 Destination(
-                    name="research",
+                    name=name,
                     ae_title="RESEARCH",
                     host="127.0.0.1",
                     port=self.port,
                     transfer_syntaxes=self.syntaxes,
-                ),
+                )
+                for name in self.destinations
             ),
-            routes=(Route(name="out", destination="research", action=Action.MARK),),
+            routes=(
+                Route(name="out", destinations=self.destinations, action=Action.MARK),
+            ),
         )
         return Worker(
             config,
@@ -116,6 +121,7 @@ class Bench:
             refer=cast("Any", None),
             decode=decode_frames,
             clock=lambda: self.now,
+            senders=senders_of(config, self.folder, lambda: self.now),
         )
 
     def mark(
@@ -149,7 +155,7 @@ class Bench:
         digest = hashlib.sha256(part.read_bytes()).digest()
         self.queue.add(
             Arrival(name, digest, self.spool.take(part)),
-            [Owed("out", "research")],
+            [Owed("out", name) for name in self.destinations],
             self.now,
         )
 
@@ -172,6 +178,41 @@ def bench(
 ) -> Iterator[Bench]:
     bench = Bench(tmp_path, images, received[0], keys, finder)
     yield bench
+    bench.queue.close()
+
+
+def test_all_destinations_of_a_route_are_sent_the_same_mark(
+    tmp_path: Path, images: Path, keys: Sealer, finder: Finder
+) -> None:
+    got: list[bytes] = []
+
+    def store(event: Any) -> int:
+        got.append(event.encoded_dataset())
+        return 0xA700 if len(got) == 2 else 0  # the second has no room at first
+
+    ae = AE("RESEARCH")
+    ae.add_supported_context(uid.CTImageStorage, uid.ExplicitVRLittleEndian)
+    server = ae.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    assert server is not None
+    bench = Bench(
+        tmp_path,
+        images,
+        server.server_address[1],
+        keys,
+        finder,
+        destinations=("research", "cloud"),
+    )
+    bench.take("1.2.3.1")
+    bench.work(hours=2)
+    server.shutdown()
+    server.server_close()
+    assert bench.tried == ["1.2.3.1"]
+    assert len(got) == 3
+    assert len(set(got)) == 1
+    assert bench.queue.counts()[JobState.SENT] == 2
+    assert bench.queue.files() == set()
     bench.queue.close()
 
 
@@ -246,7 +287,7 @@ def test_what_kills_its_workers_as_it_is_re_encoded_is_not_tried_again(
             raise _Death
         return put_into(instance, *others)
 
-    monkeypatch.setattr("dicom_node.scu.put_into", deadly)
+    monkeypatch.setattr("dicom_node.outgoing.put_into", deadly)
     bench.syntaxes = (Syntax.IMPLICIT,)
     bench.take(POISON)
     bench.take("1.2.3.1")

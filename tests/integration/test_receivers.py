@@ -178,7 +178,7 @@ def test_a_receiver_that_is_started_again_goes_by_the_same_rules(node: Node) -> 
         os.kill(pid, signal.SIGKILL)
 
     def answers() -> bool:
-        with connected(node.port) as connection:
+        with connected(node.port, timeout=60) as connection:
             connection.sendall(associate("CT1"))
             return answer(connection)[0] == ACCEPTED
 

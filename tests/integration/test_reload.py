@@ -9,18 +9,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from dicom_node.cli import main
 from dicom_node.demo.loopback import LOOPBACK, await_that, free_ports
 from dicom_node.queue.job import JobState
 from dicom_node.state import State
 from tests.callers import ACCEPTED, ECHO, RELEASE, answer, associate, connected
-from tests.conftest import miadmark
 from tests.receivers import storescp
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
@@ -77,6 +79,17 @@ class Node:
     def route(self, name: str, title: str) -> str:
         return ROUTE.format(name=name, title=title, port=self.archive)
 
+    def reload(self) -> tuple[int, str]:
+        """Have the configuration taken; the exit code, and what was said."""
+        return self.told("config", "reload", "--config", str(self.config))
+
+    def told(self, *command: str) -> tuple[int, str]:
+        """Run a command in this process; its exit code, and what was said."""
+        said = StringIO()
+        with redirect_stdout(said), redirect_stderr(said):
+            code = main([*command])
+        return code, said.getvalue()
+
     def listener(self, which: int) -> str:
         return NODE.format(first=self.ports[which])
 
@@ -98,9 +111,9 @@ class Node:
         return (done.stdout + done.stderr).count("Received Store Response (Success)")
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    ports = free_ports(2)
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, peers: None) -> Iterator[Node]:  # noqa: ARG001
+    ports, tmp_path = free_ports(2), tmp_path_factory.mktemp("reload")
     with storescp(tmp_path / "archive") as archive:
         folder = tmp_path / "node"
         folder.mkdir()
@@ -149,42 +162,6 @@ def accepts(port: int, called: str) -> bool:
         return False
 
 
-def test_a_node_goes_over_to_another_configuration_as_it_works(
-    node: Node, images: Path, tmp_path: Path
-) -> None:
-    first, second = node.ports
-    made = [copies(images, tmp_path / str(n), 12) for n in range(6)]
-    with connected(first) as connection, ThreadPoolExecutor(1) as pool:
-        connection.sendall(associate("CT1", "OLD"))
-        assert answer(connection)[0] == ACCEPTED
-        sending = pool.submit(lambda: [node.send(m, "OLD", first) for m in made[:4]])
-        await_that(lambda: node.counts()[JobState.SENT] > 0, "something to be sent")
-        text = node.listener(0) + MORE.format(second=second)
-        node.config.write_text(
-            text + node.route("old", "OLD") + node.route("new", "NEW")
-        )
-        done = miadmark("config", "reload", "--config", node.config)
-        assert done.returncode == 0, done.stderr
-        # Whoever was there goes on, by the rules that it came in under.
-        connection.sendall(ECHO)
-        assert answer(connection)[0] == 0x04
-        assert sending.result() == [12] * 4
-        assert node.send(made[4], "NEW", second) == 12
-        assert node.send(made[5], "NEW", first) == 12
-        connection.sendall(RELEASE)
-        assert answer(connection)[0] == 0x06
-    await_that(lambda: node.counts()[JobState.SENT] == 72, "all to be sent")
-    assert sum(node.counts().values()) == 72
-    assert len(list((tmp_path / "archive").iterdir())) == 72
-    assert [entry["did"] for entry in node.configured()] == ["taken"]
-
-    # The file is noticed, too; a port that is not named any more is closed.
-    node.config.write_text(node.listener(1) + node.route("new", "NEW"))
-    await_that(lambda: not accepts(first, "NEW"), "the first port to be closed")
-    assert accepts(second, "NEW")
-    assert not accepts(second, "OLD")
-
-
 def refusals(node: Node) -> int:
     """How many kinds of them."""
     return len({e["reason"] for e in node.configured() if e["did"] == "refused"})
@@ -201,13 +178,11 @@ def test_a_configuration_that_cannot_work_changes_nothing(
     node.config.write_text(good.replace('"state"', '"elsewhere"'))
     await_that(lambda: refusals(node) == 2, "a file to be noticed")
     node.config.write_text(good + MORE.format(second=node.archive))
-    done = miadmark("config", "reload", "--config", node.config)
-    assert done.returncode == 1
-    assert "cannot be listened on" in done.stderr
+    code, said = node.reload()
+    assert (code, "cannot be listened on" in said) == (1, True)
     node.config.write_text(good.replace("[node]", '[node]\nfingerprint = "00"'))
-    done = miadmark("config", "reload", "--config", node.config)
-    assert done.returncode == 1
-    assert "fingerprint" in done.stderr
+    code, said = node.reload()
+    assert (code, "fingerprint" in said) == (1, True)
     assert refusals(node) == 4
     # What is noticed and asked for is refused twice.
     assert {entry["did"] for entry in node.configured()} == {"refused"}
@@ -216,8 +191,8 @@ def test_a_configuration_that_cannot_work_changes_nothing(
     assert "starting another" not in log
     assert node.send(copies(images, tmp_path / "study", 3), "OLD", first) == 3
     node.config.write_text(good)
-    done = miadmark("config", "reload", "--config", node.config)
-    assert (done.returncode, "goes by" in done.stdout) == (0, True)
+    code, said = node.reload()
+    assert (code, "goes by" in said) == (0, True)
 
 
 def test_what_waits_for_a_route_that_is_gone_is_told(
@@ -227,16 +202,50 @@ def test_what_waits_for_a_route_that_is_gone_is_told(
     lost = ROUTE.format(name="lost", title="LOST", port=port)
     good = node.config.read_text()
     node.config.write_text(good + lost)
-    assert miadmark("config", "reload", "--config", node.config).returncode == 0
+    assert node.reload()[0] == 0
     study = copies(images, tmp_path / "study", 2)
     assert node.send(study, "LOST", node.ports[0]) == 2
     node.config.write_text(good)
-    check = ["config", "check", node.config, "--json", "--against-state"]
-    (warning,) = json.loads(miadmark(*check).stdout)["warnings"]
+    check = ("config", "check", str(node.config), "--json", "--against-state")
+    (warning,) = json.loads(node.told(*check)[1])["warnings"]
     assert "'lost' is not there, and 2 jobs wait" in warning
-    done = miadmark("config", "reload", "--config", node.config)
-    assert done.returncode == 0
+    assert node.reload()[0] == 0
     assert warning in (node.folder / "node.log").read_text()
     await_that(lambda: node.counts()[JobState.HELD] == 2, "both to be held")
-    assert node.send(copies(images, tmp_path / "other", 2), "OLD", node.ports[0]) == 2
-    await_that(lambda: node.counts()[JobState.SENT] == 2, "the others to be sent")
+
+
+def test_a_node_goes_over_to_another_configuration_as_it_works(
+    node: Node, images: Path, tmp_path: Path
+) -> None:
+    first, second = node.ports
+    made = [copies(images, tmp_path / str(n), 12) for n in range(6)]
+    before, archive = node.counts(), node.folder.parent / "archive"
+    sent, files = before[JobState.SENT], len(list(archive.iterdir()))
+    with connected(first) as connection, ThreadPoolExecutor(1) as pool:
+        connection.sendall(associate("CT1", "OLD"))
+        assert answer(connection)[0] == ACCEPTED
+        sending = pool.submit(lambda: [node.send(m, "OLD", first) for m in made[:4]])
+        await_that(lambda: node.counts()[JobState.SENT] > sent, "something to be sent")
+        text = node.listener(0) + MORE.format(second=second)
+        node.config.write_text(
+            text + node.route("old", "OLD") + node.route("new", "NEW")
+        )
+        assert node.reload()[0] == 0
+        # Whoever was there goes on, by the rules that it came in under.
+        connection.sendall(ECHO)
+        assert answer(connection)[0] == 0x04
+        assert sending.result() == [12] * 4
+        assert node.send(made[4], "NEW", second) == 12
+        assert node.send(made[5], "NEW", first) == 12
+        connection.sendall(RELEASE)
+        assert answer(connection)[0] == 0x06
+    await_that(lambda: node.counts()[JobState.SENT] == sent + 72, "all to be sent")
+    assert sum(node.counts().values()) == sum(before.values()) + 72
+    assert len(list(archive.iterdir())) == files + 72
+    assert node.configured()[-1]["did"] == "taken"
+
+    # The file is noticed, too; a port that is not named any more is closed.
+    node.config.write_text(node.listener(1) + node.route("new", "NEW"))
+    await_that(lambda: not accepts(first, "NEW"), "the first port to be closed")
+    assert accepts(second, "NEW")
+    assert not accepts(second, "OLD")

@@ -40,6 +40,7 @@ from dicom_node.spool import Spool
 from dicom_node.worker import Worker
 from miadmark_core.search.finder import FoundMark
 from tests.conftest import NOW, opened
+from tests.delivery import senders_of
 
 Objects = dict[str, Path]
 
@@ -233,6 +234,7 @@ def bench(
             refer=referrer(keys, lambda: NOW, Marking(), nothing),
             decode=decode_frames,
             clock=lambda: NOW,
+            senders=senders_of(config, tmp_path, lambda: NOW),
         )
         return Bench(worker, queue, spool, written, keys.opening(), objects)
 
@@ -293,7 +295,7 @@ def test_by_default_reports_pass_and_odd_pixels_are_held(
     for name in sorted(NOT_IMAGES):
         passes(bench(), receiver, name)
     for name in sorted(OTHER_PIXELS):
-        (Path(bench().audit._path)).unlink(missing_ok=True)
+        (Path(bench().audit.path)).unlink(missing_ok=True)
         holds(bench(), receiver, name)
 
 

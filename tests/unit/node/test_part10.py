@@ -87,3 +87,23 @@ def test_what_cannot_be_written_is_an_error_with_a_name() -> None:
     )
     with pytest.raises(MalformedObjectError, match="cannot be written"):
         Encoding(True, True).encode(odd)
+
+
+def test_a_head_that_is_known_already_is_read_as_it_was_the_first_time(
+    images: Path,
+) -> None:
+    content = (images / "ct.dcm").read_bytes()
+    first = Part10.from_bytes(content)
+    name = str(first.meta.MediaStorageSOPInstanceUID)
+    other = name[:-1] + ("1" if name[-1] != "1" else "2")
+    second = Part10.from_bytes(content.replace(name.encode(), other.encode(), 1))
+    odd = Part10.from_bytes(content.replace(name.encode(), b"x" + name[1:].encode(), 1))
+    assert str(first.meta.MediaStorageSOPInstanceUID) == name
+    assert str(second.meta.MediaStorageSOPInstanceUID) == other
+    assert str(odd.meta.MediaStorageSOPInstanceUID) == "x" + name[1:]
+    assert [e.tag for e in first.meta] == [e.tag for e in second.meta]
+    assert second.dataset == first.dataset == odd.dataset
+    assert first.to_bytes()[128:] == content[128:]
+    changed = second.changed(b"", "1.2.3", second.transfer_syntax)
+    assert str(changed.meta.MediaStorageSOPInstanceUID) == "1.2.3"
+    assert str(second.meta.MediaStorageSOPInstanceUID) == other

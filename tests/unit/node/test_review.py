@@ -61,6 +61,24 @@ ODD = {
         + '[[peer]]\nae_title = "CT1"\n',
         "'p' is for AE titles that no",
     ),
+    "several destinations, and one in a pool": (
+        BASE
+        + BASE.replace('"a"', '"b"')
+        + '[[pool]]\nname = "either"\nmembers = ["a", "b"]\n'
+        + ROUTE.format("m", "mark").replace(
+            'destination = "a"', 'destinations = ["either"]'
+        )
+        + PASSING.replace('destination = "a"', 'destinations = ["b"]'),
+        "'m' and 'p' may send the same instance to 'b', marked and as it came",
+    ),
+    "a pool that nobody uses": (
+        BASE + PASSING + '[[pool]]\nname = "none"\nmembers = ["a"]\n',
+        "pool 'none' is used by no route",
+    ),
+    "glass that anybody may break": (
+        BASE + PASSING + "[break_glass]\nallowed = true\n",
+        "whoever can run the command",
+    ),
     "no route": (BASE, "everything is refused"),
 }
 

@@ -25,6 +25,7 @@ from dicom_node.errors import (
     NotGrantedError,
     SpoolError,
 )
+from dicom_node.pseudonyms import Patients
 from dicom_node.queue.job import JobState, Taken
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.room import Room
@@ -42,6 +43,7 @@ def event(part: Path, context: str = "1.2") -> SimpleNamespace:
         request=SimpleNamespace(
             AffectedSOPClassUID="1.2",
             AffectedSOPInstanceUID="1.2.3",
+            Priority=0,
             _dataset_file=None,
         ),
         context=SimpleNamespace(abstract_syntax=context),
@@ -118,6 +120,7 @@ class Node:
                 lock=threading.Lock(),
                 room=Room(self.folder, self.config.storage, look=look),
                 clock=lambda: self.now,
+                patients=Patients(bytes(32)),
             )
         finally:
             part.unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+-- settle_sent
+UPDATE job
+   SET state = 'uncommitted', settled = :now, lease_until = NULL, reason = ''
+ WHERE id = :id AND claim = :claim AND state = 'working';
+
+-- note_sent
+-- What was sent again after a refusal keeps count of its refusals.
+INSERT INTO commitment (job_id, destination, study, sop_class_uid, sop_instance_uid, sent,
+                        due, asks, refusals, is_open, reason)
+VALUES (:id, :destination, :study, :sop_class_uid, :sop_instance_uid, :now, :due, 0, 0, 1,
+        '')
+    ON CONFLICT (job_id) DO UPDATE
+   SET destination = excluded.destination, sop_class_uid = excluded.sop_class_uid,
+       sop_instance_uid = excluded.sop_instance_uid, sent = excluded.sent,
+       due = excluded.due, asks = 0, is_open = 1, reason = '';
+
+-- due
+SELECT destination, study FROM commitment
+ WHERE is_open AND due <= :now
+ ORDER BY due LIMIT 1;
+
+-- to_ask
+-- What was not asked for goes with what is due of its study.
+SELECT job_id, sop_class_uid, sop_instance_uid, asks FROM commitment
+ WHERE is_open AND destination = :destination AND study = :study
+   AND (due <= :now OR asks = 0)
+ ORDER BY job_id LIMIT :most;
+
+-- note_asked
+INSERT INTO commitment_asked (transaction_uid, job_id) VALUES (:transaction_uid, :id);
+
+-- asked
+UPDATE commitment SET asks = asks + 1, due = :due WHERE job_id = :id;
+
+-- put_off
+UPDATE commitment SET due = :due, reason = :reason
+ WHERE is_open
+   AND job_id IN (SELECT job_id FROM commitment_asked
+                   WHERE transaction_uid = :transaction_uid);
+
+-- asked_for
+SELECT c.job_id, job.instance_id, c.refusals, c.destination
+  FROM commitment_asked AS a
+  JOIN commitment AS c ON c.job_id = a.job_id
+  JOIN job ON job.id = c.job_id
+ WHERE a.transaction_uid = :transaction_uid AND c.is_open
+   AND job.state = 'uncommitted'
+   AND c.sop_class_uid = :sop_class_uid AND c.sop_instance_uid = :sop_instance_uid;
+
+-- committed
+UPDATE job SET state = 'sent', settled = :now
+ WHERE id = :id AND state = 'uncommitted';
+
+-- forget_asked
+DELETE FROM commitment_asked WHERE job_id = :id;
+
+-- forget
+DELETE FROM commitment WHERE job_id = :id;
+
+-- refused
+UPDATE commitment SET is_open = 0, refusals = :refusals, reason = :reason
+ WHERE job_id = :id;
+
+-- put_back
+UPDATE job SET state = :state, attempts = 0, not_before = :not_before, reason = :reason
+ WHERE id = :id AND state = 'uncommitted';
+
+-- not_asked
+SELECT c.job_id, job.instance_id
+  FROM commitment AS c JOIN job ON job.id = c.job_id
+ WHERE job.state = 'uncommitted'
+   AND c.destination NOT IN (SELECT value FROM json_each(:asked));
+
+-- awaited
+-- SQLite takes the reason from the row that has the most asks.
+SELECT destination, count(*), min(sent), max(asks), reason FROM commitment
+ WHERE is_open GROUP BY destination ORDER BY destination;
+
+-- count_requests
+SELECT count(*) FROM commitment_request WHERE peer = :peer;
+
+-- take
+INSERT INTO commitment_request (peer, transaction_uid, instances, not_before, attempts,
+                                reason)
+VALUES (:peer, :transaction_uid, :instances, :now, 0, '')
+    ON CONFLICT (peer, transaction_uid) DO UPDATE
+   SET instances = excluded.instances, not_before = excluded.not_before, attempts = 0;
+
+-- to_tell
+SELECT id, peer, transaction_uid, instances, attempts, reason FROM commitment_request
+ WHERE not_before <= :now ORDER BY not_before, id LIMIT 1;
+
+-- untold
+SELECT id, peer, transaction_uid, instances, attempts, reason FROM commitment_request
+ ORDER BY id;
+
+-- told
+DELETE FROM commitment_request WHERE id = :id;
+
+-- tell_later
+UPDATE commitment_request
+   SET not_before = :not_before, attempts = attempts + 1, reason = :reason
+ WHERE id = :id;
+
+-- known
+SELECT instance.sop_class_uid, instance.file, job.state, job.reason
+  FROM instance JOIN job ON job.instance_id = instance.id
+ WHERE instance.sop_instance_uid = :sop_instance_uid;
+
+-- forget_stale_asked
+DELETE FROM commitment_asked
+ WHERE job_id IN (SELECT job_id FROM commitment
+                   WHERE job_id NOT IN (SELECT id FROM job
+                                         WHERE state NOT IN ('sent', 'dropped')));
+
+-- forget_stale
+-- Of jobs that were discarded, or that are gone.
+DELETE FROM commitment
+ WHERE job_id NOT IN (SELECT id FROM job WHERE state NOT IN ('sent', 'dropped'));

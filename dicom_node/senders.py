@@ -1,0 +1,259 @@
+"""To whom the jobs of a process go: which member of a pool, on which association.
+
+One association is open at a time. It belongs to one destination and one study, and ends
+when something else is due: a receiver may take its end for the end of the study. What
+cannot be delivered is noted of the destination, so that no process tries it again before
+it answers (see :mod:`dicom_node.breaker`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import IO, TYPE_CHECKING, Final
+
+from dicom_node.breaker import NEW, Trouble
+from dicom_node.destination import Kind
+from dicom_node.errors import (
+    BrokenOffError,
+    OutOfResourcesError,
+    SendError,
+    SendRefusedError,
+    UnreachableError,
+)
+from dicom_node.queue.job import Resting
+from dicom_node.scu import Sending
+from dicom_node.stow import StowSending
+from dicom_node.throttle import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from dicom_node.breaker import Health
+    from dicom_node.config import Config
+    from dicom_node.decoding import Decode
+    from dicom_node.destination import Destination
+    from dicom_node.reachability import Reachability
+    from dicom_node.slots import Slots
+
+logger = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 0.2
+"""After which it is seen again whether a destination has an association to spare."""
+_TURN_S: Final = 10.0
+"""How long one process keeps an association that another waits for."""
+
+
+class NoTurnError(UnreachableError):
+    """Others have all the associations that the destination is allowed."""
+
+
+class Senders:
+    """Opens associations, and knows whom there is no use in calling."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reachability: Reachability,
+        slots: Slots,
+        decode: Decode,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Keep what it needs.
+
+        Args:
+            config: Who there is.
+            reachability: How each of them is.
+            slots: How many associations each may have.
+            decode: Calls the codecs, for what is put into another transfer syntax.
+            clock: Returns the time, aware.
+        """
+        self._config, self._reachability, self._slots = config, reachability, slots
+        self._decode, self._clock = decode, clock
+        self._health: dict[str, Health] = {}
+        self._busy: dict[str, float] = {}
+        """Until when a destination that has no association to spare is left alone."""
+        self._sending: Sending | StowSending | None = None
+        self._study = ""
+        self._slot: IO[bytes] | None = None
+        self._since = 0.0
+
+    def resting(self, now: datetime) -> Resting:
+        """Return whom there is no use in calling now: destinations, and whole pools."""
+        self._health = self._reachability.all()
+        moment = time.monotonic()
+        down = {name for name, one in self._health.items() if one.rests(now)}
+        down |= {name for name, until in self._busy.items() if moment < until}
+        pools = [p.name for p in self._config.pools if down.issuperset(p.members)]
+        return Resting(destinations=frozenset({*down, *pools}))
+
+    def up(self, members: Iterable[Destination]) -> list[Destination]:
+        """Return those of ``members`` that are worth a try, in their order."""
+        now = self._clock()
+        return [one for one in members if not self._now(one).rests(now)]
+
+    def _now(self, destination: Destination) -> Health:
+        return self._health.get(destination.name, NEW)
+
+    def to(self, destination: Destination, study: str) -> Sending | StowSending:
+        """Return what sends to a destination; its association is open, or will be.
+
+        Args:
+            destination: To whom.
+            study: Of what is to be sent.
+
+        Raises:
+            NoTurnError: Others have all the associations that it is allowed.
+        """
+        sending = self._sending
+        if sending is not None and (
+            sending.destination != destination
+            or (destination.one_study and study != self._study)
+            or self._is_over(destination)
+        ):
+            self.rest()
+        if self._sending is None:
+            self._take(destination)
+            throttle = throttle_of(destination, self._slots)
+            if destination.kind is Kind.STOW:
+                self._sending = StowSending(
+                    destination, self._decode, self._clock, throttle
+                )
+            else:
+                title = self._config.node.ae_title
+                self._sending = Sending(destination, title, self._decode, throttle)
+        self._study = study
+        return self._sending
+
+    def _is_over(self, destination: Destination) -> bool:
+        """Say whether this process has had its turn, and another waits."""
+        if self._slot is None or time.monotonic() - self._since < _TURN_S:
+            return False
+        return self._slots.is_wanted(destination)
+
+    def _take(self, destination: Destination) -> None:
+        if not destination.max_associations:
+            return
+        moment, name = time.monotonic(), destination.name
+        if moment >= self._busy.get(name, 0.0):
+            self._slot, self._since = self._slots.take(destination), moment
+            if self._slot is not None:
+                return
+            self._busy[name] = moment + _AGAIN_S
+        raise NoTurnError(
+            f"{name} has {destination.max_associations} associations with this node",
+            hint="As many as max_associations allows; it goes on when one ends.",
+        )
+
+    def failed(self, destination: Destination, error: Exception) -> None:
+        """Note what a failure says of a destination.
+
+        Raises:
+            SpoolError: It cannot be written down.
+        """
+        name = destination.name
+        if isinstance(error, NoTurnError):
+            return
+        if isinstance(error, SendRefusedError):
+            self.took(destination)  # it is there, and said no to this object
+            return
+        if isinstance(error, OutOfResourcesError):
+            trouble = Trouble.FULL
+        elif isinstance(error, (UnreachableError, BrokenOffError)):
+            trouble = Trouble.UNREACHABLE
+        else:
+            return
+        before = self._now(destination)
+        after = self._reachability.failed(name, trouble, str(error), self._clock())
+        self._health[name] = after
+        if after.since is not None and after.again != before.again:
+            logger.error(
+                "down destination=%s since=%s again=%s reason=%s",
+                name,
+                after.since.isoformat(timespec="seconds"),
+                after.again and after.again.isoformat(timespec="seconds"),
+                error,
+            )
+
+    def took(self, destination: Destination) -> None:
+        """Note that a destination has taken something.
+
+        Raises:
+            SpoolError: It cannot be written down.
+        """
+        if self._now(destination) != NEW:
+            self._reachability.took(destination.name)
+            self._health[destination.name] = NEW
+            logger.info("up destination=%s", destination.name)
+
+    def rest(self) -> None:
+        """Close what is open."""
+        sending, self._sending = self._sending, None
+        slot, self._slot = self._slot, None
+        if sending is not None:
+            sending.close()
+        if slot is not None:
+            slot.close()
+            assert sending is not None  # it was taken for it
+            if self._slots.is_wanted(sending.destination):
+                # Who has waited comes first.
+                until = time.monotonic() + 2 * _AGAIN_S
+                self._busy[sending.destination.name] = until
+
+
+def probe(destination: Destination, calling: str) -> None:
+    """Return if a destination answers: an echo, or a request that stores nothing.
+
+    Args:
+        destination: Which.
+        calling: How this node calls itself.
+
+    Raises:
+        SendError: It does not.
+    """
+    if destination.kind is Kind.STOW:
+        with StowSending(destination) as sending:
+            sending.probe()
+    else:
+        Sending(destination, calling).probe()
+
+
+def throttle_of(destination: Destination, slots: Slots) -> Throttle | None:
+    """Return what holds sending to the speed of a destination; None if nothing does."""
+    if not destination.max_bytes_per_s:
+        return None
+    path = slots.path(destination, "pace")
+    return Throttle(path, destination.max_bytes_per_s, time.monotonic, time.sleep)
+
+
+def worst(errors: Sequence[Exception], members: int) -> Exception:
+    """Return what has to be done about a job that no member of a pool has taken.
+
+    Args:
+        errors: What each that was tried has come to.
+        members: How many there are.
+    """
+    if not errors:
+        return UnreachableError("nobody is up")
+    if members == 1:
+        return errors[0]
+    refusals = [
+        error
+        for error in errors
+        if not isinstance(error, SendError) or isinstance(error, SendRefusedError)
+    ]
+    if len(refusals) == members:
+        return refusals[-1]
+    passing = [error for error in errors if error not in refusals]
+    for error in passing:
+        if not isinstance(error, UnreachableError):
+            return error
+    if refusals:
+        # Another may take it, so no person has to look yet; but not at once, again and
+        # again.
+        said = OutOfResourcesError(f"{refusals[-1]}; others of the pool are down")
+        said.hint = getattr(refusals[-1], "hint", "")
+        return said
+    return passing[0]

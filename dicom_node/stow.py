@@ -1,0 +1,381 @@
+"""STOW-RS out: store instances on a web server, and say truthfully what became of each.
+
+A file is streamed as it lies in the spool, byte for byte (:mod:`dicom_node.outgoing` says
+in which form): a client that reads a data set and writes it again may change bytes that
+are not its own, and holds all of it in memory. Several instances go in one request.
+
+An instance is sent when the server names it among those that it has stored. Redirections
+are not followed: whoever they lead to has not been authorised.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from os import SEEK_END
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from dicom_node.decoding import decode_frames
+from dicom_node.errors import (
+    NodeError,
+    SendInterruptedError,
+)
+from dicom_node.outgoing import (
+    Receiver,
+    abilities,
+    head_of,
+    offered,
+    ready,
+    untaken,
+)
+from dicom_node.stow_message import (
+    ANSWER_TYPE,
+    UNSAID,
+    AnswerError,
+    Kind,
+    body,
+    body_size,
+    content_type,
+    outcomes,
+)
+from dicom_node.stow_verdict import FOR_ONE, NAMES_EACH, end, trouble, unexplained
+from dicom_node.web_connection import WebConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from pydicom.uid import UID
+
+    from dicom_node.decoding import Decode
+    from dicom_node.destination import Destination
+    from dicom_node.sealed_file import Stored
+    from dicom_node.stow_message import Outcome
+    from dicom_node.throttle import Throttle
+    from dicom_node.web_connection import Answer
+
+    Allow = Callable[[Receiver], object]
+
+_PIECE: Final = 256 * 1024
+
+
+class Parcel(NamedTuple):
+    """An instance that is to be sent."""
+
+    file: Stored
+    allow: Allow
+    """Called with who is at the other end of the very connection that it is about to be
+    sent on; raises if it may not be."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """A parcel on its way."""
+
+    number: int
+    parcel: Parcel
+    sop_class: str
+    syntax: str
+    """What the file is in."""
+    forms: list[UID]
+    """What it may be sent in, best first."""
+    path: Stored
+    sop_instance: str = ""
+    form: str = ""
+    """What :attr:`path` is in."""
+    size: int = 0
+
+    def clear(self) -> None:
+        """Delete a copy that was made for the server."""
+        if self.path != self.parcel.file:
+            self.path.unlink(missing_ok=True)
+            self.path = self.parcel.file
+
+
+class _UnreadableError(Exception):
+    """A file cannot be sent; the others of a request are not at fault."""
+
+    def __init__(self, item: _Item, why: NodeError) -> None:
+        super().__init__(str(why))
+        self.item, self.why = item, why
+
+
+class StowSending:
+    """A connection to one server."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        decode: Decode = decode_frames,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        throttle: Throttle | None = None,
+        boundary: Callable[[], str] = lambda: secrets.token_hex(24),
+    ) -> None:
+        """Prepare; nothing is opened before it is needed.
+
+        Args:
+            destination: Where to send.
+            decode: Calls the codecs, for what came compressed.
+            clock: Returns the time, aware.
+            throttle: Holds it to a speed.
+            boundary: Returns what nobody can guess, and no file holds.
+        """
+        self.destination = destination
+        self._decode, self._clock, self._boundary = decode, clock, boundary
+        self._throttle = throttle
+        self._connection = WebConnection(destination)
+        self._untaken: set[tuple[str, str]] = set()
+        """SOP class and transfer syntax that the server has refused."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        self._connection.close()
+
+    def send(self, file: Stored, allow: Allow = lambda _: None) -> None:
+        """Return once the server has said that it has the instance in ``file``.
+
+        Args:
+            file: What to send.
+            allow: See :class:`Parcel`.
+
+        Raises:
+            SendRefusedError: It said no, and would say so again.
+            SendInterruptedError: Something came between; the same may work later.
+        """
+        (error,) = self.send_all([Parcel(file, allow)])
+        if error is not None:
+            raise error
+
+    def send_all(self, parcels: Sequence[Parcel]) -> list[Exception | None]:
+        """Send instances, several in a request, and return what is wrong with each.
+
+        Returns:
+            In the order of ``parcels``: None for what the server has, and else what
+            :meth:`send` or its ``allow`` raises.
+        """
+        ends: list[Exception | None] = [None] * len(parcels)
+        waiting: list[_Item] = []
+        for number, parcel in enumerate(parcels):
+            try:
+                waiting.append(self._made_ready(self._item(number, parcel)))
+            except Exception as error:  # noqa: BLE001 it is returned
+                ends[number] = error
+        try:
+            while waiting:
+                batch = self._batch(waiting)
+                del waiting[: len(batch)]
+                for item, end in self._sent(batch):
+                    if end is None or isinstance(end, Exception):
+                        ends[item.number] = end
+                        item.clear()
+                        continue
+                    try:
+                        waiting.append(self._in_another_form(item))
+                    except Exception as error:  # noqa: BLE001 it is returned
+                        ends[item.number] = error
+        finally:
+            for item in waiting:
+                item.clear()
+        return ends
+
+    def receiver(self, sop_class: str, syntax: str) -> Receiver:  # noqa: ARG002 as over associations
+        """Return who would be sent an instance.
+
+        Raises:
+            SendInterruptedError: Nobody can be reached.
+        """
+        return Receiver(
+            ae_title=self.destination.ae_title,
+            address=self.destination.address,
+            fingerprint=self._connection.open(),
+        )
+
+    def probe(self) -> None:
+        """Return if the server answers, and knows this node.
+
+        Raises:
+            SendInterruptedError: It does not.
+        """
+        self._connection.open()
+        answer = self._connection.ask("OPTIONS", self._path, self._headers())
+        if answer.status in {204, 405}:
+            return  # it knows the address, if not the method
+        wrong = trouble(self._named(), answer.status, answer.retry_after, self._clock())
+        if wrong is not None:
+            raise wrong
+
+    def _item(self, number: int, parcel: Parcel) -> _Item:
+        head = head_of(parcel.file)
+        sop_class, syntax = head.sop_class_uid, head.transfer_syntax_uid
+        able = abilities(parcel.file, syntax)
+        forms = [
+            form
+            for form in offered(self.destination, syntax, able)
+            if (sop_class, str(form)) not in self._untaken
+        ]
+        return _Item(number, parcel, sop_class, syntax, forms, parcel.file)
+
+    def _made_ready(self, item: _Item) -> _Item:
+        if not item.forms:
+            raise untaken(self._named(), item.sop_class, item.syntax)
+        file = item.parcel.file
+        item.path = ready(file, item.syntax, item.forms, self._decode, self._named())
+        head = head_of(item.path)
+        item.sop_instance, item.form = head.sop_instance_uid, head.transfer_syntax_uid
+        item.size = _size(item.path)
+        return item
+
+    def _in_another_form(self, item: _Item) -> _Item:
+        """Make ready again what is not taken in the form that it was in."""
+        self._untaken.add((item.sop_class, item.form))
+        item.clear()
+        item.forms = [form for form in item.forms if str(form) != item.form]
+        return self._made_ready(item)
+
+    def _batch(self, waiting: Sequence[_Item]) -> list[_Item]:
+        """Return what goes in the next request."""
+        room = self.destination.request_mb * (1 << 20)
+        batch: list[_Item] = []
+        for item in waiting:
+            room -= item.size
+            # Of two that have one name, what is answered would be said of either.
+            is_named = any(item.sop_instance == one.sop_instance for one in batch)
+            if batch and (room < 0 or is_named):
+                break
+            batch.append(item)
+        return batch
+
+    def _sent(
+        self, batch: Sequence[_Item]
+    ) -> Iterator[tuple[_Item, Exception | Kind | None]]:
+        """Yield what becomes of each; ``Kind.SYNTAX`` where another form may do."""
+        try:
+            receiver = self.receiver("", "")
+        except SendInterruptedError as error:
+            yield from ((item, error) for item in batch)
+            return
+        allowed = []
+        for item in batch:
+            try:
+                item.parcel.allow(receiver)
+            except Exception as error:  # noqa: BLE001 it is returned
+                yield item, error
+            else:
+                allowed.append(item)
+        if not allowed:
+            return
+        try:
+            answer = self._posted(allowed)
+        except _UnreadableError as error:
+            # Half a request is on its way, and nobody has anything of it.
+            yield error.item, error.why
+            yield from self._sent([item for item in allowed if item is not error.item])
+            return
+        except NodeError as error:
+            yield from ((item, error) for item in allowed)
+            return
+        yield from self._ends(answer, allowed)
+
+    def _ends(
+        self, answer: Answer, batch: Sequence[_Item]
+    ) -> Iterator[tuple[_Item, Exception | Kind | None]]:
+        named = self._named()
+        wrong = trouble(named, answer.status, answer.retry_after, self._clock())
+        said: dict[str, Outcome] | None = None
+        if wrong is None and answer.status in NAMES_EACH:
+            with suppress(AnswerError):
+                said = outcomes(answer.content)
+        if wrong is not None:
+            yield from ((item, wrong) for item in batch)
+        elif said is not None:
+            for item in batch:
+                yield item, end(named, said.get(item.sop_instance, UNSAID))
+        elif len(batch) > 1 and answer.status in FOR_ONE:
+            # One of them is at fault, and it is not said which.
+            for item in batch:
+                yield from self._sent([item])
+        else:
+            for item in batch:
+                yield item, unexplained(named, answer.status)
+
+    def _posted(self, batch: Sequence[_Item]) -> Answer:
+        boundary = self._boundary()
+        size = body_size(boundary, [item.size for item in batch])
+        headers = self._headers() | {
+            "Content-Type": content_type(boundary),
+            "Content-Length": str(size),
+        }
+        content = body(boundary, (self._pieces(item) for item in batch))
+        return self._connection.ask("POST", self._path, headers, content)
+
+    def _pieces(self, item: _Item) -> Iterator[bytes]:
+        """Yield a file as it is to be sent.
+
+        Raises:
+            _UnreadableError: It cannot be read, or is not as long as it was.
+        """
+        left, throttle = item.size, self._throttle
+        most = _PIECE if throttle is None else min(_PIECE, throttle.piece)
+        try:
+            with item.path.open("rb") as stream:
+                while left:
+                    piece = stream.read(min(left, most))
+                    if not piece:
+                        raise SendInterruptedError(
+                            f"{item.path} is shorter than it was"
+                        )
+                    left -= len(piece)
+                    if throttle is not None:
+                        throttle.wait(len(piece))
+                    yield piece
+        except OSError as error:
+            said = SendInterruptedError(f"{item.path} cannot be read: {error.strerror}")
+            raise _UnreadableError(item, said) from error
+        except NodeError as error:
+            raise _UnreadableError(item, error) from error
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": ANSWER_TYPE}
+        file = self.destination.token_file
+        if file is not None:
+            try:
+                token = file.read_text("ascii").strip()
+            except (OSError, ValueError) as error:
+                raise SendInterruptedError(
+                    f"{self._named()}: {file} cannot be read",
+                    hint="It holds a bearer token, and nothing else.",
+                ) from error
+            if not token or not token.isprintable() or " " in token:
+                raise SendInterruptedError(
+                    f"{self._named()}: {file} holds no token",
+                    hint="It holds a bearer token, and nothing else.",
+                )
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+    @property
+    def _path(self) -> str:
+        return f"{self.destination.url_parts.path.rstrip('/')}/studies"
+
+    def _named(self) -> str:
+        return f"{self.destination.name} ({self.destination.address})"
+
+
+def _size(file: Stored) -> int:
+    with file.open("rb") as stream:
+        return stream.seek(0, SEEK_END)

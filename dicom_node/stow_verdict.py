@@ -1,0 +1,100 @@
+"""What an answer of a STOW-RS server means for whoever waits for it. Pure.
+
+Trouble of the server is told from what one instance has brought about, and what passes
+from what would be the same the next time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.errors import (
+    BusyError,
+    OutOfResourcesError,
+    SendInterruptedError,
+    SendRefusedError,
+    UnreachableError,
+)
+from dicom_node.stow_message import ANSWER_TYPE, Kind, Outcome, retry_after
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+NAMES_EACH: Final = (200, 202, 409)
+"""Statuses of an answer that says what became of each instance (PS3.18 10.5.3.1)."""
+FOR_ONE: Final = (400, 409, 413, 415)
+"""Statuses that one instance of several may have brought about."""
+_BUSY: Final = (408, 429)
+_NOT_KNOWN: Final = (401, 403, 407)
+_HINTS: Final = {
+    400: "It says that the request is wrong: its log says why.",
+    409: "It did not store the instance, and its log says why.",
+    413: "The instance is larger than it takes.",
+}
+
+
+def trouble(
+    named: str, status: int, wait: str | None, now: datetime
+) -> SendInterruptedError | None:
+    """Return what is wrong with the server; None if it is not the server.
+
+    Args:
+        named: The server, for people.
+        status: Of its answer.
+        wait: Its header Retry-After.
+        now: Aware.
+    """
+    if status in {*NAMES_EACH, *FOR_ONE}:
+        return None
+    said = f"{named} answered {status}"
+    if status in _BUSY or status >= 500:
+        return BusyError(said, wait_s=retry_after(wait, now))
+    if status in _NOT_KNOWN:
+        hint = (
+            "Is the token in token_file, or the certificate, the right one, and may it "
+            "store there?"
+        )
+    elif 300 <= status < 400:
+        hint = "Redirections are not followed: put the address it names into url."
+    else:
+        hint = "Is url the DICOMweb service, without /studies?"
+    return UnreachableError(said, hint=hint)
+
+
+def end(named: str, outcome: Outcome) -> Exception | Kind | None:
+    """Return what becomes of an instance of which an answer speaks.
+
+    Returns:
+        None if the server has it; ``Kind.SYNTAX`` if another form may do.
+    """
+    reason = f"0x{outcome.reason:04X}"
+    match outcome.kind:
+        case Kind.STORED:
+            return None
+        case Kind.SYNTAX:
+            return Kind.SYNTAX
+        case Kind.BUSY:
+            return OutOfResourcesError(f"{named} failed with {reason}")
+        case Kind.REFUSED:
+            return SendRefusedError(
+                f"{named} refused it with {reason}",
+                hint="The log of the server says why; PS3.18 I.2.2 what it means.",
+            )
+        case Kind.UNSAID:
+            return SendInterruptedError(
+                f"{named} did not say what became of it",
+                hint="It may have the instance; it is sent again to be sure.",
+            )
+
+
+def unexplained(named: str, status: int) -> Exception | Kind:
+    """Return what becomes of an instance whose answer explains nothing."""
+    said = f"{named} answered {status}"
+    if status == 415:
+        return Kind.SYNTAX
+    if status in _HINTS:
+        return SendRefusedError(said, hint=_HINTS[status])
+    return SendInterruptedError(
+        f"{said}, and did not say what became of the instance",
+        hint=f"Does it answer in {ANSWER_TYPE}, as it is asked to?",
+    )
