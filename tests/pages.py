@@ -148,19 +148,20 @@ class Page:
         return list(self.site.audit.entries())
 
 
-def written(folder: Path, more: str = "", config: str = CONFIG) -> Path:
-    """Write a configuration, its ports free ones."""
+def written(folder: Path, web: str = "", config: str = CONFIG) -> Path:
+    """Write a configuration, its ports free ones, with more of the page's table."""
     names = ("dicom", "web", "research", "archive")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     path = folder / "node.toml"
-    path.write_text((config + more).format(**ports), "utf-8")
+    whole = config.replace("[web]", f"[web]\n{web}")
+    path.write_text(whole.format(**ports), "utf-8")
     return path
 
 
 @contextmanager
-def page(folder: Path, more: str = "") -> Iterator[Page]:
+def page(folder: Path, web: str = "") -> Iterator[Page]:
     """Run the page of a node that does not run itself."""
-    config = load(written(folder, more))
+    config = load(written(folder, web))
     assert config.web is not None
     state = State(config.node.state)
     keyring = state.keys()

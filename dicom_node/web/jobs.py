@@ -32,9 +32,7 @@ def jobs(call: Call) -> Response:
     asked = {name: call.asked(name) for name in names}
     before = call.asked("before")
     config, title = call.site.config, asked["ae"]
-    to_title = tuple(
-        d.name for d in config.destinations if title and d.ae_title == title
-    )
+    to_title = _called(call, title)
     search = Search(
         uid=asked["uid"],
         calling_ae_title="" if to_title else title,
@@ -57,6 +55,14 @@ def jobs(call: Call) -> Response:
         routes=[route.name for route in config.routes],
         states=[state.value for state in JobState],
     )
+
+
+def _called(call: Call, title: str) -> tuple[str, ...]:
+    """Return the destinations of an AE title, and the pools that these are in."""
+    config = call.site.config
+    found = {one.name for one in config.destinations if title and one.ae_title == title}
+    pools = (pool.name for pool in config.pools if found & set(pool.members))
+    return tuple(sorted(found.union(pools)))
 
 
 def job(call: Call) -> Response:

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from dicom_node.destination import Kind
 from dicom_node.queue.history import Search
 from dicom_node.queue.job import JobState
 from dicom_node.web.guarded import Guarded
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
+    from dicom_node.destination import Destination
     from dicom_node.queue.history import Event, Stand
     from dicom_node.web.site import Call, Site
 
@@ -89,9 +91,7 @@ def destinations(
         told.append(
             {
                 "name": one.name,
-                "ae_title": one.ae_title,
-                "address": one.address,
-                "has_tls": one.tls_ca is not None,
+                "where": _where(one),
                 "is_up": health is None or health.since is None,
                 "since": health.since if health else None,
                 "reason": health.reason if health else "",
@@ -102,7 +102,30 @@ def destinations(
                 "oldest": (now - min(waits)).total_seconds() if waits else None,
             }
         )
+    for pool in site.config.pools:
+        waits = [since for (_, to), since in oldest.items() if to == pool.name]
+        up = [one["is_up"] for one in told if one["name"] in pool.members]
+        told.append(
+            {
+                "name": pool.name,
+                "where": f"one of {', '.join(pool.members)}",
+                "is_up": any(up),
+                "since": None,
+                "reason": "",
+                "again": None,
+                "waiting": jobs[pool.name, "waiting"] + jobs[pool.name, "working"],
+                "held": jobs[pool.name, "held"] + jobs[pool.name, "quarantined"],
+                "sent": jobs[pool.name, "sent"],
+                "oldest": (now - min(waits)).total_seconds() if waits else None,
+            }
+        )
     return told
+
+
+def _where(one: Destination) -> str:
+    """Return where a destination is, in words."""
+    named = f"{one.ae_title} at {one.address}" if one.kind is Kind.DICOM else one.url
+    return f"{named}, {'TLS' if one.has_tls else 'without TLS'}"
 
 
 VIEWS: Final = (Guarded("GET", "/", overview, Right.LOOK),)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from dicom_node.audit import Event
+from dicom_node.destination import Kind
 from dicom_node.errors import NodeError
 from dicom_node.review import listener_line, peer_line
 from dicom_node.scu import Sending
+from dicom_node.senders import probe
+from dicom_node.stow import StowSending
 from dicom_node.web.guarded import Guarded
 from dicom_node.web.overview import destinations
 from dicom_node.web.phantom import phantom
@@ -32,18 +35,18 @@ def peers(call: Call) -> Response:
     return call.page(
         "peers.html",
         destinations=destinations(site, stands, oldest, site.clock()),
+        callable=config.destinations,
         listeners=[listener_line(d, config.peers) for d in config.listeners],
         senders=[peer_line(peer) for peer in config.peers],
     )
 
 
 def ask(call: Call) -> Response:
-    """Ask a destination whether it answers (C-ECHO)."""
+    """Ask a destination whether it answers (C-ECHO, or a request)."""
     one = _named(call)
     call.write_down(Event.ACTED, "asked", destination=one.name)
     started = time.monotonic()
-    with Sending(one, call.site.config.node.ae_title) as sending:
-        sending.probe()
+    probe(one, call.site.config.node.ae_title)
     took = 1000 * (time.monotonic() - started)
     return to(f"/peers?done={quote(f'{one.name} answers, after {took:.0f} ms')}")
 
@@ -56,8 +59,12 @@ def send_test(call: Call) -> Response:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "phantom.dcm"
         file.write_bytes(encoded)
-        with Sending(one, call.site.config.node.ae_title) as sending:
-            sending.send(file)
+        if one.kind is Kind.STOW:
+            with StowSending(one) as stowing:
+                stowing.send(file)
+        else:
+            with Sending(one, call.site.config.node.ae_title) as sending:
+                sending.send(file)
     return to(f"/peers?done={quote(f'{one.name} has taken {name}')}")
 
 

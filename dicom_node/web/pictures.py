@@ -154,6 +154,7 @@ def _page(call: Call, pair: Pair, title: str, path: str) -> Response:
         "shown": [],
         "figures": None,
         "answers": [],
+        "is_asked": False,
         "unasked": "",
     }
     present = pair.original or pair.marked
@@ -181,13 +182,23 @@ def _page(call: Call, pair: Pair, title: str, path: str) -> Response:
     }
     if len(both) == 2:
         values["figures"] = _figures(*both)
-    shown = [one.shown(frame, one.window(frame)) for one in opened.values()]
+    values["names"] = list(opened)
+    if call.asked("ask") == "yes":
+        _ask(
+            values,
+            present,
+            [one.shown(frame, one.window(frame)) for one in opened.values()],
+        )
+    return call.page("pictures.html", **values)
+
+
+def _ask(values: dict[str, Any], present: OpenInstance, shown: list[Shown]) -> None:
+    """Ask classifiers, of what a viewer opens with."""
+    values["is_asked"] = True
     try:
         values["answers"] = answers(present.identity(), shown)
     except ConfigError as error:
         values["unasked"] = str(error)
-    values["names"] = list(opened)
-    return call.page("pictures.html", **values)
 
 
 def _png(call: Call, pair: Pair, which: str) -> Response:

@@ -60,7 +60,7 @@ def plot_of(
     for number, moment in enumerate(moments):
         name = f"{moment:%H}:00"
         before = hours.get(f"{moment:%d %H}")
-        if before is None and moment.hour % 4 == 0 and number:
+        if before is None and moment.hour % 4 == 0 and 2 < number < count - 3:
             ticks.append((_x(number, count), name))
         hours[f"{moment:%d %H}"] = Hour(
             name,

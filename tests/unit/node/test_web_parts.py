@@ -1,0 +1,97 @@
+"""Parts of the page that need no page: waiting, people, settings, plots."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import ConfigError
+from dicom_node.queue.history import slot_of
+from dicom_node.watching import Web
+from dicom_node.web.attempts import Attempts
+from dicom_node.web.people import People
+from dicom_node.web.plot import plot_of
+from dicom_node.web.rights import Role
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+PASSWORD = "four words do well"  # noqa: S105 for tests
+
+
+def test_waiting_doubles_and_ends() -> None:
+    attempts, waits = Attempts(3), []
+    for _ in range(12):
+        waits.append(attempts.wait("vera", NOON).total_seconds())
+        attempts.failed("vera", NOON)
+    assert waits == [0, 0, 0, 15, 30, 60, 120, 240, 480, 900, 900, 900]
+    assert attempts.wait("otto", NOON) == timedelta(0)
+    assert attempts.wait("vera", NOON + timedelta(minutes=16)) == timedelta(0)
+    attempts.succeeded("vera")
+    assert attempts.wait("vera", NOON) == timedelta(0)
+
+
+def test_people_are_who_they_say_by_their_password(tmp_path: Path) -> None:
+    people = People(tmp_path / "people.json")
+    people.put("vera", {Role.VIEWER}, PASSWORD, NOON)
+    person = people.proven("vera", PASSWORD)
+    assert person is not None
+    assert person.roles == {Role.VIEWER}
+    for name, password in (("vera", PASSWORD + "x"), ("otto", PASSWORD), ("vera", "")):
+        assert people.proven(name, password) is None
+    text = (tmp_path / "people.json").read_text("utf-8")
+    assert PASSWORD not in text
+    assert "$argon2id$v=19$m=19456,t=2,p=1$" in text
+    assert (tmp_path / "people.json").stat().st_mode & 0o077 == 0
+    people.remove("vera")
+    assert people.proven("vera", PASSWORD) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        ("", PASSWORD),
+        ("a b", PASSWORD),
+        ("<b>", PASSWORD),
+        ("vera", "short"),
+        ("vera", "x" * 999),
+    ],
+)
+def test_what_is_no_name_or_password_is_refused(
+    tmp_path: Path, name: str, password: str
+) -> None:
+    with pytest.raises(ConfigError):
+        People(tmp_path / "people.json").put(name, {Role.VIEWER}, password, NOON)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"bind": "192.0.2.1"},
+        {"certificate": Path("x.pem")},
+        {"idle_minutes": 0.0},
+        {"oidc_issuer": "https://login.example"},
+        {"oidc_issuer": "http://login.example", "oidc_client_id": "x"},
+        {"address": "http://gateway.example"},
+        {"port": 70000},
+    ],
+    ids=str,
+)
+def test_a_page_that_would_not_be_safe_is_refused(said: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        Web(**said)  # type: ignore[arg-type]
+
+
+def test_a_plot_shows_the_numbers() -> None:
+    pace = {
+        "received": {slot_of(NOON): 6},
+        "sent": {slot_of(NOON - timedelta(hours=1)): 3},
+    }
+    plot = plot_of(pace, NOON, timedelta(hours=2))
+    assert plot.most == 6
+    assert plot.received.split()[-1] == "720,4"  # the top, at the right
+    assert [(h.name, h.received, h.sent) for h in plot.hours] == [
+        ("10:00", 0, 0),
+        ("11:00", 0, 3),
+        ("12:00", 6, 0),
+    ]
