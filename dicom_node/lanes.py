@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.codec_process import CodecProcess
 from dicom_node.errors import SpoolError
+from dicom_node.glass import Glass
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
 from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
+from dicom_node.readying import Readying
 from dicom_node.room import Room
 from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from dicom_node.filters.strip import Restored
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
+    from dicom_node.ledger import Ledger
     from dicom_node.opening import Opening
     from dicom_node.queue.sqlite import SqliteQueue
     from dicom_node.queue.sqlite_commitments import SqliteCommitments
@@ -92,14 +95,8 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         found_marks = stack.enter_context(state.found_marks(keyring))
         sealer = Sealer(keyring, ledger.number)
         decode = stack.enter_context(CodecProcess())
-        asked = _desk_clients(config, keyring)
         listings = stack.enter_context(closing(state.listings(keyring)))
         listings.keep_only([route.name for route in config.routes if route.listing])
-
-        def opening(study: str) -> Opening:
-            site = opening_with(keyring, ledger)
-            desks = [client.opener(study) for client in asked]
-            return replace(site, openers=[*site.openers, *desks])
 
         codestreams = state.codestreams()
         figures = stack.enter_context(state.figures())
@@ -108,16 +105,17 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             header = ledger.header_of(restored.record_id)
             return codestreams.as_it_came(restored.file, header, opening.openers)
 
-        worker = Worker(
-            config,
+        audit = state.audit(keyring)
+        wanted = listings if lane is Lane.FILTER else None
+        readying = Readying(
             queue=queue,
             spool=spool,
             keep=keeper(keyring, ledger, renamings, found_marks, now),
             keep_codestream=codestream_keeper(keyring, codestreams),
             as_it_came=as_it_came,
             grants=stack.enter_context(state.grants(keyring)),
-            audit=state.audit(keyring),
-            opening=opening,
+            audit=audit,
+            opening=_opening(config, keyring, ledger),
             own_tenant=keyring.ring.tenant,
             mark=marker(
                 batch_marker(
@@ -133,10 +131,19 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
-            senders=_senders(config, state, decode, stack),
-            listings=listings if lane is Lane.FILTER else None,
-            commitments=_commitments(config, state, queue, spool, stack),
+            listings=wanted,
             took=figures.took,
+        )
+        worker = Worker(
+            config,
+            queue=queue,
+            spool=spool,
+            readying=readying,
+            glass=Glass(config.break_glass, audit, now),
+            senders=_senders(config, state, decode, stack),
+            clock=now,
+            listings=wanted,
+            commitments=_commitments(config, state, queue, spool, stack),
         )
         stack.callback(worker.rest)
 
@@ -158,6 +165,20 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _opening(
+    config: Config, keyring: Keyring, ledger: Ledger
+) -> Callable[[str], Opening]:
+    """Return what opens objects of a study, other sites' desks among it."""
+    asked = _desk_clients(config, keyring)
+
+    def opening(study: str) -> Opening:
+        site = opening_with(keyring, ledger)
+        desks = [client.opener(study) for client in asked]
+        return replace(site, openers=[*site.openers, *desks])
+
+    return opening
 
 
 def _commitments(

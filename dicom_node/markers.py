@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from dicom_node.ledger import Ledger
     from dicom_node.marking import Marking
     from dicom_node.naming import Remembered
+    from dicom_node.readying import Mark
     from dicom_node.renamings import Renamings
-    from dicom_node.worker import Mark
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.search.finder import Finder, FoundMark
 

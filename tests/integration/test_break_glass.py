@@ -11,16 +11,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit
-from dicom_node.codestreams import Copy, Given
 from dicom_node.config import Config, Listener
-from dicom_node.decoding import decode_frames
 from dicom_node.destination import Destination
 from dicom_node.emergency import BreakGlass
 from dicom_node.instance import OpenInstance
@@ -34,8 +32,8 @@ from dicom_node.spool import Spool
 from dicom_node.timing import Complete
 from dicom_node.worker import Worker
 from tests.conftest import NOW, opened
-from tests.delivery import senders_of
 from tests.hand_marks import marked_by_hand
+from tests.workers import worker_of
 
 DOCTOR = "Dr. Who"
 ORDER = Order(DOCTOR, "trauma", NOW)
@@ -175,22 +173,15 @@ def bench(
             return outcome
 
         def worker() -> Worker:
-            return Worker(
+            return worker_of(
                 config,
                 queue=queue,
                 spool=one.spool,
-                keep=lambda _: None,
-                keep_codestream=lambda *_: None,
-                as_it_came=lambda restored, _: Given(restored.file, Copy.NONE),
-                grants=cast("Any", None),  # nothing is released here
                 audit=audit,
                 opening=lambda _: keys.opening(),
-                own_tenant=b"",
                 mark=mark,
-                refer=cast("Any", None),
-                decode=decode_frames,
                 clock=lambda: one.now,
-                senders=senders_of(config, tmp_path, lambda: one.now),
+                folder=tmp_path,
             )
 
         spool = Spool(tmp_path / "spool")

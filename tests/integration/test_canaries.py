@@ -34,7 +34,6 @@ from dicom_node.accepting import accept
 from dicom_node.audit import Audit
 from dicom_node.chain import Entry, Head
 from dicom_node.config import Config, Listener, Retry
-from dicom_node.decoding import decode_frames
 from dicom_node.destination import Destination
 from dicom_node.filters.mark import MarkedInstance
 from dicom_node.instance import OpenInstance
@@ -50,10 +49,10 @@ from dicom_node.scp import SUCCESS, Received, _status_of
 from dicom_node.spool import Spool
 from dicom_node.status import status_of
 from dicom_node.transfers import Transfers
-from dicom_node.worker import Worker
 from tests.conftest import NOW
 from tests.delivery import senders_of
 from tests.hand_marks import marked_by_hand
+from tests.workers import worker_of
 
 RUNS = 1000
 CANARY = "CANARY"
@@ -222,20 +221,14 @@ class Node:
         self.audit = Audit(folder / "audit.jsonl", bytes(32), lambda: self.now)
         self.lock = threading.Lock()
         self.senders = senders_of(self.config, folder, lambda: self.now)
-        self.worker = Worker(
+        self.worker = worker_of(
             self.config,
             queue=self.queue,
             spool=self.spool,
-            keep=lambda _: None,
-            keep_codestream=lambda *_: None,
-            as_it_came=cast("Any", None),
-            grants=cast("Any", None),
             audit=self.audit,
             opening=lambda _: keys.opening(),
-            own_tenant=b"",
             mark=self.mark,
             refer=lambda *_: None,
-            decode=decode_frames,
             clock=lambda: self.now,
             senders=self.senders,
         )

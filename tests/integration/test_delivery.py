@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -20,7 +20,6 @@ from pydicom import dcmread
 from dicom_node.audit import Audit
 from dicom_node.breaker import Breaker
 from dicom_node.config import Config, Listener
-from dicom_node.decoding import decode_frames
 from dicom_node.demo.loopback import await_that, free_ports, path_without_scripts
 from dicom_node.destination import Destination
 from dicom_node.errors import UnreachableError
@@ -34,6 +33,7 @@ from dicom_node.spool import Spool
 from dicom_node.worker import Worker
 from tests.conftest import NOW
 from tests.delivery import senders_of
+from tests.workers import worker_of
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
 
@@ -69,21 +69,11 @@ class Site:
             breaker=Breaker(failures=2, first_probe_s=60.0),
         )
         senders = senders_of(config, self.folder, lambda: self.now)
-        nothing = cast("Any", None)  # nothing is filtered or released here
-        return Worker(
+        return worker_of(
             config,
             queue=self.queue,
             spool=self.spool,
-            keep=nothing,
-            keep_codestream=nothing,
-            as_it_came=nothing,
-            grants=nothing,
             audit=Audit(self.folder / "audit.jsonl", bytes(32), lambda: NOW),
-            opening=nothing,
-            own_tenant=b"",
-            mark=nothing,
-            refer=nothing,
-            decode=decode_frames,
             clock=lambda: self.now,
             senders=senders,
         ), senders

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from pydicom import dcmread, uid
@@ -23,7 +23,6 @@ from pynetdicom import AE, evt
 from dicom_node.audit import Audit, Event
 from dicom_node.compression import put_into
 from dicom_node.config import Config, Listener
-from dicom_node.decoding import decode_frames
 from dicom_node.demo.loopback import await_that
 from dicom_node.destination import Destination
 from dicom_node.errors import CodecProcessError
@@ -42,7 +41,7 @@ from dicom_node.worker import LEASE, Worker
 from miadmark_core.sealing.recipients import Recipient
 from miadmark_core.search.finder import Finder
 from tests.conftest import NOW, miadmark
-from tests.delivery import senders_of
+from tests.workers import worker_of
 
 POISON = "1.2.3.666"
 
@@ -106,22 +105,15 @@ class Bench:
                 Route(name="out", destinations=self.destinations, action=Action.MARK),
             ),
         )
-        return Worker(
+        return worker_of(
             config,
             queue=self.queue,
             spool=self.spool,
-            keep=lambda _: None,
-            keep_codestream=lambda *_: None,
-            as_it_came=cast("Any", None),  # nothing is stripped here
-            grants=cast("Any", None),
             audit=Audit(self.folder / "audit.jsonl", bytes(32), lambda: NOW),
             opening=lambda _: self.keys.opening(),
-            own_tenant=b"",
             mark=self.mark,
-            refer=cast("Any", None),
-            decode=decode_frames,
             clock=lambda: self.now,
-            senders=senders_of(config, self.folder, lambda: self.now),
+            folder=self.folder,
         )
 
     def mark(

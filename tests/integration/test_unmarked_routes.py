@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +18,7 @@ from pydicom import Dataset, dcmread, uid
 from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit
-from dicom_node.codestreams import Copy, Given
 from dicom_node.config import Config, Listener
-from dicom_node.decoding import decode_frames
 from dicom_node.destination import Destination
 from dicom_node.elements import Limits
 from dicom_node.errors import QuantityError
@@ -40,7 +38,7 @@ from dicom_node.spool import Spool
 from dicom_node.worker import Worker
 from miadmark_core.search.finder import FoundMark
 from tests.conftest import NOW, opened
-from tests.delivery import senders_of
+from tests.workers import worker_of
 
 Objects = dict[str, Path]
 
@@ -219,22 +217,16 @@ def bench(
         )
         queue, spool = MemoryQueue(), Spool(tmp_path / "spool")
         written = Audit(audit or tmp_path / "audit", bytes(32), lambda: NOW)
-        worker = Worker(
+        worker = worker_of(
             config,
             queue=queue,
             spool=spool,
-            keep=lambda _: None,
-            keep_codestream=lambda *_: None,
-            as_it_came=lambda restored, _: Given(restored.file, Copy.NONE),
-            grants=cast("Any", None),  # nothing is released here
             audit=written,
             opening=lambda _: keys.opening(),
-            own_tenant=b"",
             mark=marker(mark_all),  # type: ignore[arg-type]
             refer=referrer(keys, lambda: NOW, Marking(), nothing),
-            decode=decode_frames,
             clock=lambda: NOW,
-            senders=senders_of(config, tmp_path, lambda: NOW),
+            folder=tmp_path,
         )
         return Bench(worker, queue, spool, written, keys.opening(), objects)
 

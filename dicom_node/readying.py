@@ -1,0 +1,319 @@
+"""Make ready what a job sends: marked, stripped, or as it came.
+
+What is made lies in the spool before it is sent, and the queue knows it, so that a retry
+sends the same bytes. What was restored is made again after a crash, since whoever may
+have it is asked again.
+
+Who receives it is somebody else's business; here it is only asked who that is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.audit import Event
+from dicom_node.codestreams import Copy
+from dicom_node.decompression import uncompressed
+from dicom_node.elements import Limits, scan
+from dicom_node.errors import (
+    FilterError,
+    NotAnImageError,
+    NotMarkedError,
+    UnmarkablePixelsError,
+)
+from dicom_node.filters.refer import ReferringInstance
+from dicom_node.filters.strip import strip
+from dicom_node.instance import OpenInstance
+from dicom_node.passing import Passing
+from dicom_node.releasing import Releasing
+from dicom_node.routing import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+    from typing import Protocol
+
+    from dicom_node.audit import Audit
+    from dicom_node.codestreams import Given
+    from dicom_node.decoding import Decode
+    from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.strip import Restored
+    from dicom_node.grants import Grants
+    from dicom_node.instance import Identity
+    from dicom_node.listings import Listings
+    from dicom_node.mapped import Buffer
+    from dicom_node.opening import Opening
+    from dicom_node.outgoing import Receiver, Sender
+    from dicom_node.part10 import Part10
+    from dicom_node.passing import Refer
+    from dicom_node.queue.job import Job, Queue
+    from dicom_node.routing import Route
+    from dicom_node.spool import Spool
+    from miadmark_core.sealing.recipients import Recipient
+    from miadmark_core.sealing.record import Header
+
+    class Mark(Protocol):
+        """Marks one instance."""
+
+        def __call__(
+            self,
+            instance: OpenInstance,
+            recipients: Sequence[Recipient],
+            *,
+            marks_quantities: bool = False,
+        ) -> MarkedInstance:
+            """Return it marked, so that the recipients open it too; or raise."""
+            ...
+
+
+logger = logging.getLogger(__name__)
+
+_REFER: Final = "refer"
+"""What is not marked and refers to what is was made for, beside the destination."""
+
+
+def _not_noted(_what: str, _seconds: float) -> None:
+    """Note nothing."""
+
+
+class Lost(Exception):  # noqa: N818 nothing went wrong here
+    """The lease ran out, and another worker has the job now: its file is sent."""
+
+
+class Readying:
+    """Makes what is sent, and says who may have it."""
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        spool: Spool,
+        keep: Callable[[MarkedInstance | ReferringInstance], None],
+        keep_codestream: Callable[[OpenInstance, MarkedInstance], None],
+        as_it_came: Callable[[Restored, Opening], Given],
+        grants: Grants,
+        audit: Audit,
+        opening: Callable[[str], Opening],
+        own_tenant: bytes,
+        mark: Mark,
+        refer: Refer,
+        decode: Decode,
+        clock: Callable[[], datetime],
+        listings: Listings | None = None,
+        took: Callable[[str, float], None] = _not_noted,
+    ) -> None:
+        """Keep what the work needs.
+
+        Args:
+            queue: What is owed.
+            spool: Where its files are.
+            keep: Puts the record of a marked object into the ledger.
+            keep_codestream: Keeps the bytes that a compressed original came in.
+            as_it_came: Gives a restored original back in them, if they were kept.
+            grants: Who may have originals.
+            audit: Where releases are written down before they happen.
+            opening: Returns what opens objects of the study with that UID.
+            own_tenant: Who decides.
+            mark: Marks one instance.
+            refer: Makes an instance without a picture refer to marked ones.
+            decode: Calls the codecs, for what is stripped.
+            clock: Returns the time, aware.
+            listings: What routes with ``listing`` have sent and not listed yet.
+            took: Notes how many seconds something took.
+        """
+        self._queue, self._spool = queue, spool
+        self._keep, self._audit = keep, audit
+        self._releasing = Releasing(grants, audit, own_tenant, clock)
+        self._opening, self._own_tenant = opening, own_tenant
+        self._keep_codestream, self._as_it_came = keep_codestream, as_it_came
+        self._mark, self._clock = mark, clock
+        self._passing = Passing(refer, audit)
+        self._decode, self._listings = decode, listings
+        self._took = took
+        self._studies: dict[int, str] = {}
+        """Which study each job is of, as the ledger knows it."""
+        self._restored: dict[int, Identity] = {}
+        """Who the original is that was restored last, by its job."""
+
+    def require_same(self, job: Job, route: Route) -> None:
+        """Return if what is ready already was made for where it goes now.
+
+        Raises:
+            FilterError: The route was changed meanwhile.
+        """
+        if job.filtered and job.purpose not in _purposes(job, route):
+            raise FilterError(
+                f"the route {job.route!r} was changed while this instance was on its way",
+                hint="It was made ready for another purpose. Send it again.",
+            )
+
+    def ready(self, job: Job, route: Route, sending: Sender) -> Job:
+        """Return the job with the file that is to be sent, made now if it has to be.
+
+        Raises:
+            Lost: Another worker has the job now.
+            Dropped: The route sends nothing of the kind.
+            NodeError: It cannot be made, or must not be.
+        """
+        if route.action is Action.STRIP and job.id not in self._studies:
+            # What was authorised before this process began is not known any more.
+            return self._filtered(job, route, sending)
+        if job.filtered is None:
+            return self._filtered(job, route, sending)
+        if job.purpose == _purposes(job, route)[1]:
+            self._passing.again(self._opened(job.file), route, sending)
+        return job
+
+    def allowing(self, job: Job, route: Route) -> Callable[[Receiver], object]:
+        """Return what lets the object of a job go to whoever may have it."""
+        name = job.filtered or job.file
+        allow: Callable[[Receiver], object] = _nobody_asked
+        if route.action is Action.STRIP:
+            identity = self._restored.pop(job.id, None) or self._opened(name).identity()
+            if job.id in self._studies:
+                study = self._studies[job.id]
+                identity = replace(identity, study_instance_uid=study)
+            allow = partial(self._releasing.release, route, identity)
+        # Encoders run in this process. At the first try nobody pays for doubts.
+        if name != job.file and job.claim > 1:
+            self._queue.doubt(job, is_so=True)
+            allow = partial(self._trusted, job, allow)
+        return allow
+
+    def delivered(self, job: Job, route: Route) -> None:
+        """Note that the destination has it."""
+        self.forget(job)
+        name = job.filtered or job.file
+        if self._listings is not None and route.listing and name != job.file:
+            self._listings.add(route.name, self._opened(name), self._clock())
+
+    def forget(self, job: Job) -> None:
+        """Forget what was authorised for a job that is settled."""
+        self._studies.pop(job.id, None)
+
+    def _trusted(
+        self, job: Job, allow: Callable[[Receiver], object], receiver: Receiver
+    ) -> None:
+        """Go on with a job that its receiver takes as it is now."""
+        self._queue.doubt(job, is_so=False)
+        allow(receiver)
+
+    def _filtered(self, job: Job, route: Route, sending: Sender) -> Job:
+        """Return the job with the file to be sent, made now and remembered."""
+        if route.action is Action.PASS:
+            return job
+        purpose, referring = _purposes(job, route)
+        # Who opens what without asking, and what passes, is written down each time.
+        if route.action is Action.MARK and not route.direct:
+            made = self._queue.adopt(job, purpose)
+            if made is not None:
+                return replace(job, filtered=made, purpose=purpose)
+        instance = self._opened(job.file)
+        if self._listings is not None and self._listings.wrote(instance):
+            return job
+        content: Iterable[Buffer] | None
+        if route.action is Action.MARK:
+            sent = self._marked(instance, route, sending)
+            content = None if sent is None else sent.file.chunks()
+            if isinstance(sent, ReferringInstance):
+                purpose = referring
+        else:
+            content = self._stripped(instance, job, route, sending)
+        if content is None:
+            return replace(job, filtered=None, purpose=None)
+        # An original that was restored is restored again after a crash: see _ready.
+        lasts = route.action is Action.MARK
+        name = self._spool.write(content, lasts=lasts)
+        if not self._queue.keep_filtered(job, name, purpose, lasts=lasts):
+            self._spool.delete([name])
+            raise Lost
+        if job.filtered is not None:
+            self._spool.delete([job.filtered])
+        return replace(job, filtered=name, purpose=purpose)
+
+    def _opened(self, name: str) -> OpenInstance:
+        return OpenInstance.read(self._spool.file(name), Limits())
+
+    def _marked(
+        self, instance: OpenInstance, route: Route, sending: Sender
+    ) -> MarkedInstance | ReferringInstance | None:
+        """Return it marked, its record in the ledger; None to pass it as it is."""
+        marked: MarkedInstance | None = None
+        sent: MarkedInstance | ReferringInstance | None
+        direct = self._releasing.direct(instance.identity(), route)
+        recipients = [one.recipient for one in direct]
+        try:
+            started = time.monotonic()
+            sent = marked = self._mark(
+                instance, recipients, marks_quantities=route.mark_quantities
+            )
+            self._took("mark", time.monotonic() - started)
+        except (NotAnImageError, UnmarkablePixelsError) as error:
+            sent = self._passing.instead(instance, recipients, route, sending, error)
+        if sent is None:
+            return None
+        self._releasing.note_direct(direct)
+        self._keep(sent)
+        if marked is not None and route.keep_codestream:
+            self._keep_codestream(instance, marked)
+        return sent
+
+    def _stripped(
+        self, instance: OpenInstance, job: Job, route: Route, sending: Sender
+    ) -> Iterable[Buffer] | None:
+        """Return the original file; None if it carries no mark."""
+        identity = instance.identity()
+
+        site = self._opening(identity.study_instance_uid)
+
+        def authorise(header: Header, marked: Identity) -> None:
+            # What an object says of its study is bound to nothing: the ledger knows.
+            is_own = header.tenant == self._own_tenant and site.records is not None
+            study = site.records.study_of(header.record_id) if is_own else ""  # type: ignore[union-attr]
+            marked = replace(marked, study_instance_uid=study)
+            self._studies[job.id] = study
+            # Before any key is touched, whoever is at the other end must be known.
+            receiver = sending.receiver(
+                marked.sop_class_uid,
+                str(uncompressed(instance.file.transfer_syntax)),
+            )
+            self._releasing.require(route, marked, receiver)
+
+        opening = replace(
+            site,
+            authorise=authorise,
+            accepts_renamed=route.accept_renamed,
+        )
+        try:
+            started = time.monotonic()
+            restored = strip(instance, opening, self._decode)
+            self._took("strip", time.monotonic() - started)
+        except (NotMarkedError, NotAnImageError):
+            return None
+        if restored.is_renamed:
+            self._audit.add(Event.RENAMED, how="sent", record=restored.record_id.hex())
+        given = self._as_it_came(restored, opening)
+        if given.copy is Copy.DAMAGED:
+            record = restored.record_id.hex()
+            self._audit.add(Event.DAMAGED, how="sent", record=record)
+            logger.warning("codestream damaged, sent uncompressed record=%s", record)
+        self._restored = {job.id: _identity_in(given.file)}
+        return given.file.chunks()
+
+
+def _identity_in(file: Part10) -> Identity:
+    """Return who the object is that was just written, without reading it again."""
+    return OpenInstance(file, scan(file.dataset, file.encoding, Limits())).identity()
+
+
+def _purposes(job: Job, route: Route) -> tuple[str, str]:
+    """Return what something is made ready for: to be sent marked, or referring."""
+    return f"{route.action.value} {job.destination}", f"{_REFER} {job.destination}"
+
+
+def _nobody_asked(_: Receiver) -> None:
+    """Allow what is no original."""

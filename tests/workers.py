@@ -1,0 +1,68 @@
+"""Workers for tests, with a queue, a spool and an audit of their own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dicom_node.audit import Audit
+from dicom_node.codestreams import Copy, Given
+from dicom_node.config import Config
+from dicom_node.decoding import decode_frames
+from dicom_node.glass import Glass
+from dicom_node.queue.job import Queue
+from dicom_node.readying import Readying
+from dicom_node.senders import Senders
+from dicom_node.spool import Spool
+from dicom_node.worker import Worker
+from tests.delivery import senders_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def worker_of(
+    config: Config,
+    *,
+    queue: Queue,
+    spool: Spool,
+    audit: Audit,
+    clock: Callable[[], datetime],
+    folder: Path | None = None,
+    senders: Senders | None = None,
+    **made: Any,
+) -> Worker:
+    """Return a worker; what is not said to be made cannot be.
+
+    Args:
+        folder: For what is known of destinations, if no ``senders`` are given.
+        senders: Instead of new ones.
+        made: What :class:`~dicom_node.readying.Readying` is given instead.
+    """
+    nothing = cast("Any", None)
+    readying = {
+        "keep": lambda _: None,
+        "keep_codestream": lambda *_: None,
+        "as_it_came": lambda restored, _: Given(restored.file, Copy.NONE),
+        "grants": nothing,
+        "opening": nothing,
+        "own_tenant": b"",
+        "mark": nothing,
+        "refer": nothing,
+        "decode": decode_frames,
+    }
+    if senders is None:
+        assert folder is not None
+        senders = senders_of(config, folder, clock)
+    return Worker(
+        config,
+        queue=queue,
+        spool=spool,
+        readying=Readying(
+            queue=queue, spool=spool, audit=audit, clock=clock, **(readying | made)
+        ),
+        glass=Glass(config.break_glass, audit, clock),
+        senders=senders,
+        clock=clock,
+    )
