@@ -34,6 +34,7 @@ SELECT job.id, job.instance_id, sop_instance_uid, instance.study_instance_uid,
        reason, file, filtered, purpose
   FROM job JOIN instance ON instance.id = job.instance_id
 """
+_PLACE: Final = "SELECT instance_id, id FROM job WHERE id = :before"
 _BACKFILL: Final = """
 INSERT INTO event SELECT 'received', '', '', count(*) FROM instance HAVING count(*) > 0;
 INSERT INTO event SELECT 'owed', route, destination, count(*) FROM job GROUP BY 2, 3;
@@ -50,8 +51,7 @@ INSERT INTO pace SELECT substr(received, 1, 15), 'received', count(*)
   FROM instance GROUP BY 1;
 INSERT INTO pace SELECT substr(settled, 1, 15), 'sent', count(*)
   FROM job WHERE settled <> '' GROUP BY 1;
-INSERT INTO step (instance_id, at, what, about)
-    SELECT id, received, 'received', '' FROM instance;
+INSERT INTO step SELECT id, 1, NULL, received, 'received', '' FROM instance;
 """
 """What a queue of an earlier version says of its past."""
 
@@ -221,6 +221,11 @@ class History:
             most: How many at most.
             before: The number of a job; only older ones are wanted. 0 for all.
         """
+        # Whoever sent, his instances are gone through; otherwise jobs are.
+        order, older = "job.id DESC", "job.id < :before"
+        if search.calling_ae_title:
+            order = "instance.id DESC, job.id DESC"
+            older = f"(instance.id, job.id) < ({_PLACE})"
         clauses = ["1"]
         values: dict[str, object] = {"most": most, "before": before}
         if search.uid:
@@ -243,14 +248,8 @@ class History:
                 clauses.append(f"{_by(search, column)} = :{column}")
                 values[column] = wanted
         if before:
-            clauses.append(
-                "(job.instance_id, job.id) <"
-                " (SELECT instance_id, id FROM job WHERE id = :before)"
-            )
+            clauses.append(older)
         where = " AND ".join(clauses)
-        order = "job.instance_id DESC, job.id DESC"
-        if search.calling_ae_title:
-            order = "instance.id DESC, job.id DESC"
         return self._seen(f"{where} ORDER BY {order} LIMIT :most", values)
 
     def job(self, job_id: int) -> Seen | None:
@@ -269,7 +268,7 @@ class History:
         """Return what happened to an instance and its jobs, in order."""
         rows = self._rows(
             "SELECT at, job_id, what, about FROM step WHERE instance_id = :id"
-            " ORDER BY at, id",
+            " ORDER BY number",
             id=instance_id,
         )
         return [Step(_moment(at), job, what, about) for at, job, what, about in rows]

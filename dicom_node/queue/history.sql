@@ -20,27 +20,26 @@ CREATE TABLE IF NOT EXISTS pace (
 
 -- What happened to each instance and job, in order.
 CREATE TABLE IF NOT EXISTS step (
-    id           INTEGER PRIMARY KEY,
     instance_id  INTEGER NOT NULL,
+    number       INTEGER NOT NULL,
     job_id       INTEGER,
     at           TEXT NOT NULL,
     what         TEXT NOT NULL,
-    about        TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS step_of_instance ON step (instance_id);
+    about        TEXT NOT NULL,
+    PRIMARY KEY (instance_id, number)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS instance_of_study ON instance (study_instance_uid);
 CREATE INDEX IF NOT EXISTS instance_of_caller ON instance (calling_ae_title, id);
-CREATE INDEX IF NOT EXISTS job_on_route ON job (route, instance_id);
-CREATE INDEX IF NOT EXISTS job_to_destination ON job (destination, instance_id);
-CREATE INDEX IF NOT EXISTS job_in_state ON job (state, instance_id);
+CREATE INDEX IF NOT EXISTS job_on_route ON job (route);
+CREATE INDEX IF NOT EXISTS job_to_destination ON job (destination);
 
 CREATE TRIGGER IF NOT EXISTS instance_came AFTER INSERT ON instance BEGIN
     INSERT INTO event VALUES ('received', '', '', 1)
         ON CONFLICT DO UPDATE SET times = times + 1;
     INSERT INTO pace VALUES (substr(NEW.received, 1, 15), 'received', 1)
         ON CONFLICT DO UPDATE SET times = times + 1;
-    INSERT INTO step (instance_id, at, what, about)
-        VALUES (NEW.id, NEW.received, 'received', NEW.calling_ae_title);
+    INSERT INTO step VALUES
+        (NEW.id, 1, NULL, NEW.received, 'received', NEW.calling_ae_title);
 END;
 
 CREATE TRIGGER IF NOT EXISTS instance_went AFTER DELETE ON instance BEGIN
@@ -53,9 +52,12 @@ CREATE TRIGGER IF NOT EXISTS job_began AFTER INSERT ON job BEGIN
           FROM (SELECT 'owed' AS what UNION ALL SELECT NEW.state)
          WHERE what IN ('owed', 'held', 'quarantined')
         ON CONFLICT DO UPDATE SET times = times + 1;
-    INSERT INTO step (instance_id, job_id, at, what, about)
-        VALUES (NEW.instance_id, NEW.id, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'),
-                CASE NEW.state WHEN 'waiting' THEN 'owed' ELSE NEW.state END, NEW.reason);
+    INSERT INTO step VALUES
+        (NEW.instance_id,
+         1 + (SELECT COALESCE(max(number), 0) FROM step
+               WHERE instance_id = NEW.instance_id),
+         NEW.id, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'),
+         CASE NEW.state WHEN 'waiting' THEN 'owed' ELSE NEW.state END, NEW.reason);
 END;
 
 CREATE TRIGGER IF NOT EXISTS job_went AFTER DELETE ON job BEGIN
@@ -65,13 +67,16 @@ END;
 CREATE TRIGGER IF NOT EXISTS job_stepped AFTER UPDATE OF state, claim ON job
 WHEN (NEW.state, NEW.claim) <> (OLD.state, OLD.claim)
 BEGIN
-    INSERT INTO step (instance_id, job_id, at, what, about)
-        VALUES (NEW.instance_id, NEW.id, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'),
-                CASE WHEN NEW.state = 'working' THEN 'begun'
-                     WHEN NEW.state <> 'waiting' THEN NEW.state
-                     WHEN OLD.state = 'working' THEN 'put back'
-                     ELSE 'released' END,
-                CASE NEW.state WHEN 'working' THEN '' ELSE NEW.reason END);
+    INSERT INTO step VALUES
+        (NEW.instance_id,
+         1 + (SELECT COALESCE(max(number), 0) FROM step
+               WHERE instance_id = NEW.instance_id),
+         NEW.id, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'),
+         CASE WHEN NEW.state = 'working' THEN 'begun'
+              WHEN NEW.state <> 'waiting' THEN NEW.state
+              WHEN OLD.state = 'working' THEN 'put back'
+              ELSE 'released' END,
+         CASE NEW.state WHEN 'working' THEN '' ELSE NEW.reason END);
     INSERT INTO event
         SELECT what, NEW.route, NEW.destination, 1
           FROM (SELECT CASE WHEN NEW.state = 'waiting' AND OLD.state = 'working'
@@ -95,9 +100,12 @@ END;
 CREATE TRIGGER IF NOT EXISTS job_ready AFTER UPDATE OF filtered ON job
 WHEN NEW.filtered IS NOT NULL AND NEW.filtered IS NOT OLD.filtered
 BEGIN
-    INSERT INTO step (instance_id, job_id, at, what, about)
-        VALUES (NEW.instance_id, NEW.id, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'),
-                'ready', NEW.purpose);
+    INSERT INTO step VALUES
+        (NEW.instance_id,
+         1 + (SELECT COALESCE(max(number), 0) FROM step
+               WHERE instance_id = NEW.instance_id),
+         NEW.id, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'),
+         'ready', NEW.purpose);
     INSERT INTO event
         VALUES (substr(NEW.purpose, 1, instr(NEW.purpose, ' ') - 1) || ' ready',
                 NEW.route, NEW.destination, 1)

@@ -171,24 +171,20 @@ def _page(call: Call, pair: Pair, title: str, path: str) -> Response:
     query = urlencode(
         {"frame": frame + 1, "c": f"{window.center:g}", "w": f"{window.width:g}"}
     )
-    both = [one.shown(frame, window) for one in opened.values()]
-    names = [*opened, *(["difference"] if len(both) == 2 else [])]
+    # Compared through the window that the object opens with, which limits a mark.
+    own = [one.shown(frame, first.window(frame)) for one in opened.values()]
     values |= {
         "frames": first.frames,
         "frame": frame + 1,
         "window": window,
         "query": query,
-        "shown": names,
+        "names": list(opened),
+        "shown": [*opened, *(["difference"] if len(own) == 2 else [])],
     }
-    if len(both) == 2:
-        values["figures"] = _figures(*both)
-    values["names"] = list(opened)
+    if len(own) == 2:
+        values["figures"] = _figures(*own)
     if call.asked("ask") == "yes":
-        _ask(
-            values,
-            present,
-            [one.shown(frame, one.window(frame)) for one in opened.values()],
-        )
+        _ask(values, present, own)
     return call.page("pictures.html", **values)
 
 
