@@ -199,13 +199,17 @@ class Changing:
         if content == self._rules.content:
             return Answer(is_taken=True, says=f"the node goes by this file: {digest}")
         try:
-            if content is None:
-                raise ConfigError(f"{self._path} cannot be read")
             self._change(content)
         except NodeError as error:
             logger.error("configuration refused, the old one stands: %s", error)  # noqa: TRY400
             self._note("refused", digest, str(error))
             return Answer(is_taken=False, says=str(error), hint=error.hint)
+        except Exception as error:
+            # Whatever it was: it ends no node that runs.
+            says = f"it cannot be taken: unexpected {type(error).__name__}"
+            logger.exception("configuration refused, the old one stands")
+            self._note("refused", digest, says)
+            return Answer(is_taken=False, says=says, hint="The node's log says more.")
         logger.warning("configuration taken digest=%s", digest)
         self._note("taken", digest, "")
         warnings = left_behind(self._rules.config, self._owed())
@@ -221,7 +225,7 @@ class Changing:
         except AuditError:
             logger.exception("not written down")
 
-    def _change(self, content: bytes) -> None:
+    def _change(self, content: bytes | None) -> None:
         """Go over to what a file says.
 
         Raises:
@@ -229,6 +233,8 @@ class Changing:
         """
         old = self._rules
         assert old is not None  # begun
+        if content is None:
+            raise ConfigError(f"{self._path} cannot be read")
         config = read(content, self._path)
         require_same_state(old.config, config)
         keys_of(State(config.node.state), config.node.fingerprint)
@@ -241,6 +247,9 @@ class Changing:
             raise ConfigError(
                 f"no process can be prepared: {error.strerror}"
             ) from error
+        except Exception:
+            self._doors.keep_only(old.config.listeners)
+            raise
         crew = self._crew
         crew.take(new.receiving(self._keys), new.handed_down)
         crew.look()
