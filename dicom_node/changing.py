@@ -25,6 +25,7 @@ from dicom_node.review import left_behind
 from dicom_node.scp import listening_socket
 from dicom_node.state import State, keys_of
 from dicom_node.supervising import LOOK_S, Heard, Role, held_for_others
+from dicom_node.transition import Transition
 from dicom_node.usability import require_same_state, require_usable
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class Changing:
         self._rules: _Rules | None = None
         self._numbered = 0
         self._is_assigned = True
+        self._transition: Transition | None = None
 
     def begin(self, config: Config, content: bytes) -> None:
         """Take on the roles of the first configuration.
@@ -173,6 +175,7 @@ class Changing:
         roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
         roles |= rules.taking_in(self._keys) | rules.reporting() | rules.watching()
         self._crew.take(roles, rules.handed_down)
+        self._transition = Transition(config.node.state)
 
     @property
     def is_ready(self) -> bool:
@@ -192,6 +195,8 @@ class Changing:
             # Those that left may have owed something to lanes of other times.
             self._assign(is_quiet=False)
             self._is_assigned = True
+        if self._is_assigned and self._transition is not None:
+            self._transition.end()
 
     def _judged(self, content: bytes | None) -> Answer:
         assert self._rules is not None  # begun
@@ -241,6 +246,8 @@ class Changing:
         require_usable(config)
         _require_free_desk(old.config, config)
         try:
+            if self._transition is not None:
+                self._transition.begin()
             new = self._prepared(config, content)
         except OSError as error:
             self._doors.keep_only(old.config.listeners)

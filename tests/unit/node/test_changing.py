@@ -12,6 +12,7 @@ from dicom_node import changing
 from dicom_node.changing import Changing
 from dicom_node.config_file import read
 from dicom_node.reloading import Answer, Look
+from dicom_node.transition import Transition, is_on
 
 NODE = b'[node]\nae_title = "A"\n'
 
@@ -79,3 +80,15 @@ def test_what_nobody_foresaw_is_refused_too(
     assert "ZeroDivisionError" in noted.answers[0].says
     assert "Doe" not in noted.answers[0].says
     assert noted.facts[0]["did"] == "refused"
+
+
+def test_a_transition_is_seen_by_all_and_ends_with_its_holder(tmp_path: Path) -> None:
+    transition = Transition(tmp_path)
+    assert not is_on(tmp_path)
+    for _ in range(2):
+        transition.begin()
+        transition.begin()
+        assert is_on(tmp_path)
+        transition.end()
+        transition.end()
+        assert not is_on(tmp_path)
