@@ -27,7 +27,7 @@ from dicom_node import telling
 from dicom_node.announcing import Announcing
 from dicom_node.audit_message import Origin
 from dicom_node.audit_sending import AuditSending
-from dicom_node.checkpoints import Checkpointing
+from dicom_node.checkpointing import Checkpointing
 from dicom_node.errors import NodeError
 from dicom_node.lookout import Lookout
 from dicom_node.rejections import RejectionsLeft
