@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import database
-from dicom_node.queue import history
+from dicom_node.queue import recording
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -121,7 +121,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
                 keep_trigger(self._database, SQL[f"trigger_{trigger}"])
         self._begin_tallies()
         with translated():
-            history.prepare(self._database)
+            recording.prepare(self._database)
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
