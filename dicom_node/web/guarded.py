@@ -91,6 +91,7 @@ class _Endpoint:
             if request.method == "GET":
                 return to(f"/login?to={quote(request.url.path)}")
             return _said(site, request, 401, "you are not logged in any more")
+        is_new = session is None
         session = session or site.sessions.stranger()
         call = Call(site, request, session)
         if guarded.right is not None and not call.may(guarded.right):
@@ -106,10 +107,10 @@ class _Endpoint:
             call = Call(site, request, session, form, upload)
         response = await run_in_threadpool(_viewed, call, guarded.view)
         renewed = site.sessions.seen(session) if known is not None else None
-        if renewed is not None and COOKIE not in response.headers.get("set-cookie", ""):
-            keep(response, site, renewed)
-        if not session.name and not request.cookies.get(COOKIE):
-            keep(response, site, session)
+        # A cookie that is not read any more is replaced: its forms would be nobody's.
+        given = session if is_new else renewed
+        if given is not None and not _is_kept(response):
+            keep(response, site, given)
         return response
 
 
@@ -122,6 +123,12 @@ def keep(response: Response, site: Site, session: Session) -> None:
         samesite="strict",
         secure=site.settings.origin.startswith("https:"),
     )
+
+
+def _is_kept(response: Response) -> bool:
+    """Say whether a view has given, or taken away, the cookie of a session."""
+    given = response.headers.getlist("set-cookie")
+    return any(line.startswith(f"{COOKIE}=") for line in given)
 
 
 def session_of(site: Site, request: Request) -> Session | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
+from dicom_node.audit import Event
 from dicom_node.demo.loopback import make_certificate
 from dicom_node.grants import fingerprint
 from dicom_node.queue.history import Search
@@ -253,6 +254,10 @@ def test_sessions_end(tmp_path: Path) -> None:
         assert busy.get("/").status == kept.get("/").status == 200
         made.now[0] += timedelta(minutes=10)
         assert idle.get("/").status == 303
+        token = idle.token("/login")  # in the same browser, its old cookie still there
+        again = idle.post("/login", name="vera", password=PASSWORD, token=token)
+        assert again.status == 303
+        assert idle.get("/").status == 200
         assert busy.get("/").status == 200
         for _ in range(60):
             made.now[0] += timedelta(minutes=10)
@@ -372,6 +377,16 @@ def test_the_audit_is_verified_each_time(tmp_path: Path) -> None:
         lines[1] = lines[1].replace(b'"read"', b'"dead"')
         log.write_bytes(b"".join(lines))
         assert "not whole after entry 1" in olga.text("/audit?event=access")
+
+
+def test_the_audit_shows_what_nobody_did(tmp_path: Path) -> None:
+    with page(tmp_path) as made:
+        made.site.audit.add(Event.RECEIVED, peer="CT1", study="1.2.3", instances=3)
+        made.site.audit.add(Event.SENT, peer="RESEARCH", study="1.2.3", instances=3)
+        made.site.audit.add(Event.CHECKPOINT, checkpoint="a signature")
+        olga = made.known("olga")
+        assert "1.2.3" in olga.text("/audit?event=received")
+        assert "a signature" in olga.text("/audit")
 
 
 def test_who_cannot_be_written_down_sees_nothing(tmp_path: Path) -> None:
