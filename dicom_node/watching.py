@@ -70,7 +70,7 @@ class Web:
             )
         for proxy in self.proxies:
             network("web: proxies", proxy)
-        if self.idle_minutes <= 0 or self.longest_hours <= 0:
+        if not (self.idle_minutes > 0 and self.longest_hours > 0):
             raise ConfigError("web: idle_minutes and longest_hours are above 0")
         if bool(self.oidc_issuer) != bool(self.oidc_client_id):
             raise ConfigError("web: oidc_issuer and oidc_client_id go together")
