@@ -109,15 +109,25 @@ class Commitments(Protocol):
         """
         ...
 
+    def due(self, destinations: Collection[str], now: datetime) -> list[str]:
+        """Return which of some destinations are to be asked now."""
+        ...
+
     def ask(
-        self, transaction_uid: str, now: datetime, again_at: datetime, most: int
+        self,
+        destination: str,
+        transaction_uid: str,
+        now: datetime,
+        again_at: datetime,
+        most: int,
     ) -> Transaction | None:
-        """Return what is to be asked of one destination about one study.
+        """Return what is to be asked of a destination about one study, if anything.
 
         It is noted before anybody is asked, so that whatever happens then, an answer is
         understood, and none in time means that it is asked again.
 
         Args:
+            destination: Which.
             transaction_uid: A new one.
             now: Aware.
             again_at: When to ask again, unless :meth:`put_off` says otherwise.
@@ -158,7 +168,7 @@ class Commitments(Protocol):
     def take(self, peer: str, request: Request, now: datetime, most: int) -> bool:
         """Note that a peer asks us; durable when this returns.
 
-        The same request again is the same request.
+        The same request again is the same request, and there is room for it.
 
         Args:
             peer: Its AE title.
@@ -171,7 +181,11 @@ class Commitments(Protocol):
         """
         ...
 
-    def to_tell(self, now: datetime) -> Asked | None:
+    def peers_to_tell(self, now: datetime) -> list[str]:
+        """Return the titles of peers that are to be told something now."""
+        ...
+
+    def to_tell(self, peer: str, now: datetime) -> Asked | None:
         """Return what a peer is to be told now, if anything."""
         ...
 

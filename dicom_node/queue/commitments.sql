@@ -14,9 +14,15 @@ VALUES (:id, :destination, :study, :sop_class_uid, :sop_instance_uid, :now, :due
        sop_instance_uid = excluded.sop_instance_uid, sent = excluded.sent,
        due = excluded.due, asks = 0, is_open = 1, reason = '';
 
+-- due_to
+-- Looked up for each, however much is due to one of them.
+SELECT value FROM json_each(:destinations)
+ WHERE EXISTS (SELECT 1 FROM commitment
+                WHERE is_open AND destination = value AND due <= :now);
+
 -- due
-SELECT destination, study FROM commitment
- WHERE is_open AND due <= :now
+SELECT study FROM commitment
+ WHERE is_open AND destination = :destination AND due <= :now
  ORDER BY due LIMIT 1;
 
 -- to_ask
@@ -77,7 +83,9 @@ SELECT destination, count(*), min(sent), max(asks), reason FROM commitment
  WHERE is_open GROUP BY destination ORDER BY destination;
 
 -- count_requests
-SELECT count(*) FROM commitment_request WHERE peer = :peer;
+-- Without the same one, if that is there.
+SELECT count(*) FROM commitment_request
+ WHERE peer = :peer AND transaction_uid <> :transaction_uid;
 
 -- take
 INSERT INTO commitment_request (peer, transaction_uid, instances, not_before, attempts,
@@ -86,9 +94,12 @@ VALUES (:peer, :transaction_uid, :instances, :now, 0, '')
     ON CONFLICT (peer, transaction_uid) DO UPDATE
    SET instances = excluded.instances, not_before = excluded.not_before, attempts = 0;
 
+-- peers_to_tell
+SELECT DISTINCT peer FROM commitment_request WHERE not_before <= :now ORDER BY peer;
+
 -- to_tell
 SELECT id, peer, transaction_uid, instances, attempts, reason FROM commitment_request
- WHERE not_before <= :now ORDER BY not_before, id LIMIT 1;
+ WHERE peer = :peer AND not_before <= :now ORDER BY not_before, id LIMIT 1;
 
 -- untold
 SELECT id, peer, transaction_uid, instances, attempts, reason FROM commitment_request

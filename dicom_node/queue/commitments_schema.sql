@@ -12,7 +12,9 @@ CREATE TABLE IF NOT EXISTS commitment (
     is_open           INTEGER NOT NULL,  -- 0 while it is sent again
     reason            TEXT NOT NULL
 );
-CREATE INDEX IF NOT EXISTS commitment_due ON commitment (due) WHERE is_open;
+DROP INDEX IF EXISTS commitment_due;  -- of earlier versions
+CREATE INDEX IF NOT EXISTS commitment_due_to ON commitment (destination, due)
+ WHERE is_open;
 CREATE INDEX IF NOT EXISTS commitment_of_study ON commitment (destination, study);
 
 -- Under which transactions it was asked for.

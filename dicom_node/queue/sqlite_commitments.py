@@ -84,12 +84,24 @@ class SqliteCommitments(Statements):
         )
         return True
 
+    def due(self, destinations: Collection[str], now: datetime) -> list[str]:
+        """Return who is to be asked now; see the protocol."""
+        names = json.dumps(sorted(destinations))
+        with translated():
+            rows = self._all("due_to", destinations=names, now=as_text(now))
+        return [name for (name,) in rows]
+
     def ask(
-        self, transaction_uid: str, now: datetime, again_at: datetime, most: int
+        self,
+        destination: str,
+        transaction_uid: str,
+        now: datetime,
+        again_at: datetime,
+        most: int,
     ) -> Transaction | None:
         """Return what is to be asked; see the protocol."""
         with self._transaction():
-            for destination, study in self._all("due", now=as_text(now)):
+            for (study,) in self._all("due", destination=destination, now=as_text(now)):
                 rows = self._all(
                     "to_ask",
                     destination=destination,
@@ -199,22 +211,27 @@ class SqliteCommitments(Statements):
     def take(self, peer: str, request: Request, now: datetime, most: int) -> bool:
         """Note that a peer asks us; see the protocol."""
         with self._transaction():
-            ((count,),) = self._all("count_requests", peer=peer)
+            named = {"peer": peer, "transaction_uid": request.transaction_uid}
+            ((count,),) = self._all("count_requests", **named)
             if count >= most:
                 return False
             self._all(
                 "take",
-                peer=peer,
-                transaction_uid=request.transaction_uid,
+                **named,
                 instances=json.dumps(request.references),
                 now=as_text(now),
             )
         return True
 
-    def to_tell(self, now: datetime) -> Asked | None:
+    def peers_to_tell(self, now: datetime) -> list[str]:
+        """Return who is to be told something now."""
+        with translated():
+            return [peer for (peer,) in self._all("peers_to_tell", now=as_text(now))]
+
+    def to_tell(self, peer: str, now: datetime) -> Asked | None:
         """Return what a peer is to be told now, if anything."""
         with translated():
-            rows = self._all("to_tell", now=as_text(now))
+            rows = self._all("to_tell", peer=peer, now=as_text(now))
         return _asked(rows[0]) if rows else None
 
     def told(self, asked: Asked) -> None:
