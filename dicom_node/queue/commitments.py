@@ -2,15 +2,15 @@
 
 An instance whose destination has it and has not yet promised to keep it is
 ``uncommitted``: its files stay, so that it can be sent again. Each time that a
-destination is asked, it is under a new transaction; an answer to an earlier one is as
-good. What a destination will not keep is sent again a few times, and then held.
+destination is asked, it is under a new transaction; an answer to one of the last few is
+as good. What a destination will not keep is sent again a few times, and then held.
 
 Peers that ask us are answered by what the queue knows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from dicom_node.commitment import (
     CLASS_CONFLICT,
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from dicom_node.commitment import Reference, Report, Request
     from dicom_node.queue.job import Job
+
+KEPT: Final = 5
+"""Transactions of an instance, an answer to which is understood."""
 
 
 class Sent(NamedTuple):

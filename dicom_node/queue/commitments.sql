@@ -27,13 +27,24 @@ SELECT study FROM commitment
 
 -- to_ask
 -- What was not asked for goes with what is due of its study.
-SELECT job_id, sop_class_uid, sop_instance_uid, asks FROM commitment
+SELECT job_id, sop_class_uid, sop_instance_uid, asks + 1 FROM commitment
  WHERE is_open AND destination = :destination AND study = :study
    AND (due <= :now OR asks = 0)
  ORDER BY job_id LIMIT :most;
 
 -- note_asked
-INSERT INTO commitment_asked (transaction_uid, job_id) VALUES (:transaction_uid, :id);
+INSERT INTO commitment_asked (transaction_uid, job_id, number)
+VALUES (:transaction_uid, :id, :number);
+
+-- forget_earlier
+DELETE FROM commitment_asked WHERE job_id = :id AND number <= :number - :kept;
+
+-- number_column
+-- Files of earlier versions do not have it.
+ALTER TABLE commitment_asked ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+
+-- has_number
+SELECT name FROM pragma_table_info('commitment_asked') WHERE name = 'number';
 
 -- asked
 UPDATE commitment SET asks = asks + 1, due = :due WHERE job_id = :id;

@@ -17,10 +17,11 @@ CREATE INDEX IF NOT EXISTS commitment_due_to ON commitment (destination, due)
  WHERE is_open;
 CREATE INDEX IF NOT EXISTS commitment_of_study ON commitment (destination, study);
 
--- Under which transactions it was asked for.
+-- Under which transactions it was asked for lately.
 CREATE TABLE IF NOT EXISTS commitment_asked (
     transaction_uid  TEXT NOT NULL,
     job_id           INTEGER NOT NULL REFERENCES commitment (job_id),
+    number           INTEGER NOT NULL DEFAULT 0,  -- which time it was
     PRIMARY KEY (transaction_uid, job_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS commitment_asked_for ON commitment_asked (job_id);

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.commitment import Request, reason_in_words
 from dicom_node.queue.commitments import (
+    KEPT,
     Asked,
     Awaited,
     Known,
@@ -39,8 +40,8 @@ class _Commitment:
     refusals: int = 0
     is_open: bool = True
     reason: str = ""
-    asked: set[str] = field(default_factory=set)
-    """Transactions."""
+    asked: list[str] = field(default_factory=list)
+    """The last transactions."""
 
 
 @dataclass(slots=True)
@@ -112,7 +113,7 @@ class MemoryCommitments:
             and (one.due <= now or not one.asks)
         ][:most]
         for one in asked:
-            one.asked.add(transaction_uid)
+            one.asked = [*one.asked, transaction_uid][-KEPT:]
             one.asks, one.due = one.asks + 1, again_at
         references = dict.fromkeys(one.reference for one in asked)
         return Transaction(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dicom_node.commitment import Reference, Request, reason_in_words
 from dicom_node.durable import database
 from dicom_node.queue.commitments import (
+    KEPT,
     Asked,
     Awaited,
     Known,
@@ -55,6 +56,11 @@ class SqliteCommitments(Statements):
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
             )
+            has_number = self._all("has_number")
+        if not has_number:
+            with self._transaction():
+                if not self._all("has_number"):
+                    self._all("number_column")
 
     def close(self) -> None:
         """Close the file."""
@@ -109,12 +115,14 @@ class SqliteCommitments(Statements):
                     now=as_text(now),
                     most=most,
                 )
-                for job_id, *_ in rows:
-                    self._all("note_asked", transaction_uid=transaction_uid, id=job_id)
+                for job_id, _, _, number in rows:
+                    values = {"id": job_id, "number": number}
+                    self._all("note_asked", transaction_uid=transaction_uid, **values)
+                    self._all("forget_earlier", **values, kept=KEPT)
                     self._all("asked", id=job_id, due=as_text(again_at))
                 references = dict.fromkeys(Reference(*row[1:3]) for row in rows)
                 request = Request(transaction_uid, tuple(references))
-                return Transaction(destination, request, max(r[3] for r in rows) + 1)
+                return Transaction(destination, request, max(r[3] for r in rows))
         return None
 
     def put_off(self, transaction_uid: str, until: datetime, reason: str = "") -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +20,7 @@ from dicom_node.commitment import (
     Report,
     Request,
 )
-from dicom_node.queue.commitments import Commitments, Sent
+from dicom_node.queue.commitments import KEPT, Commitments, Sent
 from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
@@ -152,6 +154,36 @@ def test_what_is_not_answered_is_asked_again_and_either_answer_counts(
     both.commitments.reported(report("1.1", under="7.1"), ["pacs"], later, twice)
     both.commitments.reported(report("1.2", under="7.2"), ["pacs"], later, twice)
     assert both.queue.counts()[JobState.SENT] == 2
+
+
+def test_an_archive_that_never_answers_fills_no_disk(
+    both: Both, tmp_path: Path
+) -> None:
+    sent(both, "1.1")
+    moment = NOON
+    for number in range(20):
+        moment += 10 * MINUTE
+        assert ask(both, f"7.{number}", moment) == ["9.1.1"]
+    late = report("1.1", under=f"7.{19 - KEPT}")
+    assert both.commitments.reported(late, ["pacs"], moment, twice).committed == ()
+    if isinstance(both.commitments, SqliteCommitments):
+        with closing(sqlite3.connect(tmp_path / "queue.sqlite")) as file:
+            (rows,) = file.execute("SELECT count(*) FROM commitment_asked").fetchone()
+        assert rows == KEPT
+    good = report("1.1", under=f"7.{20 - KEPT}")
+    assert len(both.commitments.reported(good, ["pacs"], moment, twice).committed) == 1
+
+
+def test_what_an_earlier_version_has_asked_is_understood(tmp_path: Path) -> None:
+    file = tmp_path / "queue.sqlite"
+    with closing(SqliteQueue(file)) as queue, closing(SqliteCommitments(file)) as first:
+        sent(Both(queue, first), "1.1")
+        assert first.ask("pacs", "7.1", NOON + MINUTE, NOON + 9 * MINUTE, 5) is not None
+        with closing(sqlite3.connect(file)) as earlier:
+            earlier.execute("ALTER TABLE commitment_asked DROP COLUMN number")
+        with closing(SqliteCommitments(file)) as again:
+            told = again.reported(report("1.1"), ["pacs"], NOON, twice)
+    assert len(told.committed) == 1
 
 
 def test_what_could_not_be_asked_is_put_off(both: Both) -> None:
