@@ -9,6 +9,8 @@ import sqlite3
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.queue.statements import keep_trigger
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,17 +43,25 @@ def prepare(database: sqlite3.Connection) -> None:
     """
     script = resources.files("dicom_node.queue").joinpath("history.sql")
     have = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'job_ready'"
-    if database.execute(have).fetchone():
-        return
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        if not database.execute(have).fetchone():
-            for statement in _statements(script.read_text("utf-8") + _BACKFILL):
-                database.execute(statement)
-        database.execute("COMMIT")
-    except BaseException:
-        database.execute("ROLLBACK")
-        raise
+    statements = [one.strip() for one in _statements(script.read_text("utf-8"))]
+    triggers = [one for one in statements if one.startswith("CREATE TRIGGER")]
+    if not database.execute(have).fetchone():
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            if not database.execute(have).fetchone():
+                for statement in statements:
+                    if statement in triggers:
+                        keep_trigger(database, statement)
+                    else:
+                        database.execute(statement)
+                for statement in _statements(_BACKFILL):
+                    database.execute(statement)
+            database.execute("COMMIT")
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+    for statement in triggers:
+        keep_trigger(database, statement)
 
 
 def _statements(script: str) -> Iterator[str]:
