@@ -105,16 +105,23 @@ class Spool:
         return SealedFile(path, self._keys)
 
     def holds(self, name: str) -> bool:
-        """Say whether the file of that name is there, and is what it was."""
+        """Say whether the file of that name is there, and is what it was.
+
+        One that cannot be read is not: nobody can be promised anything of it.
+        """
         file = self.file(name)
-        if isinstance(file, SealedFile):
-            try:
+        try:
+            if isinstance(file, SealedFile):
                 with file.open() as stream:
                     stream.require_whole()
-            except (FileNotFoundError, SpoiledFileError, KeyFolderError):
-                return False  # also where it names a key that nobody has
-            return True
-        return file.exists()
+                return True
+            return file.exists()
+        except FileNotFoundError:
+            return False
+        except (OSError, SpoiledFileError, KeyFolderError) as error:
+            # The last: it names a key that nobody has.
+            logger.error("cannot be read file=%s: %s", name, type(error).__name__)  # noqa: TRY400
+            return False
 
     def keys_in_use(self) -> InUse:
         """Return which keys files are sealed with, those coming in among them.
