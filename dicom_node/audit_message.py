@@ -115,6 +115,7 @@ _ACTIONS: Final[Mapping[str, Code]] = {
     "mark": _own("mark", "Marked"),
     "strip": _own("restore", "Original Restored"),
     "pass": _own("pass", "Passed As It Came"),
+    "break-glass": _own("break-glass", "Left As It Came By Order"),
 }
 _GRANTS: Final[Mapping[str, Code]] = {
     "revoked": _own("revoke", "Grant Revoked"),

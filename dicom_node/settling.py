@@ -113,8 +113,9 @@ class Settling:
             are_settled = {
                 o.job.id: is_so for o, is_so in zip(kept, noted, strict=True)
             }
-        jobs = [one.job for one in sent if one.job.id not in are_settled]
-        are_sent = self._queue.sent(jobs, now)
+        others = [one for one in sent if one.job.id not in are_settled]
+        jobs = [one.job for one in others]
+        are_sent = self._queue.sent(jobs, now, [one.destination for one in others])
         self._spool.delete(self._queue.forget_sent(jobs))
         are_settled |= {j.id: is_so for j, is_so in zip(jobs, are_sent, strict=True)}
         return [are_settled[one.job.id] for one in sent]

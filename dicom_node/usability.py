@@ -6,6 +6,7 @@ What it says was checked when it was read; here files are opened. Nothing is cha
 from __future__ import annotations
 
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,11 @@ def require_usable(config: Config) -> None:
         )
     if config.audit.syslog:
         SyslogServer(config.audit)
+    if config.web is not None and find_spec("uvicorn") is None:
+        raise ConfigError(
+            "web: the page needs uvicorn, which is not installed",
+            hint="pip install 'miadmark[web]', or take [web] out.",
+        )
     weights = config.node.weights
     if weights is not None and not weights.is_dir():
         raise ConfigError(f"node: weights {weights} is no folder")
@@ -72,6 +78,8 @@ def _files(config: Config) -> Iterator[tuple[str, Path]]:
     named += [(f"desk {one.address!r}", one) for one in config.desks]  # type: ignore[misc]
     named += [("audit", config.audit)]  # type: ignore[list-item]
     named += [(f"notify {one.name!r}", one) for one in config.notify]  # type: ignore[misc]
+    if config.web is not None:
+        named += [("web", config.web)]  # type: ignore[list-item]
     for where, table in named:
         for field in fields(table):
             value = getattr(table, field.name)

@@ -66,7 +66,7 @@ class Web:
                 f"web: {self.bind} is reached from elsewhere, without a certificate",
                 hint="certificate and key, or bind to loopback behind a proxy with TLS.",
             )
-        if self.idle_minutes <= 0 or self.longest_hours <= 0:
+        if not (self.idle_minutes > 0 and self.longest_hours > 0):
             raise ConfigError("web: idle_minutes and longest_hours are above 0")
         if bool(self.oidc_issuer) != bool(self.oidc_client_id):
             raise ConfigError("web: oidc_issuer and oidc_client_id go together")

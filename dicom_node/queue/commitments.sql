@@ -1,7 +1,18 @@
 -- settle_sent
+-- Of what left by order it is remembered: the promise comes when the order is over.
 UPDATE job
-   SET state = 'uncommitted', settled = :now, lease_until = NULL, reason = ''
+   SET state = 'uncommitted', settled = :now, lease_until = NULL, reason = '',
+       receiver = :destination,
+       ordered = EXISTS (SELECT 1 FROM glass WHERE job_id = job.id)
  WHERE id = :id AND claim = :claim AND state = 'working';
+
+-- carried_out
+-- Orders that earlier versions did not end when what they ordered was sent.
+SELECT job_id FROM glass
+ WHERE EXISTS (SELECT 1 FROM commitment
+                WHERE commitment.job_id = glass.job_id AND commitment.sent >= glass.at)
+    OR NOT EXISTS (SELECT 1 FROM job
+                    WHERE job.id = glass.job_id AND job.state IN ('waiting', 'working'));
 
 -- note_sent
 -- What was sent again after a refusal keeps count of its refusals.

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dicom_node.errors import SpoolError
@@ -35,25 +34,6 @@ SELECT job.id, job.instance_id, sop_instance_uid, instance.study_instance_uid,
   FROM job JOIN instance ON instance.id = job.instance_id
 """
 _PLACE: Final = "SELECT instance_id, id FROM job WHERE id = :before"
-_BACKFILL: Final = """
-INSERT INTO event SELECT 'received', '', '', count(*) FROM instance HAVING count(*) > 0;
-INSERT INTO event SELECT 'owed', route, destination, count(*) FROM job GROUP BY 2, 3;
-INSERT INTO event
-    SELECT CASE WHEN state <> 'sent' THEN state
-                WHEN purpose LIKE 'mark %' THEN 'sent marked'
-                WHEN purpose LIKE 'strip %' THEN 'sent stripped'
-                WHEN purpose LIKE 'refer %' THEN 'sent referring'
-                ELSE 'sent as it came' END,
-           route, destination, count(*)
-      FROM job WHERE state IN ('sent', 'held', 'quarantined', 'dropped')
-     GROUP BY 1, 2, 3;
-INSERT INTO pace SELECT substr(received, 1, 15), 'received', count(*)
-  FROM instance GROUP BY 1;
-INSERT INTO pace SELECT substr(settled, 1, 15), 'sent', count(*)
-  FROM job WHERE settled <> '' GROUP BY 1;
-INSERT INTO step SELECT id, 1, NULL, received, 'received', '' FROM instance;
-"""
-"""What a queue of an earlier version says of its past."""
 
 
 class Stand(NamedTuple):
@@ -114,37 +94,6 @@ class Search(NamedTuple):
     destinations: tuple[str, ...] = ()
     route: str = ""
     state: str = ""
-
-
-def prepare(database: sqlite3.Connection) -> None:
-    """Have a queue keep its history from now on; in a transaction of its own.
-
-    Raises:
-        sqlite3.Error: It cannot.
-    """
-    script = resources.files("dicom_node.queue").joinpath("history.sql")
-    have = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'job_ready'"
-    if database.execute(have).fetchone():
-        return
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        if not database.execute(have).fetchone():
-            for statement in _statements(script.read_text("utf-8") + _BACKFILL):
-                database.execute(statement)
-        database.execute("COMMIT")
-    except BaseException:
-        database.execute("ROLLBACK")
-        raise
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Yield the statements of a script, triggers whole."""
-    found = ""
-    for line in script.splitlines(keepends=True):
-        found += line
-        if sqlite3.complete_statement(found):
-            yield found
-            found = ""
 
 
 class History:

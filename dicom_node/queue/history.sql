@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS instance_of_caller ON instance (calling_ae_title, id)
 CREATE INDEX IF NOT EXISTS job_on_route ON job (route);
 CREATE INDEX IF NOT EXISTS job_to_destination ON job (destination);
 
-CREATE TRIGGER IF NOT EXISTS instance_came AFTER INSERT ON instance BEGIN
+CREATE TRIGGER instance_came AFTER INSERT ON instance BEGIN
     INSERT INTO event VALUES ('received', '', '', 1)
         ON CONFLICT DO UPDATE SET times = times + 1;
     INSERT INTO pace VALUES (substr(NEW.received, 1, 15), 'received', 1)
@@ -42,11 +42,11 @@ CREATE TRIGGER IF NOT EXISTS instance_came AFTER INSERT ON instance BEGIN
         (NEW.id, 1, NULL, NEW.received, 'received', NEW.calling_ae_title);
 END;
 
-CREATE TRIGGER IF NOT EXISTS instance_went AFTER DELETE ON instance BEGIN
+CREATE TRIGGER instance_went AFTER DELETE ON instance BEGIN
     DELETE FROM step WHERE instance_id = OLD.id;
 END;
 
-CREATE TRIGGER IF NOT EXISTS job_began AFTER INSERT ON job BEGIN
+CREATE TRIGGER job_began AFTER INSERT ON job BEGIN
     INSERT INTO event
         SELECT what, NEW.route, NEW.destination, 1
           FROM (SELECT 'owed' AS what UNION ALL SELECT NEW.state)
@@ -60,11 +60,11 @@ CREATE TRIGGER IF NOT EXISTS job_began AFTER INSERT ON job BEGIN
          CASE NEW.state WHEN 'waiting' THEN 'owed' ELSE NEW.state END, NEW.reason);
 END;
 
-CREATE TRIGGER IF NOT EXISTS job_went AFTER DELETE ON job BEGIN
+CREATE TRIGGER job_went AFTER DELETE ON job BEGIN
     DELETE FROM step WHERE instance_id = OLD.instance_id AND job_id = OLD.id;
 END;
 
-CREATE TRIGGER IF NOT EXISTS job_stepped AFTER UPDATE OF state, claim ON job
+CREATE TRIGGER job_stepped AFTER UPDATE OF state, claim ON job
 WHEN (NEW.state, NEW.claim) <> (OLD.state, OLD.claim)
 BEGIN
     INSERT INTO step VALUES
@@ -81,6 +81,8 @@ BEGIN
         SELECT what, NEW.route, NEW.destination, 1
           FROM (SELECT CASE WHEN NEW.state = 'waiting' AND OLD.state = 'working'
                                  AND NEW.reason <> '' THEN 'failed'
+                            WHEN NEW.state = 'sent' AND NEW.ordered
+                                 THEN 'sent as it came'
                             WHEN NEW.state = 'sent' AND NEW.purpose LIKE 'mark %'
                                  THEN 'sent marked'
                             WHEN NEW.state = 'sent' AND NEW.purpose LIKE 'strip %'
@@ -97,7 +99,7 @@ BEGIN
         ON CONFLICT DO UPDATE SET times = times + 1;
 END;
 
-CREATE TRIGGER IF NOT EXISTS job_ready AFTER UPDATE OF filtered ON job
+CREATE TRIGGER job_ready AFTER UPDATE OF filtered ON job
 WHEN NEW.filtered IS NOT NULL AND NEW.filtered IS NOT OLD.filtered
 BEGIN
     INSERT INTO step VALUES

@@ -272,8 +272,17 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
         """
         ...
 
-    def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
-        """Settle each of ``jobs``; False for a claim that was lost to another."""
+    def sent(
+        self, jobs: Sequence[Job], now: datetime, receivers: Sequence[str] = ()
+    ) -> list[bool]:
+        """Settle each of ``jobs``; False for a claim that was lost to another.
+
+        Args:
+            jobs: Claimed ones.
+            now: Aware.
+            receivers: Who has each: a member, where a job names a pool. Empty where
+                each has gone to whom its job names.
+        """
         ...
 
     def dropped(self, job: Job, reason: str) -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _SETTLED: Final = frozenset({JobState.SENT, JobState.DROPPED})
+_WENT: Final = frozenset({JobState.SENT, JobState.UNCOMMITTED})
 _PENDING: Final = frozenset({JobState.WAITING, JobState.WORKING})
 _OPEN: Final = frozenset({JobState.WAITING, JobState.HELD})
 _FOR_PEOPLE: Final = frozenset({JobState.HELD, JobState.QUARANTINED})
@@ -53,6 +54,9 @@ class _Job:
     faults: int = 0
     is_doubted: bool = False
     settled: datetime | None = None
+    receiver: str = ""
+    is_ordered: bool = False
+    """Whether it left as it came by an order, which is over."""
     order: Order | None = None
     calm: int = 0
     """Its priority before there was an order."""
@@ -254,19 +258,28 @@ class MemoryQueue:
         if owed.state is JobState.WORKING and owed.claim == job.claim:
             owed.is_doubted = is_so
 
-    def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+    def sent(
+        self, jobs: Sequence[Job], now: datetime, receivers: Sequence[str] = ()
+    ) -> list[bool]:
         """Settle each of ``jobs``; see the protocol."""
         are_settled = [self._settle(job, JobState.SENT, "") for job in jobs]
-        for job, is_settled in zip(jobs, are_settled, strict=True):
+        names = receivers or [""] * len(jobs)
+        for job, is_settled, name in zip(jobs, are_settled, names, strict=True):
             if is_settled:
-                owed = self._jobs[job.id - 1]
-                owed.settled = now
-                action = (owed.purpose or "pass").split(" ", maxsplit=1)[0]
-                arrival, to = self._instances[owed.instance], owed.to
-                self._notes.note(
-                    self._noted(arrival, "sent", to.destination, to.route, action), now
-                )
+                self._jobs[job.id - 1].receiver = name
+                self._went(job.id, now)
         return are_settled
+
+    def _went(self, job_id: int, now: datetime) -> None:
+        """Note what is settled as sent."""
+        owed = self._jobs[job_id - 1]
+        owed.state, owed.settled = JobState.SENT, now
+        action = (owed.purpose or "pass").split(" ", maxsplit=1)[0]
+        if owed.is_ordered:
+            action = "break-glass"
+        arrival, to = self._instances[owed.instance], owed.to
+        peer = owed.receiver or to.destination
+        self._notes.note(self._noted(arrival, "sent", peer, to.route, action), now)
 
     @staticmethod
     def _noted(
@@ -442,6 +455,7 @@ class MemoryQueue:
         if owed.state is not JobState.WORKING or owed.claim != job.claim:
             return False
         owed.state, owed.lease_until, owed.reason = state, None, reason
+        owed.is_ordered = owed.order is not None and state in _WENT
         if owed.order is not None and state is not JobState.WAITING:
             owed.order, owed.to = None, owed.to._replace(priority=owed.calm)
         return True

@@ -68,6 +68,7 @@ class MemoryCommitments:
         assert reference is not None  # what is to be kept has a name
         if not self._queue._settle(job, JobState.UNCOMMITTED, ""):  # noqa: SLF001 its twin
             return False
+        self._queue._jobs[job.id - 1].receiver = sent.destination  # noqa: SLF001 its twin
         before = self._open.get(job.id)
         self._open[job.id] = _Commitment(
             job.instance_id,
@@ -154,8 +155,7 @@ class MemoryCommitments:
         ]
 
     def _settle(self, job_id: int, now: datetime) -> None:
-        job = self._queue._jobs[job_id - 1]  # noqa: SLF001 its twin
-        job.state, job.settled = JobState.SENT, now
+        self._queue._went(job_id, now)  # noqa: SLF001 its twin
         del self._open[job_id]
 
     def give_up(self, asked: Collection[str], now: datetime) -> list[Settled]:

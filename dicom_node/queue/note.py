@@ -20,11 +20,13 @@ class Note(NamedTuple):
     kind: str
     """``received`` or ``sent``."""
     peer: str
-    """Where from: the calling AE title; or where to: the destination's name."""
+    """Where from: the calling AE title; or where to: the destination that has
+    it, which is a member where a pool was named."""
     route: str
     """Empty for what was received."""
     action: str
-    """``mark``, ``strip`` or ``pass``; empty for what was received."""
+    """``mark``, ``refer``, ``strip`` or ``pass``, or ``break-glass`` for what left as it
+    came by order; empty for what was received."""
     study: str
     patient: str
     """As whoever took it in has put it: a pseudonym, unless the site wants the id."""

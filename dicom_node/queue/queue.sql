@@ -217,7 +217,8 @@ UPDATE job SET doubted = :is_so
 UPDATE job
    SET state = :state, not_before = COALESCE(:not_before, not_before),
        faults = faults + :faults, attempts = attempts - :free, settled = :settled, lease_until = NULL,
-       reason = :reason
+       reason = :reason, receiver = :receiver,
+       ordered = :state = 'sent' AND EXISTS (SELECT 1 FROM glass WHERE job_id = job.id)
  WHERE id = :id AND claim = :claim AND state = 'working';
 
 -- release_claims
@@ -288,7 +289,7 @@ SELECT job.id, instance.sop_instance_uid, job.route, job.destination, job.reason
 
 -- trigger_received
 -- What comes in is counted for the audit in the same transaction.
-CREATE TRIGGER IF NOT EXISTS note_received AFTER INSERT ON instance
+CREATE TRIGGER note_received AFTER INSERT ON instance
 BEGIN
     INSERT INTO note VALUES ('', 'received', NEW.calling_ae_title, '', '',
                              NEW.study_instance_uid, NEW.patient, NEW.sop_class_uid,
@@ -297,14 +298,17 @@ BEGIN
 END;
 
 -- trigger_sent
--- So is what is settled as sent.
-CREATE TRIGGER IF NOT EXISTS note_sent AFTER UPDATE OF state ON job
+-- So is what is settled as sent: by whom it was taken, and as what it left.
+CREATE TRIGGER note_sent AFTER UPDATE OF state ON job
 WHEN NEW.state = 'sent' AND OLD.state <> 'sent'
 BEGIN
     INSERT INTO note
-    SELECT '', 'sent', NEW.destination, NEW.route,
-           substr(coalesce(NEW.purpose, 'pass') || ' ', 1,
-                  instr(coalesce(NEW.purpose, 'pass') || ' ', ' ') - 1),
+    SELECT '', 'sent',
+           CASE NEW.receiver WHEN '' THEN NEW.destination ELSE NEW.receiver END,
+           NEW.route,
+           CASE WHEN NEW.ordered THEN 'break-glass'
+                ELSE substr(coalesce(NEW.purpose, 'pass') || ' ', 1,
+                            instr(coalesce(NEW.purpose, 'pass') || ' ', ' ') - 1) END,
            instance.study_instance_uid, instance.patient, instance.sop_class_uid,
            1, NEW.settled, NEW.settled
       FROM instance WHERE instance.id = NEW.instance_id

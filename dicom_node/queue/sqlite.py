@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import database
-from dicom_node.queue import history
+from dicom_node.queue import recording
 from dicom_node.queue.job import (
     CLASHES,
     NOBODY,
@@ -30,7 +30,7 @@ from dicom_node.queue.sqlite_notes import SqliteNotes
 from dicom_node.queue.sqlite_orders import SqliteOrders, SqliteStudies
 from dicom_node.queue.sqlite_purging import SqlitePurging
 from dicom_node.queue.sqlite_tallies import SqliteTallies
-from dicom_node.queue.statements import SQL, as_text, translated
+from dicom_node.queue.statements import SQL, as_text, keep_trigger, translated
 from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("job", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
     ("job", "destination"): "TEXT NOT NULL DEFAULT ''",
     ("job", "priority"): "INTEGER NOT NULL DEFAULT 0",
+    ("job", "receiver"): "TEXT NOT NULL DEFAULT ''",
+    ("job", "ordered"): "INTEGER NOT NULL DEFAULT 0",
 }
 """Table and name of columns which queues of earlier versions do not have."""
 
@@ -116,10 +118,10 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
             for index in ("earlier", "due", "studies", "working", "purged"):
                 self._database.execute(SQL[f"index_{index}"])
             for trigger in ("received", "sent"):
-                self._database.execute(SQL[f"trigger_{trigger}"])
+                keep_trigger(self._database, SQL[f"trigger_{trigger}"])
         self._begin_tallies()
         with translated():
-            history.prepare(self._database)
+            recording.prepare(self._database)
 
     def _missing(self) -> list[tuple[str, str]]:
         """Return the columns that the file's version of the queue did not have."""
@@ -308,11 +310,16 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         """Say whether ``job`` may kill its worker; see the protocol."""
         self._changed("doubt", id=job.id, claim=job.claim, is_so=is_so)
 
-    def sent(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+    def sent(
+        self, jobs: Sequence[Job], now: datetime, receivers: Sequence[str] = ()
+    ) -> list[bool]:
         """Settle each of ``jobs``; see the protocol."""
+        moment = as_text(now)
+        names = receivers or [""] * len(jobs)
         with self._transaction():
             return [
-                self._settled(job, JobState.SENT, settled=as_text(now)) for job in jobs
+                self._settled(job, JobState.SENT, settled=moment, receiver=name)
+                for job, name in zip(jobs, names, strict=True)
             ]
 
     def dropped(self, job: Job, reason: str) -> bool:
@@ -432,6 +439,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         not_before: datetime | None = None,
         reason: str = "",
         settled: str = "",
+        receiver: str = "",
         faults: int = 0,
         free: int = 0,
     ) -> bool:
@@ -443,12 +451,13 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
             "not_before": None if not_before is None else as_text(not_before),
             "reason": reason,
             "settled": settled,
+            "receiver": receiver,
             "faults": faults,
             "free": free,
         }
         is_settled = self._done("settle", **values) == 1
         if is_settled and job.order is not None and state is not JobState.WAITING:
-            self._withdraw(job)
+            self._withdraw(job.id)
         return is_settled
 
 

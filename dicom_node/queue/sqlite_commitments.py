@@ -23,7 +23,8 @@ from dicom_node.queue.commitments import (
     refused_again,
 )
 from dicom_node.queue.job import JobState
-from dicom_node.queue.statements import Statements, as_text, translated
+from dicom_node.queue.sqlite_orders import Withdrawing
+from dicom_node.queue.statements import as_text, translated
 from dicom_node.queue.turn import Turn
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from dicom_node.queue.commitments import Sent
 
 
-class SqliteCommitments(Statements):
+class SqliteCommitments(Withdrawing):
     """See :class:`dicom_node.queue.commitments.Commitments`.
 
     One connection; it may cross threads if its user lets only one at a time in.
@@ -55,6 +56,12 @@ class SqliteCommitments(Statements):
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
             )
+            is_in_order = not self._all("carried_out")
+        if is_in_order:
+            return
+        with self._transaction():
+            for (job_id,) in self._all("carried_out"):
+                self._withdraw(job_id)
 
     def close(self) -> None:
         """Close the file."""
@@ -70,8 +77,10 @@ class SqliteCommitments(Statements):
         job, reference = sent.job, sent.reference
         assert reference is not None  # what is to be kept has a name
         values = {"id": job.id, "claim": job.claim, "now": as_text(now)}
-        if self._done("settle_sent", **values) != 1:
+        if self._done("settle_sent", **values, destination=sent.destination) != 1:
             return False
+        if job.order is not None:
+            self._withdraw(job.id)
         self._all("forget_asked", id=job.id)
         self._all(
             "note_sent",

@@ -12,7 +12,7 @@ from dicom_node.queue.statements import Statements, as_text, translated
 from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
 
 if TYPE_CHECKING:
-    from dicom_node.queue.job import Job, Owed
+    from dicom_node.queue.job import Owed
     from dicom_node.queue.order import Order
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,16 @@ logger = logging.getLogger(__name__)
 _NOT_YET: Final = as_text(NOT_YET)
 
 
-class SqliteOrders(Statements):
+class Withdrawing(Statements):
+    """What ends orders, for whatever settles jobs."""
+
+    def _withdraw(self, job_id: int) -> None:
+        """End the order of a job, if there is one, in a transaction that is open."""
+        self._done("calm", id=job_id)
+        self._done("withdraw", id=job_id)
+
+
+class SqliteOrders(Withdrawing):
     """See :class:`dicom_node.queue.order.Orders`."""
 
     def standing(self, job_id: int) -> Standing | None:
@@ -50,11 +59,6 @@ class SqliteOrders(Statements):
                 return False
             self._done("hurry", id=job_id, now=as_text(order.at), priority=BROKEN_GLASS)
         return True
-
-    def _withdraw(self, job: Job) -> None:
-        """End the order of a job, in a transaction that is open."""
-        self._done("calm", id=job.id)
-        self._done("withdraw", id=job.id)
 
     def hold_route(self, held: HeldRoute) -> bool:
         """Let the jobs of a route wait; see the protocol."""

@@ -98,6 +98,35 @@ class Statements:
                 self._database.execute("COMMIT")
 
 
+def keep_trigger(database: sqlite3.Connection, statement: str) -> None:
+    """Make a trigger, unless it is there; one of an earlier version is replaced.
+
+    Args:
+        database: Where; not in a transaction, or in one that writes.
+        statement: Which makes it. Its third word is the trigger's name.
+
+    Raises:
+        sqlite3.Error: It cannot be made.
+    """
+    statement = statement.strip().rstrip(";")
+    name = statement.split()[2]
+    there = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = :name"
+    if database.execute(there, {"name": name}).fetchone() == (statement,):
+        return
+    begins = not database.in_transaction
+    if begins:
+        database.execute("BEGIN IMMEDIATE")
+    try:
+        database.execute(f"DROP TRIGGER IF EXISTS {name}")
+        database.execute(statement)
+    except BaseException:
+        if begins:
+            database.execute("ROLLBACK")
+        raise
+    if begins:
+        database.execute("COMMIT")
+
+
 def as_text(moment: datetime) -> str:
     """Return a moment as text that sorts as time does."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")

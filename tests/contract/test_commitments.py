@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from dicom_node.queue.commitments import Commitments, Sent
 from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
+from dicom_node.queue.order import BROKEN_GLASS, Order
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
 
@@ -102,6 +105,88 @@ def test_what_is_not_promised_keeps_its_file(both: Both) -> None:
     both.queue.add(arrival(digest=b"x"), [Owed("route", "pacs")], NOON, NOON - MINUTE)
     assert both.queue.claim(NOON + timedelta(days=9), MINUTE) is None
     assert both.queue.counts()[JobState.QUARANTINED] == 1
+
+
+ORDER = Order("Dr. Who", "trauma", NOON)
+
+
+def ordered(both: Both) -> Job:
+    """A job that is sent as it came, by order, and not promised yet."""
+    both.queue.add(arrival(), [Owed("route", "pacs", 5)], NOON)
+    assert both.queue.break_glass(1, ORDER)
+    job = both.queue.claim(NOON, MINUTE)
+    assert job is not None
+    assert (job.order, job.priority) == (ORDER, BROKEN_GLASS)
+    noted = [Sent(job, "pacs", marked("1.1"))]
+    assert both.commitments.sent(noted, NOON, NOON + MINUTE) == [True]
+    assert ask(both) == ["9.1.1"]
+    return job
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_an_order_is_over_though_its_sending_is_refused_later(
+    both: Both, *, is_held: bool
+) -> None:
+    job = ordered(both)
+    when = None if is_held else NOON
+    both.commitments.reported(report(failed=("1.1",)), ["pacs"], NOON, lambda _: when)
+    if is_held:
+        assert both.queue.release(job.id, NOON)
+    again = both.queue.claim(NOON, MINUTE)
+    assert again is not None
+    assert (again.order, again.priority) == (None, 5)
+
+
+def test_what_left_by_order_is_noted_as_that_once_it_is_promised(both: Both) -> None:
+    ordered(both)
+    both.commitments.reported(report("1.1"), ["pacs"], NOON, twice)
+    assert noted(both.queue) == [("pacs", "break-glass")]
+
+
+def test_the_member_of_a_pool_is_noted_once_it_promises(both: Both) -> None:
+    job = claimed(both, to="pool")
+    both.commitments.sent([Sent(job, "member", marked("1.1"))], NOON, NOON + MINUTE)
+    assert ask(both) == ["9.1.1"]
+    both.commitments.reported(report("1.1"), ["member"], NOON, twice)
+    assert noted(both.queue) == [("member", "pass")]
+
+
+def noted(queue: Queue) -> list[tuple[str, str]]:
+    """To whom things went, and as what."""
+    notes, found = queue.notes(), []
+    while notes.take("b", NOON + MINUTE, NOON + MINUTE):
+        batch = notes.taken()
+        assert batch is not None
+        found += [(one.peer, one.action) for one in batch[1] if one.kind == "sent"]
+        notes.forget("b")
+    return found
+
+
+def test_orders_that_an_earlier_version_left_open_are_over(tmp_path: Path) -> None:
+    file = tmp_path / "queue.sqlite"
+    with closing(SqliteQueue(file)) as queue:
+        with closing(SqliteCommitments(file)) as commitments:
+            both = Both(queue, commitments)
+            ordered(both)
+            again = commitments.reported(
+                report(failed=("1.1",)), ["pacs"], NOON, lambda _: NOON
+            )
+            assert again.again == 1
+        queue.add(arrival("1.2"), [Owed("route", "pacs")], NOON)
+        assert queue.break_glass(2, ORDER)
+        with closing(sqlite3.connect(file)) as database, database:
+            database.execute(
+                "INSERT INTO glass (job_id, by, why, at, priority)"
+                " VALUES (1, 'Dr. Who', 'trauma', ?, 5)",
+                (NOON.isoformat(),),
+            )
+            database.execute("UPDATE job SET priority = 1000000 WHERE id = 1")
+        SqliteCommitments(file).close()
+        jobs = [queue.claim(NOON, MINUTE) for _ in range(2)]
+        assert [job and (job.id, job.order, job.priority) for job in jobs] == [
+            (2, ORDER, BROKEN_GLASS),
+            (1, None, 5),
+        ]
 
 
 def test_what_is_promised_is_settled(both: Both) -> None:

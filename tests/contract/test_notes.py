@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -10,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from dicom_node.audit import Audit
+from dicom_node.queue.history import History
 from dicom_node.queue.job import Arrival, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.note import Note
+from dicom_node.queue.order import Order
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.transfers import LONGEST, QUIET, Transfers
 
@@ -61,6 +65,53 @@ def taken(queue: Queue, now: datetime) -> list[list[Note]]:
         notes.forget(batch[0])
         assert notes.taken() is None
     raise AssertionError
+
+
+def test_what_left_by_order_is_not_noted_as_marked(queue: Queue) -> None:
+    add(queue, arrival("1"))
+    job = queue.claim(NOON, LEASE)
+    assert job is not None
+    assert queue.keep_filtered(job, "f", "mark pacs")
+    assert queue.retry(job, NOON, "nobody is there")
+    assert queue.break_glass(job.id, Order("Dr. Who", "trauma", NOON))
+    send(queue, NOON)
+    assert sent_notes(queue) == [("pacs", "break-glass")]
+
+
+def test_who_of_a_pool_has_it_is_noted(queue: Queue) -> None:
+    add(queue, arrival("1"), arrival("2"))
+    jobs = [queue.claim(NOON, LEASE) for _ in range(2)]
+    claimed = [job for job in jobs if job is not None]
+    assert queue.sent(claimed, NOON, ["one", "other"]) == [True, True]
+    assert sorted(sent_notes(queue)) == [("one", "pass"), ("other", "pass")]
+
+
+def sent_notes(queue: Queue) -> list[tuple[str, str]]:
+    """To whom things went, and as what."""
+    notes = [one for batch in taken(queue, NOON + LONGEST) for one in batch]
+    return [(one.peer, one.action) for one in notes if one.kind == "sent"]
+
+
+def test_an_earlier_queue_notes_as_this_one_does(tmp_path: Path) -> None:
+    file = tmp_path / "queue.sqlite"
+    SqliteQueue(file).close()
+    with closing(sqlite3.connect(file)) as database, database:
+        for trigger in ("note_sent", "job_stepped"):
+            database.execute(f"DROP TRIGGER {trigger}")
+            database.execute(
+                f"CREATE TRIGGER {trigger} AFTER UPDATE OF state ON job BEGIN"
+                " SELECT 1; END"
+            )
+        for column in ("receiver", "ordered"):
+            database.execute(f"ALTER TABLE job DROP COLUMN {column}")
+    for _ in range(2):  # opening it again changes nothing
+        SqliteQueue(file).close()
+    with closing(SqliteQueue(file)) as queue:
+        add(queue, arrival("1"))
+        send(queue, NOON)
+        assert sent_notes(queue) == [("pacs", "pass")]
+    with closing(History(file)) as history:
+        assert [step.what for step in history.steps(1)][-1] == "sent"
 
 
 def test_what_came_in_is_counted_a_study_and_class(queue: Queue) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.config_file import load
 from dicom_node.errors import ConfigError
 from dicom_node.queue.history import slot_of
+from dicom_node.usability import require_usable
 from dicom_node.watching import Web
 from dicom_node.web.attempts import Attempts
 from dicom_node.web.people import People
@@ -95,3 +97,12 @@ def test_a_plot_shows_the_numbers() -> None:
         ("11:00", 0, 3),
         ("12:00", 6, 0),
     ]
+
+
+def test_a_certificate_that_is_not_there_is_told_before_anything_changes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('[web]\ncertificate = "a.pem"\nkey = "b.pem"\n', "utf-8")
+    with pytest.raises(ConfigError, match=r"web: .*a\.pem cannot be read"):
+        require_usable(load(path))
