@@ -79,6 +79,7 @@ def _metrics(options: argparse.Namespace) -> int:
 
 def _web(options: argparse.Namespace) -> int:
     from dicom_node.extras import extra
+    from dicom_node.presence import present
     from dicom_node.state import keys_of
     from dicom_node.watching import Web
 
@@ -95,7 +96,8 @@ def _web(options: argparse.Namespace) -> int:
     # What memory has no room for lies beside what is coming in, not in /tmp.
     tempfile.tempdir = str(state.spool().incoming)
     site = Site(config, settings, state, keyring, terminal.now)
-    serve_web(site, settings, _told_to_stop(options))
+    with present(state.folder, "web"):
+        serve_web(site, settings, _told_to_stop(options))
     return 0
 
 
