@@ -213,6 +213,8 @@ class Follower:
             if line.endswith(b"\n"):
                 return line
             if is_current:
+                # Past the end first: what is buffered may be taken back by its writer.
+                self._stream.seek(0, os.SEEK_END)
                 self._stream.seek(at)
                 return b""
             if line:
@@ -222,14 +224,34 @@ class Follower:
 
     def _open(self) -> bool:
         """Open the file that follows; False if there is none."""
-        later = [file for file in set_aside(self._path) if first_of(file) > self._at]
-        self._file = later[0] if later else self._path
-        try:
-            self._stream = self._file.open("rb")
-        except FileNotFoundError:
-            return False
-        self._at = first_of(later[0]) if later else max(self._at, self.head.number)
+        while True:
+            later = self._later()
+            file = later[0] if later else self._path
+            try:
+                stream = file.open("rb")
+            except FileNotFoundError:
+                if later or not self._later():
+                    return False
+                continue
+            if later or not self._later():
+                break
+            stream.close()  # one was put aside meanwhile, which comes first
+        self._file, self._stream = file, stream
+        self._at = first_of(file) if later else self._first_in(stream)
         return True
+
+    def _later(self) -> list[Path]:
+        """Return the files that were put aside and follow the last one opened."""
+        return [file for file in set_aside(self._path) if first_of(file) > self._at]
+
+    def _first_in(self, stream: IO[bytes]) -> int:
+        """Return the number under which the file that is written to is put aside."""
+        line = stream.readline(MAX_ENTRY + 1)
+        stream.seek(0)
+        try:
+            return head_of(line).number
+        except ValueError:
+            return self.head.number + 1  # nothing is in it yet, or what is no entry
 
     def _is_current(self) -> bool:
         """Say whether the open file is the one that is written to."""

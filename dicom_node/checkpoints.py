@@ -16,27 +16,20 @@ import base64
 import binascii
 import json
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.audit import Event
-from dicom_node.chain import START, Head, chain_of
+from dicom_node.chain import START, Head
 from dicom_node.durable import write_durably
 from dicom_node.errors import AuditError
 from miadmark_core.sealing.suites import CLASSICAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from dicom_node.audit import Audit
     from dicom_node.chain import Entry
     from miadmark_core.sealing.signing import Signer, Verifier
-
-EVERY_ENTRIES: Final = 1000
-EVERY: Final = timedelta(seconds=60)
-"""When the next one is due, whichever comes first; if anything was added."""
 
 _PURPOSE: Final = "audit checkpoint"
 _FIELDS: Final = frozenset({"chain", "number", "digest", "at", "signer", "signature"})
@@ -131,9 +124,13 @@ def keep(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    name = f"checkpoint-{checkpoint.number:012d}-{checkpoint.digest[:16]}.json"
     content = json.dumps(asdict(checkpoint), indent=1) + "\n"
-    write_durably(folder / name, content.encode("ascii"), 0o644)
+    write_durably(folder / name_of(checkpoint), content.encode("ascii"), 0o644)
+
+
+def name_of(checkpoint: Checkpoint) -> str:
+    """Return what a checkpoint's file in the folder is called."""
+    return f"checkpoint-{checkpoint.number:012d}-{checkpoint.digest[:16]}.json"
 
 
 def kept(folder: Path) -> list[tuple[str, Checkpoint]]:
@@ -221,7 +218,7 @@ def _require_own(
 ) -> None:
     """Return if a checkpoint that stands in the chain is about what stands before it."""
     where = f"the checkpoint in entry {entry.head.number}"
-    found = Checkpoint.of(entry.values | _renamed(entry.values), where)
+    found = written_in(entry.values, where)
     found.require_signed(verifiers, where)
     if found.chain != chain or found.head != before:
         raise AuditError(f"{where} is not about the entries before it")
@@ -237,74 +234,15 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, str | int]:
     return {_WRITTEN.get(name, name): value for name, value in facts.items()}
 
 
-def _renamed(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: values.get(written) for name, written in _WRITTEN.items()}
+def written_in(values: dict[str, Any], where: str) -> Checkpoint:
+    """Return the checkpoint that an entry of the chain is; unchecked.
 
+    Args:
+        values: Of the entry.
+        where: For the error.
 
-class Checkpointing:
-    """Makes checkpoints when they are due."""
-
-    def __init__(
-        self,
-        audit: Audit,
-        signer: Callable[[], Signer],
-        clock: Callable[[], datetime],
-        folder: Path | None = None,
-    ) -> None:
-        """Keep what it needs.
-
-        Args:
-            audit: Whose.
-            signer: Returns what the site signs with.
-            clock: Returns the time, aware.
-            folder: Where to keep them besides.
-        """
-        self._audit, self._signer = audit, signer
-        self._clock, self._folder = clock, folder
-        self._chain = ""
-        self._done = 0
-        """The last entry that need not be signed for."""
-        self._since: datetime | None = None
-        """Since when there are others."""
-        self._unkept: Checkpoint | None = None
-
-    def tend(self, *, at_once: bool = False) -> bool:
-        """Make one if it is due; say whether one was made.
-
-        Args:
-            at_once: It is due if anything was added at all: the node ends.
-
-        Raises:
-            AuditError: It cannot be written down.
-            KeyFolderError: The site cannot sign now.
-            KeyServiceError: Likewise.
-            OSError: It is made, and cannot be kept in the folder yet.
-        """
-        self._keep()
-        now, number = self._clock(), self._audit.head().number
-        if number <= self._done:
-            return False
-        self._since = self._since or now
-        is_due = number - self._done >= EVERY_ENTRIES or now - self._since >= EVERY
-        if not is_due and not at_once:
-            return False
-        signer, made = self._signer(), []
-
-        def facts(last: Head) -> dict[str, str | int]:
-            at = now.isoformat(timespec="milliseconds")
-            made.append(Checkpoint.made(self._chain_of(), last, at, signer))
-            return facts_of(made[0])
-
-        self._done = self._audit.add_after(Event.CHECKPOINT, facts).number
-        self._since, self._unkept = None, made[0]
-        self._keep()
-        return True
-
-    def _chain_of(self) -> str:
-        self._chain = self._chain or chain_of(self._audit.path)
-        return self._chain
-
-    def _keep(self) -> None:
-        if self._unkept is not None and self._folder is not None:
-            keep(self._unkept, self._folder)
-        self._unkept = None
+    Raises:
+        AuditError: It is none.
+    """
+    renamed = {name: values.get(written) for name, written in _WRITTEN.items()}
+    return Checkpoint.of(values | renamed, where)

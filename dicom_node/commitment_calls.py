@@ -24,7 +24,7 @@ from dicom_node.commitment import (
     reason_in_words,
 )
 from dicom_node.commitment_events import read_report
-from dicom_node.errors import SendInterruptedError
+from dicom_node.errors import SendInterruptedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +70,8 @@ class Calls:
                 of the answer.
 
         Raises:
-            SendInterruptedError: It cannot be reached, or does not want to be asked.
+            UnreachableError: It cannot be reached.
+            SendInterruptedError: It does not want to be asked.
         """
         named = f"{destination.name} ({destination.address})"
         reported = threading.Event()
@@ -100,7 +101,8 @@ class Calls:
         """Return once a peer has been told what it asked.
 
         Raises:
-            SendInterruptedError: It cannot be reached, or will not hear it.
+            UnreachableError: It cannot be reached.
+            SendInterruptedError: It will not hear it.
         """
         named = f"peer {peer.ae_title} ({peer.host}:{peer.port})"
         with self._associated(
@@ -141,7 +143,7 @@ class Calls:
             tls_args=tls,
         )
         if not association.is_established:
-            raise SendInterruptedError(
+            raise UnreachableError(
                 f"{named} is not there for storage commitment",
                 hint="Does it know this node's AE title and address, and does it offer "
                 "the Storage Commitment Push Model?",
@@ -150,7 +152,7 @@ class Calls:
             yield association
         except (RuntimeError, ValueError) as error:
             # It has gone meanwhile, or has accepted nothing that it could be said in.
-            raise SendInterruptedError(
+            raise UnreachableError(
                 f"{named} takes no storage commitment messages now"
             ) from error
         finally:
@@ -177,7 +179,7 @@ def tell_on(association: Association, named: str, report: Report) -> None:
 
 def _require_success(named: str, status: int | None) -> None:
     if status is None:
-        raise SendInterruptedError(f"{named} did not answer about storage commitment")
+        raise UnreachableError(f"{named} did not answer about storage commitment")
     if status != 0x0000:
         raise SendInterruptedError(
             f"{named} answered {reason_in_words(status)} about storage commitment",

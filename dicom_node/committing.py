@@ -2,8 +2,10 @@
 
 A destination is asked once something of a study was sent to it and not asked for yet;
 what it does not answer in time it is asked again. A peer that asks is told, again and
-again until it has heard it. Whatever is done is in the queue's file before: a process
-that dies leaves nothing open.
+again until it has heard it. Each call is an errand of its own, so that nobody waits for
+somebody else who does not answer; who could not be reached is left alone for a while,
+whatever else there is to say to him. Whatever is done is in the queue's file before: a
+process that dies leaves nothing open.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import logging
 import random
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.commitment import Failure, Report
 from dicom_node.commitment_events import RESOURCE_LIMITATION, SUCCESS
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, UnreachableError
 from dicom_node.queue.retry import next_attempt
 
 if TYPE_CHECKING:
@@ -57,6 +59,15 @@ _WAITING: Final = 1000
 """Requests of one peer that wait to be answered."""
 
 
+class Errand(NamedTuple):
+    """Somebody to whom there is something to say."""
+
+    to: str
+    """The name of a destination, or the AE title of a peer."""
+    is_peer: bool = False
+    """Whether a peer is told something; else a destination is asked."""
+
+
 class Committing:
     """Knows what follows from what is said. Several threads may ask it."""
 
@@ -83,6 +94,9 @@ class Committing:
         self._config, self._commitments = config, commitments
         self._is_kept, self._forget, self._clock = is_kept, forget, clock
         self._lock = threading.RLock()
+        self._asked_names = [d.name for d in config.destinations if d.commitment]
+        self._unreached: dict[Errand, tuple[int, datetime]] = {}
+        """How often in a row somebody was not reached, and until when he is let be."""
 
     def take_report(self, destinations: Collection[Destination], report: Report) -> int:
         """Settle what destinations promise, and return the status of the answer.
@@ -153,22 +167,62 @@ class Committing:
             tuple(Failure(one, why) for one, why in pairs if why is not None),
         )
 
-    def turn(self, calls: Caller, new_uid: Callable[[], str]) -> bool:
-        """Ask one destination and tell one peer; False if there is nothing to do.
+    def errands(self, down: Collection[str] = ()) -> list[Errand]:
+        """Return to whom there is something to say now.
 
         Args:
-            calls: Opens associations.
-            new_uid: Returns a UID that nobody has used.
+            down: Destinations that there is no use in calling.
 
         Raises:
             SpoolError: The queue's file cannot be used.
         """
-        has_asked = self._ask(calls, new_uid())
+        now, names = self._clock(), [n for n in self._asked_names if n not in down]
         with self._lock:
-            asked = self._commitments.to_tell(self._clock())
-        if asked is not None:
-            self._tell(calls, asked)
-        return has_asked or asked is not None
+            due = [Errand(name) for name in self._commitments.due(names, now)]
+            titles = self._commitments.peers_to_tell(now)
+            due += [Errand(title, is_peer=True) for title in titles]
+            return [one for one in due if not self._is_let_be(one, now)]
+
+    def _is_let_be(self, errand: Errand, now: datetime) -> bool:
+        _, until = self._unreached.get(errand, (0, now))
+        return now < until
+
+    def run(self, errand: Errand, calls: Caller, new_uid: Callable[[], str]) -> bool:
+        """Ask a destination about one study, or tell a peer one thing.
+
+        Args:
+            errand: Whom.
+            calls: Opens associations.
+            new_uid: Returns a UID that nobody has used.
+
+        Returns:
+            Whether there may be more to say at once.
+
+        Raises:
+            SpoolError: The queue's file cannot be used.
+        """
+        if not errand.is_peer:
+            return self._ask(errand, calls, new_uid())
+        with self._lock:
+            asked = self._commitments.to_tell(errand.to, self._clock())
+        return asked is not None and self._tell(errand, calls, asked)
+
+    def _reached(self, errand: Errand) -> None:
+        with self._lock:
+            self._unreached.pop(errand, None)
+
+    def _let_be(self, errand: Errand) -> datetime:
+        """Note that somebody was not reached, and return until when he is let be."""
+        with self._lock:
+            times, _ = self._unreached.get(errand, (0, None))
+            until = self._next(times + 1)
+            self._unreached[errand] = (times + 1, until)
+        return until
+
+    def _next(self, attempts: int) -> datetime:
+        retry, moment = self._config.retry, self._clock()
+        longest = moment + retry.longest_wait
+        return next_attempt(retry, attempts, moment, self._chance) or longest
 
     def was_told(self, peer: Peer, request: Request) -> None:
         """Note that a peer was told what it asked.
@@ -182,32 +236,30 @@ class Committing:
                     self._commitments.told(asked)
         logger.info("told commitments to=%s", peer.ae_title)
 
-    def _ask(self, calls: Caller, transaction_uid: str) -> bool:
-        now = self._clock()
+    def _ask(self, errand: Errand, calls: Caller, transaction_uid: str) -> bool:
+        name, now = errand.to, self._clock()
         with self._lock:
             transaction = self._commitments.ask(
-                transaction_uid, now, now + _UNHEARD, _TOGETHER
+                name, transaction_uid, now, now + _UNHEARD, _TOGETHER
             )
         if transaction is None:
             return False
-        name, reason = transaction.destination, ""
+        reason, goes_on = "", True
         destination = self._config.destination(name)
         try:
             wait_s = self._asked(calls, destination, name, transaction.request)
             again = self._clock() + timedelta(seconds=wait_s)
             count = len(transaction.request.references)
             logger.info("asked to commit to=%s instances=%d", name, count)
+            self._reached(errand)
         except NodeError as error:
             logger.warning("not asked to commit: %s", error)
-            retry, moment = self._config.retry, self._clock()
-            longest = moment + retry.longest_wait
-            again = (
-                next_attempt(retry, transaction.asks, moment, self._chance) or longest
-            )
+            goes_on = not isinstance(error, UnreachableError)
+            again = self._next(transaction.asks) if goes_on else self._let_be(errand)
             reason = f"{error}. {error.hint}".strip()
         with self._lock:
             self._commitments.put_off(transaction_uid, again, reason)
-        return True
+        return goes_on
 
     def _asked(
         self,
@@ -227,12 +279,12 @@ class Committing:
         )
         return destination.commitment_timeout_s
 
-    def _tell(self, calls: Caller, asked: Asked) -> None:
+    def _tell(self, errand: Errand, calls: Caller, asked: Asked) -> bool:
         peer = self._config.peer(asked.peer)
         if peer is None or not peer.commitment:
             logger.error("commitments not told: no peer %s may ask", asked.peer)
             self._give_up(asked)
-            return
+            return True
         try:
             if not peer.host:
                 raise NodeError(  # noqa: TRY301 as if it could not be reached
@@ -240,20 +292,26 @@ class Committing:
                     "has ended"
                 )
             calls.tell(peer, self.answer_to(asked.request))
-        except NodeError as error:
-            moment = self._clock()
-            again = next_attempt(
-                self._config.retry, asked.attempts + 1, moment, self._chance
-            )
-            if again is None:
-                logger.error("commitments never told: %s", error)  # noqa: TRY400
-                self._give_up(asked)
-                return
-            logger.warning("commitments not told: %s", error)
-            with self._lock:
-                self._commitments.tell_later(asked, again, str(error))
-        else:
-            self.was_told(peer, asked.request)
+        except (NodeError, OSError) as error:
+            self._tell_later(asked, error)
+            if isinstance(error, UnreachableError):
+                self._let_be(errand)
+                return False
+            return True
+        self._reached(errand)
+        self.was_told(peer, asked.request)
+        return True
+
+    def _tell_later(self, asked: Asked, error: Exception) -> None:
+        retry, moment = self._config.retry, self._clock()
+        again = next_attempt(retry, asked.attempts + 1, moment, self._chance)
+        if again is None:
+            logger.error("commitments never told: %s", error)
+            self._give_up(asked)
+            return
+        logger.warning("commitments not told: %s", error)
+        with self._lock:
+            self._commitments.tell_later(asked, again, str(error))
 
     def _give_up(self, asked: Asked) -> None:
         with self._lock:

@@ -243,7 +243,29 @@ def _checked(key: str, value: object, kind: str) -> Any:
         isinstance(value, bool) and kind != "bool"
     ):
         raise ConfigError(f"{key} = {value!r}", hint=f"It takes a {kind}.")
+    if kind in {"int", "float"} and not abs(value) <= _most(key):  # type: ignore[arg-type]
+        raise ConfigError(
+            f"{key} = {value!r} is no number that can be used",
+            hint=f"At most {_most(key):.0f}.",
+        )
     return value
+
+
+_LONGEST: Final = {
+    "s": 2_000_000,
+    "min": 50_000_000,
+    "minutes": 50_000_000,
+    "h": 876_000,
+    "hours": 876_000,
+    "days": 36_500,
+}
+"""Of times, by the unit that a field's name ends with: a hundred years, or what the
+system can wait for."""
+
+
+def _most(key: str) -> float:
+    """Return the largest number that a field takes."""
+    return _LONGEST.get(key.rpartition("_")[2], 1e15)
 
 
 def _member(key: str, value: object) -> StrEnum:

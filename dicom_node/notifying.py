@@ -83,6 +83,9 @@ class Notifying:
                 f"{where}: about {unknown.pop()!r}",
                 hint=f"Some of: {', '.join(Topic)}.",
             )
+        for one in ("gather_s", "every_s", "backlog_min", "certificate_days"):
+            if not getattr(self, one) >= 0:
+                raise ConfigError(f"{where}: {one} is not below 0")
         if self.smtp:
             host, _ = host_and_port(f"{where}: smtp", self.smtp)
             if not self.sender or not self.to:

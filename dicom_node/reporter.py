@@ -15,17 +15,19 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node import telling
 from dicom_node.announcing import Announcing
 from dicom_node.audit_message import Origin
 from dicom_node.audit_sending import AuditSending
-from dicom_node.checkpoints import Checkpointing
+from dicom_node.checkpointing import Checkpointing
 from dicom_node.errors import NodeError
 from dicom_node.lookout import Lookout
 from dicom_node.rejections import RejectionsLeft
@@ -38,7 +40,6 @@ from miadmark_core.errors import MiadMarkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from dicom_node.config import Config
     from dicom_node.keys.keyring import Keyring
@@ -74,19 +75,27 @@ class Duty:
         try:
             done = self.tend(at_once=at_once)
         except (NodeError, MiadMarkError, OSError) as error:
-            self._wait_s = min(2 * self._wait_s or self.every_s, _LONGEST_S)
-            self._say(error)
-            return self._wait_s
+            return self._waits(f"{error} {getattr(error, 'hint', '')}".strip())
+        except Exception as error:  # noqa: BLE001 one surprise must not end a duty
+            # What it says is unknown, so that it is not logged: its kind and place are.
+            return self._waits(_kind_and_place(error))
         if self._said:
             logger.info("%s goes on", self.name)
         self._said, self._wait_s = "", 0.0
         return 0.0 if done else self.every_s
 
-    def _say(self, error: Exception) -> None:
-        said = f"{error} {getattr(error, 'hint', '')}".strip()
+    def _waits(self, said: str) -> float:
+        self._wait_s = min(2 * self._wait_s or self.every_s, _LONGEST_S)
         if said != self._said:
             self._said = said
             logger.error("%s waits: %s", self.name, said)
+        return self._wait_s
+
+
+def _kind_and_place(error: Exception) -> str:
+    """Return what nobody has foreseen, in words of our own."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}"
 
 
 def report(config: Config, parent: int) -> None:
@@ -119,7 +128,9 @@ def report(config: Config, parent: int) -> None:
         for thread in threads:
             thread.start()
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
-            pass
+            if not all(thread.is_alive() for thread in threads):
+                logger.error("a duty has ended; another process is to do it")
+                break
         stopping.set()
         _finish(threads, keeping, telling_others)
 

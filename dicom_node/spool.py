@@ -95,16 +95,22 @@ class Spool:
         return SealedFile(path, self._keys)
 
     def holds(self, name: str) -> bool:
-        """Say whether the file of that name is there, and is what it was."""
+        """Say whether the file of that name is there, and is what it was.
+
+        One that cannot be read is not: nobody can be promised anything of it.
+        """
         file = self.file(name)
-        if isinstance(file, SealedFile):
-            try:
+        try:
+            if isinstance(file, SealedFile):
                 with file.open() as stream:
                     stream.require_whole()
-            except (FileNotFoundError, SpoiledFileError):
-                return False
-            return True
-        return file.exists()
+                return True
+            return file.exists()
+        except FileNotFoundError:
+            return False
+        except (OSError, SpoiledFileError) as error:
+            logger.error("cannot be read file=%s: %s", name, type(error).__name__)  # noqa: TRY400
+            return False
 
     def keys_in_use(self) -> set[tuple[int, bytes]]:
         """Return version and id of every key that a file is sealed with."""

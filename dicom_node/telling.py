@@ -86,7 +86,7 @@ def _mail(
         if wanted.security is Security.STARTTLS:
             server.starttls(context=context)
         if wanted.user and wanted.password_file is not None:
-            server.login(wanted.user, _secret(wanted.password_file).decode("utf-8"))
+            server.login(wanted.user, _password(wanted.password_file))
         server.send_message(mail)
 
 
@@ -128,6 +128,21 @@ def _secret(file: Path) -> bytes:
     if not secret:
         raise ConfigError(f"{file} is empty", hint="It is to hold a secret.")
     return secret
+
+
+def _password(file: Path) -> str:
+    """Return what a mail server is told: :mod:`smtplib` can say ASCII only.
+
+    Raises:
+        ConfigError: It cannot be read, or said.
+    """
+    try:
+        return _secret(file).decode("ascii")
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{file} holds a password with letters beyond ASCII",
+            hint="Mail servers are told ASCII only: choose another password.",
+        ) from None
 
 
 def _context(ca: Path | None) -> ssl.SSLContext:

@@ -2,15 +2,15 @@
 
 An instance whose destination has it and has not yet promised to keep it is
 ``uncommitted``: its files stay, so that it can be sent again. Each time that a
-destination is asked, it is under a new transaction; an answer to an earlier one is as
-good. What a destination will not keep is sent again a few times, and then held.
+destination is asked, it is under a new transaction; an answer to one of the last few is
+as good. What a destination will not keep is sent again a few times, and then held.
 
 Peers that ask us are answered by what the queue knows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from dicom_node.commitment import (
     CLASS_CONFLICT,
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from dicom_node.commitment import Reference, Report, Request
     from dicom_node.queue.job import Job
+
+KEPT: Final = 5
+"""Transactions of an instance, an answer to which is understood."""
 
 
 class Sent(NamedTuple):
@@ -109,15 +112,25 @@ class Commitments(Protocol):
         """
         ...
 
+    def due(self, destinations: Collection[str], now: datetime) -> list[str]:
+        """Return which of some destinations are to be asked now."""
+        ...
+
     def ask(
-        self, transaction_uid: str, now: datetime, again_at: datetime, most: int
+        self,
+        destination: str,
+        transaction_uid: str,
+        now: datetime,
+        again_at: datetime,
+        most: int,
     ) -> Transaction | None:
-        """Return what is to be asked of one destination about one study.
+        """Return what is to be asked of a destination about one study, if anything.
 
         It is noted before anybody is asked, so that whatever happens then, an answer is
         understood, and none in time means that it is asked again.
 
         Args:
+            destination: Which.
             transaction_uid: A new one.
             now: Aware.
             again_at: When to ask again, unless :meth:`put_off` says otherwise.
@@ -158,7 +171,7 @@ class Commitments(Protocol):
     def take(self, peer: str, request: Request, now: datetime, most: int) -> bool:
         """Note that a peer asks us; durable when this returns.
 
-        The same request again is the same request.
+        The same request again is the same request, and there is room for it.
 
         Args:
             peer: Its AE title.
@@ -171,7 +184,11 @@ class Commitments(Protocol):
         """
         ...
 
-    def to_tell(self, now: datetime) -> Asked | None:
+    def peers_to_tell(self, now: datetime) -> list[str]:
+        """Return the titles of peers that are to be told something now."""
+        ...
+
+    def to_tell(self, peer: str, now: datetime) -> Asked | None:
         """Return what a peer is to be told now, if anything."""
         ...
 

@@ -25,20 +25,37 @@ VALUES (:id, :destination, :study, :sop_class_uid, :sop_instance_uid, :now, :due
        sop_instance_uid = excluded.sop_instance_uid, sent = excluded.sent,
        due = excluded.due, asks = 0, is_open = 1, reason = '';
 
+-- due_to
+-- Looked up for each, however much is due to one of them.
+SELECT value FROM json_each(:destinations)
+ WHERE EXISTS (SELECT 1 FROM commitment
+                WHERE is_open AND destination = value AND due <= :now);
+
 -- due
-SELECT destination, study FROM commitment
- WHERE is_open AND due <= :now
+SELECT study FROM commitment
+ WHERE is_open AND destination = :destination AND due <= :now
  ORDER BY due LIMIT 1;
 
 -- to_ask
 -- What was not asked for goes with what is due of its study.
-SELECT job_id, sop_class_uid, sop_instance_uid, asks FROM commitment
+SELECT job_id, sop_class_uid, sop_instance_uid, asks + 1 FROM commitment
  WHERE is_open AND destination = :destination AND study = :study
    AND (due <= :now OR asks = 0)
  ORDER BY job_id LIMIT :most;
 
 -- note_asked
-INSERT INTO commitment_asked (transaction_uid, job_id) VALUES (:transaction_uid, :id);
+INSERT INTO commitment_asked (transaction_uid, job_id, number)
+VALUES (:transaction_uid, :id, :number);
+
+-- forget_earlier
+DELETE FROM commitment_asked WHERE job_id = :id AND number <= :number - :kept;
+
+-- number_column
+-- Files of earlier versions do not have it.
+ALTER TABLE commitment_asked ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+
+-- has_number
+SELECT name FROM pragma_table_info('commitment_asked') WHERE name = 'number';
 
 -- asked
 UPDATE commitment SET asks = asks + 1, due = :due WHERE job_id = :id;
@@ -88,7 +105,9 @@ SELECT destination, count(*), min(sent), max(asks), reason FROM commitment
  WHERE is_open GROUP BY destination ORDER BY destination;
 
 -- count_requests
-SELECT count(*) FROM commitment_request WHERE peer = :peer;
+-- Without the same one, if that is there.
+SELECT count(*) FROM commitment_request
+ WHERE peer = :peer AND transaction_uid <> :transaction_uid;
 
 -- take
 INSERT INTO commitment_request (peer, transaction_uid, instances, not_before, attempts,
@@ -97,9 +116,12 @@ VALUES (:peer, :transaction_uid, :instances, :now, 0, '')
     ON CONFLICT (peer, transaction_uid) DO UPDATE
    SET instances = excluded.instances, not_before = excluded.not_before, attempts = 0;
 
+-- peers_to_tell
+SELECT DISTINCT peer FROM commitment_request WHERE not_before <= :now ORDER BY peer;
+
 -- to_tell
 SELECT id, peer, transaction_uid, instances, attempts, reason FROM commitment_request
- WHERE not_before <= :now ORDER BY not_before, id LIMIT 1;
+ WHERE peer = :peer AND not_before <= :now ORDER BY not_before, id LIMIT 1;
 
 -- untold
 SELECT id, peer, transaction_uid, instances, attempts, reason FROM commitment_request

@@ -12,13 +12,16 @@ CREATE TABLE IF NOT EXISTS commitment (
     is_open           INTEGER NOT NULL,  -- 0 while it is sent again
     reason            TEXT NOT NULL
 );
-CREATE INDEX IF NOT EXISTS commitment_due ON commitment (due) WHERE is_open;
+DROP INDEX IF EXISTS commitment_due;  -- of earlier versions
+CREATE INDEX IF NOT EXISTS commitment_due_to ON commitment (destination, due)
+ WHERE is_open;
 CREATE INDEX IF NOT EXISTS commitment_of_study ON commitment (destination, study);
 
--- Under which transactions it was asked for.
+-- Under which transactions it was asked for lately.
 CREATE TABLE IF NOT EXISTS commitment_asked (
     transaction_uid  TEXT NOT NULL,
     job_id           INTEGER NOT NULL REFERENCES commitment (job_id),
+    number           INTEGER NOT NULL DEFAULT 0,  -- which time it was
     PRIMARY KEY (transaction_uid, job_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS commitment_asked_for ON commitment_asked (job_id);

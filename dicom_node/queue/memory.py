@@ -106,11 +106,9 @@ class MemoryQueue:
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
         after = now if sent_after is None else sent_after
-        same = [
-            number
-            for number, known in self._instances.items()
-            if known[:2] == arrival[:2] and number not in self._purged
-        ]
+        file = self._file_of(arrival)
+        lost = None if file is None or is_kept(file) else file
+        same = self._same(arrival)
         number = same[-1] if same else len(self._instances) + 1
         last = {
             job.to[:2]: job
@@ -122,7 +120,7 @@ class MemoryQueue:
             if to[:2] in last and last[to[:2]].state is JobState.HELD:
                 self.release(last[to[:2]].id, now)
         clashes = any(self._clashes(arrival, to.route, after) for to in wanted)
-        is_lost = bool(same) and not is_kept(self._instances[number].file)
+        is_lost = lost is not None and self._file_of(arrival) == lost
         is_open = any(o.instance == number and not o.is_over(now) for o in self._jobs)
         needs_file = bool(wanted) and (not same or number in self._forgotten)
         needs_file |= is_lost and (bool(wanted) or is_open)
@@ -148,6 +146,18 @@ class MemoryQueue:
         if clashes or (clashed and not wanted):
             return Taken.CLASHING if needs_file else Taken.CLASHING_AGAIN
         return Taken.OWED if needs_file else Taken.KNOWN
+
+    def _same(self, arrival: Arrival) -> list[int]:
+        return [
+            number
+            for number, known in self._instances.items()
+            if known[:2] == arrival[:2] and number not in self._purged
+        ]
+
+    def _file_of(self, arrival: Arrival) -> str | None:
+        """Return the file that the same bytes should have, if any."""
+        there = [n for n in self._same(arrival)[-1:] if n not in self._forgotten]
+        return self._instances[there[0]].file if there else None
 
     def _clashes(self, arrival: Arrival, route: str, sent_after: datetime) -> bool:
         others = {

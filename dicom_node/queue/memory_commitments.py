@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.commitment import Request, reason_in_words
 from dicom_node.queue.commitments import (
+    KEPT,
     Asked,
     Awaited,
     Known,
@@ -39,8 +40,8 @@ class _Commitment:
     refusals: int = 0
     is_open: bool = True
     reason: str = ""
-    asked: set[str] = field(default_factory=set)
-    """Transactions."""
+    asked: list[str] = field(default_factory=list)
+    """The last transactions."""
 
 
 @dataclass(slots=True)
@@ -81,11 +82,27 @@ class MemoryCommitments:
         )
         return True
 
+    def due(self, destinations: Collection[str], now: datetime) -> list[str]:
+        """Return who is to be asked now; see the protocol."""
+        return [name for name in sorted(destinations) if self._due(name, now)]
+
+    def _due(self, destination: str, now: datetime) -> list[_Commitment]:
+        return [
+            one
+            for one in self._open.values()
+            if one.is_open and one.destination == destination and one.due <= now
+        ]
+
     def ask(
-        self, transaction_uid: str, now: datetime, again_at: datetime, most: int
+        self,
+        destination: str,
+        transaction_uid: str,
+        now: datetime,
+        again_at: datetime,
+        most: int,
     ) -> Transaction | None:
         """Return what is to be asked; see the protocol."""
-        due = [one for one in self._open.values() if one.is_open and one.due <= now]
+        due = self._due(destination, now)
         if not due:
             return None
         first = min(due, key=lambda one: one.due)
@@ -93,15 +110,15 @@ class MemoryCommitments:
             one
             for _, one in sorted(self._open.items())
             if one.is_open
-            and (one.destination, one.study) == (first.destination, first.study)
+            and (one.destination, one.study) == (destination, first.study)
             and (one.due <= now or not one.asks)
         ][:most]
         for one in asked:
-            one.asked.add(transaction_uid)
+            one.asked = [*one.asked, transaction_uid][-KEPT:]
             one.asks, one.due = one.asks + 1, again_at
         references = dict.fromkeys(one.reference for one in asked)
         return Transaction(
-            first.destination,
+            destination,
             Request(transaction_uid, tuple(references)),
             max(one.asks for one in asked),
         )
@@ -192,21 +209,29 @@ class MemoryCommitments:
     def take(self, peer: str, request: Request, now: datetime, most: int) -> bool:
         """Note that a peer asks us; see the protocol."""
         uid = request.transaction_uid
-        theirs = [one for one in self._requests if one.asked.peer == peer]
-        if len(theirs) >= most:
-            return False
-        self._requests = [
+        others = [
             one
             for one in self._requests
             if (one.asked.peer, one.asked.request.transaction_uid) != (peer, uid)
         ]
+        if sum(one.asked.peer == peer for one in others) >= most:
+            return False
+        self._requests = others
         self._numbers += 1
         self._requests.append(_Request(Asked(self._numbers, peer, request, 0, ""), now))
         return True
 
-    def to_tell(self, now: datetime) -> Asked | None:
+    def peers_to_tell(self, now: datetime) -> list[str]:
+        """Return who is to be told something now."""
+        return sorted({o.asked.peer for o in self._requests if o.not_before <= now})
+
+    def to_tell(self, peer: str, now: datetime) -> Asked | None:
         """Return what a peer is to be told now, if anything."""
-        due = [one for one in self._requests if one.not_before <= now]
+        due = [
+            one
+            for one in self._requests
+            if one.asked.peer == peer and one.not_before <= now
+        ]
         return min(due, key=lambda one: one.not_before).asked if due else None
 
     def told(self, asked: Asked) -> None:

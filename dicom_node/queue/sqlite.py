@@ -169,10 +169,12 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
     ) -> Taken:
         """Owe ``arrival`` to each of ``owed``; see the protocol."""
         after = as_text(now if sent_after is None else sent_after)
+        lost = self._lost(arrival, is_kept)
         with self._transaction():
             same = self._all("find_same", **arrival._asdict())
             ((number, file),) = same or [(None, None)]
-            is_lost = file is not None and not is_kept(file)
+            # Under another name it has just come in again, and is there.
+            is_lost = file is not None and file == lost
             stands = {to: self._standing(number, to, after) for to in owed}
             wanted = [to for to in owed if stands[to] is None]
             for last in filter(None, stands.values()):
@@ -215,6 +217,15 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         if clashes or (clashed and not wanted):
             return Taken.CLASHING if needs_file else Taken.CLASHING_AGAIN
         return Taken.OWED if needs_file else Taken.KNOWN
+
+    def _lost(self, arrival: Arrival, is_kept: Callable[[str], bool]) -> str | None:
+        """Return the file of the same bytes, if there should be one and is none.
+
+        To look takes as long as a file is large, so nobody waits for it.
+        """
+        with translated():
+            same = self._all("find_same", **arrival._asdict())
+        return next((f for _, f in same if f is not None and not is_kept(f)), None)
 
     def _standing(self, number: int | None, to: Owed, sent_after: str) -> int | None:
         """Return the job by which somebody has an instance or is to have it, if any."""

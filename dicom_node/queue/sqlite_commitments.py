@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dicom_node.commitment import Reference, Request, reason_in_words
 from dicom_node.durable import database
 from dicom_node.queue.commitments import (
+    KEPT,
     Asked,
     Awaited,
     Known,
@@ -56,12 +57,17 @@ class SqliteCommitments(Withdrawing):
             self._database = database(
                 path, schema.read_text("utf-8"), is_of_one_thread=False
             )
-            is_in_order = not self._all("carried_out")
-        if is_in_order:
-            return
-        with self._transaction():
-            for (job_id,) in self._all("carried_out"):
-                self._withdraw(job_id)
+            is_ready = self._all("has_number") and not self._all("carried_out")
+        if not is_ready:
+            with self._transaction():
+                self._bring_up()
+
+    def _bring_up(self) -> None:
+        """Put in order what an earlier version has left."""
+        if not self._all("has_number"):
+            self._all("number_column")
+        for (job_id,) in self._all("carried_out"):
+            self._withdraw(job_id)
 
     def close(self) -> None:
         """Close the file."""
@@ -93,12 +99,24 @@ class SqliteCommitments(Withdrawing):
         )
         return True
 
+    def due(self, destinations: Collection[str], now: datetime) -> list[str]:
+        """Return who is to be asked now; see the protocol."""
+        names = json.dumps(sorted(destinations))
+        with translated():
+            rows = self._all("due_to", destinations=names, now=as_text(now))
+        return [name for (name,) in rows]
+
     def ask(
-        self, transaction_uid: str, now: datetime, again_at: datetime, most: int
+        self,
+        destination: str,
+        transaction_uid: str,
+        now: datetime,
+        again_at: datetime,
+        most: int,
     ) -> Transaction | None:
         """Return what is to be asked; see the protocol."""
         with self._transaction():
-            for destination, study in self._all("due", now=as_text(now)):
+            for (study,) in self._all("due", destination=destination, now=as_text(now)):
                 rows = self._all(
                     "to_ask",
                     destination=destination,
@@ -106,12 +124,14 @@ class SqliteCommitments(Withdrawing):
                     now=as_text(now),
                     most=most,
                 )
-                for job_id, *_ in rows:
-                    self._all("note_asked", transaction_uid=transaction_uid, id=job_id)
+                for job_id, _, _, number in rows:
+                    values = {"id": job_id, "number": number}
+                    self._all("note_asked", transaction_uid=transaction_uid, **values)
+                    self._all("forget_earlier", **values, kept=KEPT)
                     self._all("asked", id=job_id, due=as_text(again_at))
                 references = dict.fromkeys(Reference(*row[1:3]) for row in rows)
                 request = Request(transaction_uid, tuple(references))
-                return Transaction(destination, request, max(r[3] for r in rows) + 1)
+                return Transaction(destination, request, max(r[3] for r in rows))
         return None
 
     def put_off(self, transaction_uid: str, until: datetime, reason: str = "") -> None:
@@ -208,22 +228,27 @@ class SqliteCommitments(Withdrawing):
     def take(self, peer: str, request: Request, now: datetime, most: int) -> bool:
         """Note that a peer asks us; see the protocol."""
         with self._transaction():
-            ((count,),) = self._all("count_requests", peer=peer)
+            named = {"peer": peer, "transaction_uid": request.transaction_uid}
+            ((count,),) = self._all("count_requests", **named)
             if count >= most:
                 return False
             self._all(
                 "take",
-                peer=peer,
-                transaction_uid=request.transaction_uid,
+                **named,
                 instances=json.dumps(request.references),
                 now=as_text(now),
             )
         return True
 
-    def to_tell(self, now: datetime) -> Asked | None:
+    def peers_to_tell(self, now: datetime) -> list[str]:
+        """Return who is to be told something now."""
+        with translated():
+            return [peer for (peer,) in self._all("peers_to_tell", now=as_text(now))]
+
+    def to_tell(self, peer: str, now: datetime) -> Asked | None:
         """Return what a peer is to be told now, if anything."""
         with translated():
-            rows = self._all("to_tell", now=as_text(now))
+            rows = self._all("to_tell", peer=peer, now=as_text(now))
         return _asked(rows[0]) if rows else None
 
     def told(self, asked: Asked) -> None:

@@ -20,7 +20,7 @@ from dicom_node.commitment import (
     Report,
     Request,
 )
-from dicom_node.queue.commitments import Commitments, Sent
+from dicom_node.queue.commitments import KEPT, Commitments, Sent
 from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
@@ -88,9 +88,12 @@ def twice(refusals: int) -> datetime | None:
 
 
 def ask(both: Both, under: str = "7.1", now: datetime = NOON + MINUTE) -> list[str]:
-    transaction = both.commitments.ask(under, now, now + 9 * MINUTE, 500)
-    if transaction is None:
+    due = both.commitments.due(["pacs", "other", "member"], now)
+    if not due:
         return []
+    to = max(due)
+    transaction = both.commitments.ask(to, under, now, now + 9 * MINUTE, 500)
+    assert transaction is not None
     assert transaction.request.transaction_uid == under
     return [one.sop_instance_uid for one in transaction.request.references]
 
@@ -236,6 +239,36 @@ def test_what_is_not_answered_is_asked_again_and_either_answer_counts(
     assert both.queue.counts()[JobState.SENT] == 2
 
 
+def test_an_archive_that_never_answers_fills_no_disk(
+    both: Both, tmp_path: Path
+) -> None:
+    sent(both, "1.1")
+    moment = NOON
+    for number in range(20):
+        moment += 10 * MINUTE
+        assert ask(both, f"7.{number}", moment) == ["9.1.1"]
+    late = report("1.1", under=f"7.{19 - KEPT}")
+    assert both.commitments.reported(late, ["pacs"], moment, twice).committed == ()
+    if isinstance(both.commitments, SqliteCommitments):
+        with closing(sqlite3.connect(tmp_path / "queue.sqlite")) as file:
+            (rows,) = file.execute("SELECT count(*) FROM commitment_asked").fetchone()
+        assert rows == KEPT
+    good = report("1.1", under=f"7.{20 - KEPT}")
+    assert len(both.commitments.reported(good, ["pacs"], moment, twice).committed) == 1
+
+
+def test_what_an_earlier_version_has_asked_is_understood(tmp_path: Path) -> None:
+    file = tmp_path / "queue.sqlite"
+    with closing(SqliteQueue(file)) as queue, closing(SqliteCommitments(file)) as first:
+        sent(Both(queue, first), "1.1")
+        assert first.ask("pacs", "7.1", NOON + MINUTE, NOON + 9 * MINUTE, 5) is not None
+        with closing(sqlite3.connect(file)) as earlier:
+            earlier.execute("ALTER TABLE commitment_asked DROP COLUMN number")
+        with closing(SqliteCommitments(file)) as again:
+            told = again.reported(report("1.1"), ["pacs"], NOON, twice)
+    assert len(told.committed) == 1
+
+
 def test_what_could_not_be_asked_is_put_off(both: Both) -> None:
     sent(both, "1.1")
     ask(both, "7.1")
@@ -313,20 +346,23 @@ def test_peers_are_told_once_and_until_they_have_heard(both: Both) -> None:
     assert commitments.take("CT1", other, NOON, most=2)
     assert not commitments.take("CT1", Request("5.3", other.references), NOON, most=2)
     assert commitments.take("CT2", first, NOON + MINUTE, most=2)
-    asked = commitments.to_tell(NOON)
+    assert commitments.peers_to_tell(NOON) == ["CT1"]
+    asked = commitments.to_tell("CT1", NOON)
     assert asked is not None
     assert (asked.peer, asked.request, asked.attempts) == ("CT1", first, 0)
     commitments.tell_later(asked, NOON + 9 * MINUTE, "nobody there")
-    second = commitments.to_tell(NOON)
+    second = commitments.to_tell("CT1", NOON)
     assert second is not None
     assert second.request == other
     commitments.told(second)
-    assert commitments.to_tell(NOON) is None
-    later = commitments.to_tell(NOON + MINUTE)
+    assert commitments.peers_to_tell(NOON) == []
+    assert commitments.to_tell("CT1", NOON) is None
+    assert commitments.peers_to_tell(NOON + MINUTE) == ["CT2"]
+    later = commitments.to_tell("CT2", NOON + MINUTE)
     assert later is not None
     assert later.peer == "CT2"
     commitments.told(later)
-    again = commitments.to_tell(NOON + 9 * MINUTE)
+    again = commitments.to_tell("CT1", NOON + 9 * MINUTE)
     assert again is not None
     assert (again.peer, again.attempts, again.reason) == ("CT1", 1, "nobody there")
     assert commitments.untold() == [again]
@@ -337,6 +373,28 @@ def test_the_same_request_again_is_one(both: Both) -> None:
     for _ in range(3):
         assert both.commitments.take("CT1", request, NOON, most=2)
     assert len(both.commitments.untold()) == 1
+
+
+def test_what_is_asked_again_has_a_place_however_many_wait(both: Both) -> None:
+    requests = [Request(f"5.{n}", (Reference(CT, "1.1"),)) for n in range(3)]
+    taken = [both.commitments.take("CT1", r, NOON, most=2) for r in requests]
+    assert taken == [True, True, False]
+    assert both.commitments.take("CT1", requests[0], NOON + MINUTE, most=2)
+    assert len(both.commitments.untold()) == 2
+
+
+def test_who_has_much_due_hides_nobody(both: Both) -> None:
+    for number in range(9):
+        sent(both, f"1.{number}", study=f"{number}")
+    sent(both, "2.1", study="x", to="other")
+    soon = NOON + MINUTE
+    assert both.commitments.due(["other", "pacs", "third"], NOON) == []
+    assert both.commitments.due(["other", "pacs", "third"], soon) == ["other", "pacs"]
+    asked = both.commitments.ask("other", "7.1", soon, soon + MINUTE, 500)
+    assert asked is not None
+    assert asked.request.references == (marked("2.1"),)
+    assert both.commitments.due(["other", "pacs"], soon) == ["pacs"]
+    assert both.commitments.ask("other", "7.2", soon, soon + MINUTE, 500) is None
 
 
 def safe(
@@ -378,11 +436,15 @@ def test_what_is_open_is_there_after_a_crash(tmp_path: Path) -> None:
     file = tmp_path / "queue.sqlite"
     queue, commitments = SqliteQueue(file), SqliteCommitments(file)
     sent(Both(queue, commitments), "1.1")
-    assert commitments.ask("7.1", NOON + MINUTE, NOON + 9 * MINUTE, 5) is not None
+    assert (
+        commitments.ask("pacs", "7.1", NOON + MINUTE, NOON + 9 * MINUTE, 5) is not None
+    )
     # Killed after it was noted, and nobody knows whether it was asked.
     again = SqliteCommitments(file)
-    assert again.ask("7.2", NOON + 8 * MINUTE, NOON + 20 * MINUTE, 5) is None
-    assert again.ask("7.2", NOON + 9 * MINUTE, NOON + 20 * MINUTE, 5) is not None
+    assert again.ask("pacs", "7.2", NOON + 8 * MINUTE, NOON + 20 * MINUTE, 5) is None
+    assert (
+        again.ask("pacs", "7.2", NOON + 9 * MINUTE, NOON + 20 * MINUTE, 5) is not None
+    )
     outcome = again.reported(report("1.1", under="7.1"), ["pacs"], NOON, twice)
     assert len(outcome.committed) == 1
     for one in (again, commitments, queue):

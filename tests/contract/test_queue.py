@@ -523,6 +523,34 @@ def test_the_same_bytes_take_the_place_of_a_file_that_is_lost(queue: Queue) -> N
     assert third is Taken.KNOWN
 
 
+def test_others_come_in_while_it_is_looked_for_a_file(queue: Queue) -> None:
+    queue.add(arrival(), on("one"), NOON)
+    other = arrival("1.2.4", "x.dcm", b"x")
+
+    def slowly(file: str) -> bool:
+        assert file == "a.dcm"
+        assert queue.add(other, on("one"), NOON) is Taken.OWED
+        return True
+
+    again = arrival(file="b.dcm")
+    assert queue.add(again, on("one"), NOON, is_kept=slowly) is Taken.KNOWN
+
+
+def test_two_that_find_a_file_lost_replace_it_once(queue: Queue) -> None:
+    queue.add(arrival(), on("one"), NOON)
+    taken = []
+
+    def outrun(_file: str) -> bool:
+        taken.append(queue.add(arrival(file="b.dcm"), on("one"), NOON, is_kept=lost))
+        return False
+
+    late = queue.add(arrival(file="c.dcm"), on("one"), NOON, is_kept=outrun)
+    assert (taken, late) == ([Taken.OWED], Taken.KNOWN)
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    assert job.file == "b.dcm"
+
+
 def test_a_file_that_is_there_is_not_replaced(queue: Queue) -> None:
     queue.add(arrival(), on("one"), NOON)
     assert queue.add(arrival(file="b.dcm"), on("one"), NOON) is Taken.KNOWN

@@ -19,13 +19,14 @@ from aiosmtpd.smtp import AuthResult
 
 from dicom_node.announcing import Announcing
 from dicom_node.audit import Audit, Event
-from dicom_node.chain import Follower
+from dicom_node.chain import Follower, set_aside
 from dicom_node.errors import ConfigError
 from dicom_node.lookout import Lookout
 from dicom_node.notices import Notice, Picture, Told, Waiting, after, news
 from dicom_node.notifying import Notifying, Security, Topic
 from dicom_node.queue.job import Arrival, Owed
 from dicom_node.queue.memory import MemoryQueue
+from dicom_node.reporter import Duty
 from dicom_node.telling import NotToldError, tell
 from tests.certificates import Authority
 from tests.conftest import NOW
@@ -125,6 +126,9 @@ def test_mail_that_is_not_taken_is_an_error_that_passes(
         tell(wanted, "GATEWAY", NOTICES, NOW)
     site.secret.write_text("wrong")
     with pytest.raises(NotToldError, match="SMTPAuthenticationError"):
+        tell(wanted, "GATEWAY", NOTICES, NOW)
+    site.secret.write_text("grün", "utf-8")
+    with pytest.raises(ConfigError, match="ASCII"):
         tell(wanted, "GATEWAY", NOTICES, NOW)
     (tmp_path / "o").mkdir()
     strange = Authority(tmp_path / "o", "other").own.file
@@ -341,6 +345,41 @@ def test_an_audit_that_is_not_whole_is_told(tmp_path: Path) -> None:
     people.wait(400)
     ((said,),) = people.told
     assert said.startswith("the audit is not whole: something before entry 3")
+
+
+def test_what_is_new_is_told_after_a_file_of_the_audit_was_put_aside(
+    tmp_path: Path,
+) -> None:
+    people = People(tmp_path, about=(Topic.SECURITY,))
+    people.audit = Audit(
+        people.audit.path, b"k" * 32, lambda: people.now, most_bytes=1500
+    )
+    for _ in range(20):
+        people.audit.add(Event.READ, what="nothing")
+        people.wait(0)
+    assert set_aside(people.audit.path)
+    people.audit.add(Event.INSECURE, study="1.2.3")
+    people.wait(0)
+    people.wait(400)
+    assert people.told == [["an original went out without TLS"]]
+
+
+def test_a_duty_goes_on_after_what_nobody_has_foreseen(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    turns, stopping = [], threading.Event()
+
+    def tend(*, at_once: bool) -> int:
+        turns.append(at_once)
+        if len(turns) < 3:
+            raise KeyError("DOE^JANE")
+        stopping.set()
+        return 0
+
+    Duty("notify", tend, 0.01).run(stopping)
+    assert len(turns) == 3
+    assert "notify waits: KeyError in test_notify.py" in caplog.text
+    assert "DOE" not in caplog.text
 
 
 def test_a_certificate_is_told_in_time(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from dicom_node.audit import Audit, Event, verify
+from dicom_node.chain import set_aside
 from dicom_node.errors import AuditError
 from tests.conftest import NOW
 
@@ -155,3 +156,60 @@ def test_what_cannot_be_written_down_is_an_error(
     monkeypatch.setattr(os, call, full)
     with pytest.raises(AuditError, match="No space left"):
         an_audit(written).add(Event.RELEASED)
+
+
+@pytest.mark.parametrize("every", [1, 2, 7])
+def test_who_follows_goes_on_where_a_file_was_put_aside(
+    tmp_path: Path, every: int
+) -> None:
+    audit = Audit(tmp_path / "audit.jsonl", KEY, lambda: NOW, most_bytes=1500)
+    follower, found = audit.follower(), []
+    for number in range(42):
+        audit.add(Event.READ, what=str(number))
+        if number % every == every - 1:
+            found += follower.read(100)
+    follower.close()
+    assert len(set_aside(audit.path)) > 3
+    assert [entry.head.number for entry in found] == list(range(1, 43))
+
+
+def test_who_follows_from_before_the_next_file_has_an_entry(tmp_path: Path) -> None:
+    audit = Audit(tmp_path / "audit.jsonl", KEY, lambda: NOW, most_bytes=1500)
+    follower, found = audit.follower(), []
+    for number in range(42):
+        audit.add(Event.READ, what=str(number))
+        audit.head()  # puts a full file aside, and makes an empty one
+        found += follower.read(100)
+    follower.close()
+    assert [entry.head.number for entry in found] == list(range(1, 43))
+
+
+def test_what_is_put_aside_while_the_next_file_is_opened_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = Audit(tmp_path / "audit.jsonl", KEY, lambda: NOW, most_bytes=1500)
+    audit.add(Event.READ, what="the first")
+    whole, is_done = Path.open, False
+
+    def slow(path: Path, *more: Any, **named: Any) -> Any:
+        nonlocal is_done
+        if path == audit.path and not is_done:
+            is_done = True
+            while not set_aside(path):
+                audit.add(Event.READ, what="another")
+        return whole(path, *more, **named)
+
+    monkeypatch.setattr(Path, "open", slow)
+    assert list(audit.entries())
+    assert is_done
+
+
+def test_who_has_seen_half_a_line_sees_what_takes_its_place(written: Path) -> None:
+    follower = an_audit(written).follower()
+    follower.read(100)
+    with written.open("ab") as stream:
+        stream.write(b'{"number": 14, "torn')
+    assert follower.read(100) == []
+    an_audit(written).add(Event.KEYS, did="after the cut")
+    assert [one.values["did"] for one in follower.read(100)] == ["after the cut"]
+    follower.close()

@@ -14,13 +14,8 @@ import pytest
 
 from dicom_node.audit import Audit, Event
 from dicom_node.chain import entries, line_of, set_aside
-from dicom_node.checkpoints import (
-    EVERY_ENTRIES,
-    Checkpoint,
-    Checkpointing,
-    confirmed,
-    kept,
-)
+from dicom_node.checkpointing import EVERY_ENTRIES, Checkpointing
+from dicom_node.checkpoints import Checkpoint, confirmed, kept
 from dicom_node.errors import AuditError
 from miadmark_core.sealing.signing import Signer
 from tests.conftest import NOW
@@ -296,7 +291,7 @@ def test_a_checkpoint_in_the_chain_has_to_be_about_what_stands_before_it(
 def test_checkpoints_are_made_when_they_are_due_and_not_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_node.checkpoints.EVERY_ENTRIES", 10)
+    monkeypatch.setattr("dicom_node.checkpointing.EVERY_ENTRIES", 10)
     assert EVERY_ENTRIES == 1000
     site = Site(tmp_path / "site")
     assert not site.checkpointing.tend()
@@ -327,3 +322,23 @@ def test_a_folder_that_is_not_there_loses_no_checkpoint(tmp_path: Path) -> None:
     assert not site.checkpointing.tend()
     assert site.verify() == 2
     assert len(kept(site.elsewhere)) == 1
+
+
+def test_the_chain_is_signed_while_the_folder_is_away_and_what_it_lacks_follows(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path / "site")
+    site.elsewhere.rmdir()
+    for _ in range(3):
+        site.audit.add(Event.STARTED)
+        with pytest.raises(OSError, match="No such file"):
+            site.checkpointing.tend(at_once=True)
+    assert site.verify(with_checkpoints=False) == 6
+
+    site.elsewhere.mkdir()
+    another = Checkpointing(site.audit, lambda: OURS, lambda: site.now, site.elsewhere)
+    another.tend()
+    assert [c.number for _, c in kept(site.elsewhere)] == [1, 3, 5]
+    another.tend(at_once=True)
+    assert site.verify() == 7
+    assert len(kept(site.elsewhere)) == 4

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
 
 from dicom_node.commitment import NO_SUCH_INSTANCE, Failure, Reference, Report, Request
-from dicom_node.committing import Committing
+from dicom_node.committer import Errands
+from dicom_node.committing import Committing, Errand
 from dicom_node.config import Config, Listener
+from dicom_node.demo.loopback import await_that
 from dicom_node.destination import Destination
-from dicom_node.errors import SendInterruptedError
+from dicom_node.errors import UnreachableError
 from dicom_node.listening import Peer
 from dicom_node.queue.commitments import Sent, Settled
 from dicom_node.queue.job import Arrival, JobState, Owed
@@ -26,11 +29,15 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 ARCHIVE = Destination(
     name="archive", ae_title="ARCHIVE", host="a", commitment=True, commitment_attempts=1
 )
+SECOND = replace(ARCHIVE, name="second", host="b")
 CT1 = Peer(ae_title="CT1", addresses=("192.0.2.7",), commitment=True, host="192.0.2.7")
 CONFIG = Config(
     node=Listener(),
-    destinations=(ARCHIVE,),
-    routes=(Route(name="r", destination="archive", action=Action.PASS),),
+    destinations=(ARCHIVE, SECOND),
+    routes=(
+        Route(name="r", destination="archive", action=Action.PASS),
+        Route(name="s", destination="second", action=Action.PASS),
+    ),
     peers=(CT1,),
 )
 
@@ -40,17 +47,23 @@ class Network:
     """Stands in for associations: whom it reaches is up to the test."""
 
     is_up: bool = True
+    hangs: threading.Event | None = None
+    """Until it is set, the first destination does not say a word."""
+    calls: list[str] = field(default_factory=list)
     answers_here: bool = False
     asked: list[Request] = field(default_factory=list)
     told: list[Report] = field(default_factory=list)
 
     def _reach(self) -> None:
         if not self.is_up:
-            raise SendInterruptedError("nobody there")
+            raise UnreachableError("nobody there")
 
     def ask(
-        self, _: Destination, request: Request, take: Callable[[Report], int]
+        self, to: Destination, request: Request, take: Callable[[Report], int]
     ) -> None:
+        self.calls.append(to.name)
+        if self.hangs is not None and to == ARCHIVE:
+            assert self.hangs.wait(20)
         self._reach()
         self.asked.append(request)
         if self.answers_here:
@@ -67,6 +80,7 @@ class Site:
     network: Network = field(default_factory=Network)
     queue: MemoryQueue = field(default_factory=MemoryQueue)
     forgotten: list[Settled] = field(default_factory=list)
+    disk_fails: bool = False
 
     def __post_init__(self) -> None:
         self.commitments = MemoryCommitments(self.queue)
@@ -74,25 +88,37 @@ class Site:
         self.committing = Committing(
             CONFIG,
             self.commitments,
-            lambda _: True,
+            self._is_kept,
             self._forget,
             lambda: self.now,
             lambda: 0.0,
         )
 
+    def _is_kept(self, _: str) -> bool:
+        if self.disk_fails:
+            raise OSError(5, "Input/output error")
+        return True
+
     def _forget(self, settled: Sequence[Settled]) -> None:
         self.forgotten += settled
 
-    def send(self, uid: str) -> None:
-        arrival = Arrival(uid, b"d", f"{uid}.dcm", "1", sop_class_uid=CT)
-        self.queue.add(arrival, [Owed("r", "archive")], self.now)
+    def send(self, uid: str, study: str = "1", to: str = "archive") -> None:
+        arrival = Arrival(uid, b"d", f"{uid}.dcm", study, sop_class_uid=CT)
+        self.queue.add(arrival, [Owed("r", to)], self.now)
         job = self.queue.claim(self.now, timedelta(minutes=1))
         assert job is not None
-        sent = Sent(job, "archive", Reference(CT, uid))
+        sent = Sent(job, to, Reference(CT, uid))
         self.commitments.sent([sent], self.now, self.now)
 
     def turn(self) -> bool:
-        return self.committing.turn(self.network, lambda: next(self.uids))
+        errands = self.committing.errands()
+        for errand in errands:
+            self.run(errand)
+        return bool(errands)
+
+    def run(self, errand: Errand) -> None:
+        while self.committing.run(errand, self.network, lambda: next(self.uids)):
+            pass
 
 
 @pytest.fixture
@@ -174,3 +200,50 @@ def test_a_peer_is_told_until_it_has_heard(site: Site) -> None:
     told = Report("5.1", (known,), (Failure(unknown, NO_SUCH_INSTANCE),))
     assert site.network.told == [told]
     assert site.commitments.untold() == []
+
+
+def test_who_is_not_there_is_let_be_whatever_else_is_owed_to_him(site: Site) -> None:
+    site.network.is_up = False
+    for number in range(9):
+        site.send(f"1.{number}", study=f"{number}")
+    assert site.turn()
+    assert site.network.calls == ["archive"]
+    assert not site.turn()
+    site.send("2.1", to="second")
+    site.now += CONFIG.retry.first_wait / 2
+    assert site.committing.errands() == [Errand("second")]
+    assert site.committing.errands(down=["second"]) == []
+    site.network.is_up, site.network.answers_here = True, True
+    site.now += CONFIG.retry.first_wait
+    assert site.turn()
+    assert site.network.calls.count("archive") == 10
+    assert site.queue.counts()[JobState.SENT] == 10
+
+
+def test_nobody_waits_for_who_does_not_answer(site: Site) -> None:
+    site.network.hangs, site.network.answers_here = threading.Event(), True
+    site.send("1.1")
+    site.send("2.1", to="second")
+    stopping = threading.Event()
+    running = Errands(site.committing, site.network, stopping)
+    try:
+        running.start(site.committing.errands())
+        await_that(lambda: site.queue.counts()[JobState.SENT] == 1, "an answer")
+        # He is called once, however often it is looked.
+        running.start(site.committing.errands())
+        assert sorted(site.network.calls) == ["archive", "second"]
+    finally:
+        site.network.hangs.set()
+        running.join()
+    assert site.queue.counts()[JobState.SENT] == 2
+
+
+def test_a_disk_that_fails_is_counted_and_stops_nobody(site: Site) -> None:
+    arrival = Arrival("1.1", b"d", "1.1.dcm", "1", sop_class_uid=CT)
+    site.queue.add(arrival, [Owed("r", "archive")], site.now)
+    site.committing.take_request(CT1, Request("5.1", (Reference(CT, "1.1"),)))
+    site.disk_fails = True
+    assert site.turn()
+    (untold,) = site.commitments.untold()
+    assert untold.attempts == 1
+    assert not site.turn()

@@ -95,6 +95,32 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path, text: str, says: str) ->
         load(path)
 
 
+@pytest.mark.parametrize("number", ["1e300", "inf", "nan", "-1"])
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ("[web]", "idle_minutes"),
+        ("[web]", "longest_hours"),
+        ('[[notify]]\nname = "n"\nurl = "https://h/"\nsecret_file = "s"', "every_s"),
+        (
+            '[[notify]]\nname = "n"\nurl = "https://h/"\nsecret_file = "s"',
+            "backlog_min",
+        ),
+        (
+            '[[notify]]\nname = "n"\nurl = "https://h/"\nsecret_file = "s"',
+            "certificate_days",
+        ),
+    ],
+)
+def test_a_time_that_no_clock_has_is_refused(
+    tmp_path: Path, table: str, field: str, number: str
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(f"{table}\n{field} = {number}\n", "utf-8")
+    with pytest.raises(ConfigError, match=field):
+        load(path)
+
+
 def test_a_route_matches_on_everything_that_it_names() -> None:
     identity = Identity(
         sop_class_uid="1.2",

@@ -186,3 +186,12 @@ def test_who_has_no_keys_reads_only_what_is_not_sealed(
     part = unsealed.incoming / "part"
     part.write_bytes(os.urandom(8))
     assert unsealed.take(part).endswith(".dcm")
+
+
+def test_what_cannot_be_read_is_not_held(site: Site) -> None:
+    name = site.spool.write([b"content"])
+    assert site.spool.holds(name)
+    site.spool.path(name).unlink()
+    assert not site.spool.holds(name)
+    site.spool.path(name).mkdir()  # as good as a disk that does not give it back
+    assert not site.spool.holds(name)
