@@ -142,7 +142,8 @@ def answered(
     commitments: Commitments, under: str, now: datetime, chance: random.Random
 ) -> Outcome:
     """Ask, and have it promised, refused, or refused once too often."""
-    asked = commitments.ask(under, now, now + MINUTE, 1)
+    due = commitments.due(["research", "archive"], now)
+    asked = commitments.ask(due[0], under, now, now + MINUTE, 1) if due else None
     if asked is None or chance.random() < 0.2:
         return Outcome((), 0, 0)
     (one,) = asked.request.references
@@ -167,7 +168,9 @@ def end(
     elif how == 4:
         queue.retry(job, now, "again")
     elif how >= 6:
-        sent = Sent(job, job.destination, Reference(CT, job.sop_instance_uid))
+        sent = Sent(
+            job, job.destination or "archive", Reference(CT, job.sop_instance_uid)
+        )
         commitments.sent([sent], now, now)
 
 
