@@ -5,7 +5,7 @@ disk, a key service) passes: the job is put back, for as long as the retry polic
 and where nobody was there to be sent it, for as long as that takes. A refusal is for a
 person: the job is held. And trouble that nobody foresaw, or that kills the worker, is the
 object's own until proven otherwise: a few tries, then it is quarantined. Whatever it is,
-no other job waits for it.
+no other job waits for it once it is settled here.
 """
 
 from __future__ import annotations
@@ -156,9 +156,10 @@ class Settling:
             return False
         return self._put_back(job, reason, is_fault=True)
 
-    def not_begun(self, job: Job) -> None:
-        """Put back a job that there was no time for."""
-        self._queue.retry(job, self._clock(), "", is_free=True)
+    def not_begun(self, jobs: Sequence[Job]) -> None:
+        """Put back jobs that there was no time for, or no association."""
+        if jobs:
+            self._queue.give_back(jobs, self._clock())
 
     def hold(self, job: Job, error: Exception) -> None:
         """Let a job wait for a person."""

@@ -309,6 +309,14 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
         """
         ...
 
+    def give_back(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Put back ``jobs`` that were not begun, due ``now``; nothing is counted.
+
+        Returns:
+            For each: False for a claim that was lost to another.
+        """
+        ...
+
     def hold(self, job: Job, reason: str) -> bool:
         """Hold ``job``; False if the claim has been lost to another."""
         ...

@@ -322,6 +322,10 @@ class MemoryQueue:
         self._jobs[job.id - 1].faults += is_fault
         return True
 
+    def give_back(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Put back ``jobs`` that were not begun; see the protocol."""
+        return [self.retry(job, now, "", is_free=True) for job in jobs]
+
     def hold(self, job: Job, reason: str) -> bool:
         """Hold ``job``; see the protocol."""
         return self._settle(job, JobState.HELD, reason)

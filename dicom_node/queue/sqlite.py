@@ -360,6 +360,11 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
             free=int(is_free),
         )
 
+    def give_back(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Put back ``jobs`` that were not begun; see the protocol."""
+        with self._transaction(lasts=False):
+            return [self._settled(job, JobState.WAITING, now, free=1) for job in jobs]
+
     def hold(self, job: Job, reason: str) -> bool:
         """Hold ``job``; see the protocol."""
         return self._settle(job, JobState.HELD, reason=reason)

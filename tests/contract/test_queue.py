@@ -851,3 +851,15 @@ def test_a_queue_in_a_file_gives_back_what_it_forgets(tmp_path: Path) -> None:
             pass
         assert queue.counts()[JobState.SENT] == 19_999
     assert path.stat().st_size < size / 4
+
+
+def test_what_was_not_begun_is_put_back_together_and_costs_no_attempt(
+    queue: Queue,
+) -> None:
+    for number in range(3):
+        queue.add(arrival(f"1.2.{number}", digest=bytes([number])), on("out"), NOON)
+    jobs = [job for _ in range(3) if (job := queue.claim(NOON, MINUTE))]
+    assert queue.sent(jobs[:1], NOON) == [True]
+    assert queue.give_back(jobs, NOON) == [False, True, True]
+    again = [job for _ in range(3) if (job := queue.claim(NOON, MINUTE))]
+    assert [(job.id, job.attempts) for job in again] == [(j.id, 1) for j in jobs[1:]]
