@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.errors import (
     AuditError,
     BusyError,
+    ChangingError,
     CodecProcessError,
     KeyFolderError,
     KeyServiceError,
@@ -62,6 +63,10 @@ PASSING: Final = (
 _SOON: Final = timedelta(seconds=0.2)
 """When something is tried again that nobody was there for. Where that goes on, its
 destination rests, and is asked instead."""
+
+
+_CHANGING: Final = timedelta(seconds=5)
+"""When something is judged again that another configuration may be right about."""
 
 
 class Settling:
@@ -137,6 +142,10 @@ class Settling:
             logger.info("waits instance=%s reason=%s", job.sop_instance_uid, error)
             soon = self._clock() + _SOON
             self._queue.retry(job, soon, str(error), is_free=True)
+            return True
+        if isinstance(error, ChangingError):
+            later = self._clock() + _CHANGING
+            self._queue.retry(job, later, str(error), is_free=True)
             return True
         if isinstance(error, PASSING) and not isinstance(error, SendRefusedError):
             wait_s = error.wait_s if isinstance(error, BusyError) else 0.0

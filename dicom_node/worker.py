@@ -19,7 +19,9 @@ from dicom_node.commitment import Reference
 from dicom_node.destination import Kind
 from dicom_node.errors import (
     BrokenOffError,
+    ChangingError,
     FilterError,
+    NodeError,
     NotGrantedError,
     SendError,
     UnreachableError,
@@ -82,6 +84,7 @@ class Worker:
         clock: Callable[[], datetime],
         listings: Listings | None = None,
         commitments: Commitments | None = None,
+        is_changing: Callable[[], bool] = lambda: False,
     ) -> None:
         """Keep what the work needs.
 
@@ -95,7 +98,9 @@ class Worker:
             clock: Returns the time, aware.
             listings: What routes with ``listing`` have sent and not listed yet.
             commitments: Where it is noted what destinations are to promise to keep.
+            is_changing: Says whether jobs may be right by another configuration.
         """
+        self._is_changing = is_changing
         self._config, self._queue, self._spool = config, queue, spool
         self._readying, self._glass, self._senders = readying, glass, senders
         self._settling = Settling(
@@ -243,14 +248,12 @@ class Worker:
         """Return the route of a job, if it still leads to where the job is owed."""
         route = self._config.route(job.route)
         if route is None:
-            raise FilterError(
-                f"the route {job.route!r} is not in the configuration any more",
-                hint="Put it back, then: miadmark release",
+            raise self._astray(
+                f"the route {job.route!r} is not in the configuration any more"
             )
         if not members or job.destination not in route.destinations:
-            raise FilterError(
-                f"the route {job.route!r} does not lead to {job.destination!r} any more",
-                hint="Put that back, then: miadmark release",
+            raise self._astray(
+                f"the route {job.route!r} does not lead to {job.destination!r} any more"
             )
         return route
 
@@ -297,6 +300,12 @@ class Worker:
             self._note_sent(job, route, destination)
             return
         raise worst(errors, len(members))
+
+    def _astray(self, says: str) -> NodeError:
+        """Return what to say of a job that no route leads on: for now, or for good."""
+        if self._is_changing():
+            return ChangingError(f"{says}, or not yet: the node is changing")
+        return FilterError(says, hint="Put that back, then: miadmark release")
 
     def _make_way(self, destination: Destination, job: Job) -> None:
         """Send what was put together for another destination, or of another study."""
