@@ -181,7 +181,11 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
                 self._all("wake", id=last, now=as_text(now))
             clashes = any(
                 self._all(
-                    "find_clashing", **arrival._asdict(), route=route, sent_after=after
+                    "find_clashing",
+                    **arrival._asdict(),
+                    route=route,
+                    sent_after=after,
+                    clashes=CLASHES,
                 )
                 for route in {to.route for to in wanted}
             )
