@@ -17,7 +17,7 @@ import shutil
 import signal
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node import __version__
 from dicom_node.audit import Event
@@ -35,7 +35,7 @@ from dicom_node.reloading import LOCK, Watch
 from dicom_node.room import Room
 from dicom_node.scp import tls_of
 from dicom_node.state import State, keys_of, now
-from dicom_node.supervising import Crew, all_locked, locked, supervise
+from dicom_node.supervising import LOOK_S, Crew, all_locked, locked, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
+
+_LOOKS: Final = 10
+"""How often the lock of a node is tried: who looks whether one runs has it briefly."""
 
 
 def serve(
@@ -85,6 +88,9 @@ def serve(
     signal.signal(signal.SIGHUP, lambda *_: watch.tell())
     with ExitStack() as stack:
         held = locked(state.folder / LOCK)
+        for _ in range(_LOOKS):
+            if held is None and not stopping.wait(LOOK_S):
+                held = locked(state.folder / LOCK)
         if held is None:
             raise ConfigError(
                 f"another node runs on {state.folder}",

@@ -3,7 +3,8 @@
 A file that is being written looks whole before it is. So a change is believed once the
 file has been left alone for a moment; who asks for it says that it is whole.
 
-Who asks leaves a note in the state folder, and finds the answer there.
+Who asks leaves a note in the state folder, and finds the answer there. Its name says all:
+so several can ask at once, and what root has written need not be read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 import secrets
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.durable import write_durably
@@ -27,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 LOCK: Final = "node.lock"
 """In the state folder; held by the first process of a node."""
-_ASK: Final = "reload.ask"
-_ANSWER: Final = "reload.answer"
+_ASK: Final = "reload-{}.ask"
+_ANSWER: Final = "reload-{}.answer"
 _LEFT_ALONE_S: Final = 2.0
 _PATIENCE_S: Final = 300.0
 
@@ -80,7 +82,7 @@ class Watch:
 
     def look(self) -> Look | None:
         """Return a configuration to be judged; None if there is nothing new."""
-        token = _taken(self._state / _ASK)
+        token = _taken(self._state)
         if token or self._is_told:
             self._is_told = False
             return Look(self._read(), token)
@@ -99,9 +101,11 @@ class Watch:
         """Tell whoever asked what became of it."""
         if not token:
             return
-        text = json.dumps({"token": token, **answer._asdict()})
+        text = json.dumps(answer._asdict())
         try:
-            write_durably(self._state / _ANSWER, text.encode("utf-8"))
+            _forget(self._state)
+            file = self._state / _ANSWER.format(token)
+            write_durably(file, text.encode("utf-8"))
         except OSError as error:
             logger.warning("no answer to a reload: %s", error.strerror)
 
@@ -121,19 +125,20 @@ def ask(state: Path, monotonic: Callable[[], float] = time.monotonic) -> Answer:
         NodeError: It does not answer.
     """
     token = secrets.token_hex(16)
+    note, answer = (state / name.format(token) for name in (_ASK, _ANSWER))
     _require_node(state)
-    write_durably(state / _ASK, token.encode("ascii"))
+    write_durably(note, b"")
     end = monotonic() + _PATIENCE_S
-    while monotonic() < end:
-        try:
-            said = json.loads((state / _ANSWER).read_bytes())
-        except (OSError, ValueError):
-            said = {}
-        if said.pop("token", "") == token:
-            (state / _ANSWER).unlink(missing_ok=True)
-            return Answer(**said)
-        _require_node(state)
-        time.sleep(LOOK_S)
+    try:
+        while monotonic() < end:
+            try:
+                return Answer(**json.loads(answer.read_bytes()))
+            except FileNotFoundError:
+                _require_node(state)
+            time.sleep(LOOK_S)
+    finally:
+        note.unlink(missing_ok=True)
+        answer.unlink(missing_ok=True)
     raise NodeError("the node does not answer", hint="Its log says what it is doing.")
 
 
@@ -143,21 +148,35 @@ def digest_of(content: bytes) -> str:
 
 
 def _require_node(state: Path) -> None:
-    held = locked(state / LOCK)
-    if held is not None:
+    # Shared: two who ask are not to take one another for a node. Nor is a lock made.
+    held = None
+    if (is_there := (state / LOCK).exists()) and (
+        held := locked(state / LOCK, is_shared=True)
+    ) is not None:
         held.close()
+    if not is_there or held is not None:
         raise ConfigError(
             f"no node runs on {state}", hint="Start it: it reads its file then."
         )
 
 
-def _taken(note: Path) -> str:
-    try:
-        token = note.read_text("ascii")
-        note.unlink()
-    except (OSError, ValueError):
-        return ""
-    return token
+def _taken(state: Path) -> str:
+    """Return the token of somebody who asks, and take the note away; empty if nobody."""
+    for note in state.glob(_ASK.format("*")):
+        try:
+            note.unlink()
+        except OSError:
+            continue  # who asked has given up, or it cannot be answered either
+        return note.stem.removeprefix("reload-")
+    return ""
+
+
+def _forget(state: Path) -> None:
+    """Delete answers that nobody has fetched."""
+    for answer in state.glob(_ANSWER.format("*")):
+        with suppress(FileNotFoundError):  # it has just been fetched
+            if answer.stat().st_mtime < time.time() - 2 * _PATIENCE_S:
+                answer.unlink()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

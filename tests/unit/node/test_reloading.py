@@ -89,6 +89,38 @@ def test_who_asks_is_answered(watch: Watch, path: Path) -> None:
     assert asked == [said]
 
 
+def test_all_who_ask_at_once_are_answered(watch: Watch, path: Path) -> None:
+    asked: list[Answer] = []
+    held = locked(path.parent / LOCK)
+    assert held is not None
+    asking = [
+        threading.Thread(target=lambda: asked.append(ask(path.parent)))
+        for _ in range(3)
+    ]
+    with held:
+        for one in asking:
+            one.start()
+        while len(list(path.parent.glob("*.ask"))) < len(asking):
+            pass
+        for note in path.parent.glob("*.ask"):
+            note.chmod(0)  # as if it were somebody else's
+        tokens: set[str] = set()
+        while len(tokens) < len(asking):
+            if (seen := watch.look()) is not None:
+                tokens.add(seen.token)
+                watch.answer(seen.token, Answer(is_taken=True, says=seen.token))
+        for one in asking:
+            one.join()
+    assert {answer.says for answer in asked} == tokens
+    assert [f.name for f in path.parent.glob("reload*")] == []
+
+
+def test_who_asks_leaves_nothing_where_no_node_ever_ran(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no node runs"):
+        ask(tmp_path / "state")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nobody_is_asked_where_no_node_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no node runs"):
         ask(tmp_path)
