@@ -22,6 +22,7 @@ from dicom_node.errors import ClashError, FilterError, SpoolError
 from dicom_node.hatch_folder import HatchFolder
 from dicom_node.incoming import IncomingFile
 from dicom_node.mapped import CHUNK
+from dicom_node.presence import present
 from dicom_node.pseudonyms import Patients
 from dicom_node.receiver import incoming_of
 from dicom_node.room import Room
@@ -186,6 +187,7 @@ def take_in(config: Config, parent: int, keys: int, pseudonyms: bytes) -> None:
             )
             for hatch in config.hatches
         ]
+        stack.enter_context(present(state.folder, "hatch"))
         resting: dict[Taker, float] = {}
         swept = -_LEFT_AFTER_S
         while not stopping.wait(LOOK_S) and os.getppid() == parent:
