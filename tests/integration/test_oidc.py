@@ -121,6 +121,25 @@ def test_two_subjects_are_two_people(running: Page, known: Provider) -> None:
     assert browser.get(there(browser)).status == 400
 
 
+def test_another_name_makes_nobody_another_person(
+    running: Page, known: Provider
+) -> None:
+    def officer(name: str, subject: str) -> Browser:
+        known.claims = {"preferred_username": name, "sub": subject}
+        browser = running.browser()
+        assert browser.get(there(browser)).status == 200
+        return browser
+
+    values = {"ae_titles": "PARTNER", "purpose": "research", "days": "30"}
+    anna = officer("anna", "4711")
+    assert anna.send("/grants/propose", **values, certificate="0" * 64).status == 303
+    renamed = officer("berta", "4711")
+    answer = renamed.send("/grants/1/approve")
+    assert answer.status == 400
+    assert b"under another name" in answer.data
+    assert officer("anna", "4712").send("/grants/1/approve").status == 303
+
+
 @pytest.mark.parametrize("keys", [{}, {"keys": "none"}, {"keys": [{"kty": "what"}]}])
 def test_keys_that_are_none_let_nobody_in(
     running: Page, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any]
