@@ -69,7 +69,7 @@ def network(where: str, text: str) -> IPv4Network | IPv6Network:
         return ip_network(text)
     except ValueError as error:
         raise ConfigError(
-            f"{where}: addresses: {error}",
+            f"{where}: {error}",
             hint='An address or a network: "192.0.2.10", "192.0.2.0/24".',
         ) from error
 

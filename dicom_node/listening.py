@@ -147,7 +147,7 @@ class Peer:
                     hint="A whole DNS name in lower case; no wildcards.",
                 )
         for address in self.addresses:
-            network(where, address)
+            network(f"{where}: addresses", address)
         if self.max_associations < 0:
             raise ConfigError(f"{where}: max_associations {self.max_associations}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dicom_node.addressing import check_port, is_loopback
+from dicom_node.addressing import check_port, is_loopback, network
 from dicom_node.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Web:
     address: str = ""
     """Under which people reach the page, ``https://host``, where that is not obvious: the
     provider sends them back there."""
+    proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies that say for whom they ask (X-Forwarded-For)."""
 
     def __post_init__(self) -> None:
         """Refuse what would let anybody listen, or could not work."""
@@ -66,6 +68,8 @@ class Web:
                 f"web: {self.bind} is reached from elsewhere, without a certificate",
                 hint="certificate and key, or bind to loopback behind a proxy with TLS.",
             )
+        for proxy in self.proxies:
+            network("web: proxies", proxy)
         if not (self.idle_minutes > 0 and self.longest_hours > 0):
             raise ConfigError("web: idle_minutes and longest_hours are above 0")
         if bool(self.oidc_issuer) != bool(self.oidc_client_id):

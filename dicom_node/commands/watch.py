@@ -14,6 +14,7 @@ from dicom_node import log
 from dicom_node.commands import terminal
 from dicom_node.commands.state import state_in
 from dicom_node.errors import ConfigError
+from dicom_node.mapped import hold_in_memory
 
 if TYPE_CHECKING:
     import argparse
@@ -82,18 +83,20 @@ def _web(options: argparse.Namespace) -> int:
     from dicom_node.state import keys_of
     from dicom_node.watching import Web
 
-    log.configure()
     if options.config is None:
         raise ConfigError("--config FILE is needed")
     config = _config(options)
+    log.configure(options.log_format or config.log.format)
     with extra("web", "the page"):
         from dicom_node.web.serving import serve_web
         from dicom_node.web.site import Site
     state = state_in(config.node.state)
     settings = config.web or Web()
     keyring = keys_of(state, config.node.fingerprint)
-    # What memory has no room for lies beside what is coming in, not in /tmp.
+    # What memory has no room for lies beside what is coming in, not in /tmp; where that
+    # is sealed, in no file at all.
     tempfile.tempdir = str(state.spool().incoming)
+    hold_in_memory(is_so=config.storage.encrypt)
     site = Site(config, settings, state, keyring, terminal.now)
     serve_web(site, settings, _told_to_stop(options))
     return 0

@@ -7,9 +7,9 @@ import hmac
 import json
 import re
 import threading
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.addressing import is_loopback
 from dicom_node.audit import Event
 from dicom_node.errors import NodeError
 from dicom_node.web.guarded import COOKIE, Guarded, keep
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LEAVING: Final = "miadmark-leaving"
 _LEAVING_S: Final = 600
+_LONGEST_ADDRESS: Final = 64
 _OWN_PATH: Final = re.compile(r"/[A-Za-z0-9/._-]*")
 _AT_ONCE: Final = threading.BoundedSemaphore(2)
 """Passwords that are checked at once: each takes 19 MiB, and a moment."""
@@ -39,22 +40,21 @@ def enter(call: Call) -> Response:
     """Let somebody in who knows a name and its password."""
     site, now = call.site, call.site.clock()
     name, password = call.form.get("name", "")[:64], call.form.get("password", "")
-    client = call.request.client
-    address = client.host if client else ""
-    waits = (site.of_names.wait(name, now), site.of_addresses.wait(address, now))
-    if max(waits) > timedelta(0):
-        seconds = max(waits).total_seconds()
+    address = _address(call)
+    # Of loopback only names are counted: it may be a proxy that nobody has named, and
+    # everybody comes by that.
+    counted = "" if is_loopback(address) else address
+    if wait := site.limits.begin(name, counted, now):
+        seconds = wait.total_seconds()
         response = _form(call, 429, f"Too many attempts. Wait for {seconds:.0f} s.")
         response.headers["Retry-After"] = f"{seconds:.0f}"
         return response
     with _AT_ONCE:
         person = site.people.proven(name, password)
     if person is None:
-        site.of_names.failed(name, now)
-        site.of_addresses.failed(address, now)
         _note(site, "refused", name, address)
         return _form(call, 403, "That is not a name and its password.")
-    site.of_names.succeeded(name)
+    site.limits.succeeded(name, counted)
     roles = tuple(sorted(person.roles))
     session = site.sessions.begun(
         person.name, roles, is_local=True, changed=person.changed
@@ -103,16 +103,15 @@ def arrive(call: Call) -> Response:
     if not hmac.compare_digest(mac.encode(), _mac(call, body).encode()):
         raise NodeError("nobody left for the provider from here, or too long ago")
     leaving = Departure(*json.loads(base64.urlsafe_b64decode(body)))
-    client = call.request.client
     try:
         known = call.site.provider.arrived(leaving, dict(call.request.query_params))
     except NodeError:
-        _note(call.site, "refused", "(provider)", client.host if client else "")
+        _note(call.site, "refused", "(provider)", _address(call))
         raise
     session = call.site.sessions.begun(
         known.name, known.roles, is_local=False, changed=""
     )
-    _note(call.site, "logged in", known.name, client.host if client else "")
+    _note(call.site, "logged in", known.name, _address(call))
     # No redirect: who comes from elsewhere would not have a strict cookie there yet.
     response = call.page("arrived.html")
     response.delete_cookie(_LEAVING, path=CALLBACK)
@@ -130,6 +129,12 @@ def _form(call: Call, status: int, text: str) -> Response:
         has_provider=call.site.provider is not None,
         name=call.form.get("name", ""),
     )
+
+
+def _address(call: Call) -> str:
+    """Return where a request comes from; by a proxy that is named, as that says."""
+    client = call.request.client
+    return client.host[:_LONGEST_ADDRESS] if client else ""
 
 
 def _own(path: str) -> str:

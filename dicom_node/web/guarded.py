@@ -7,7 +7,9 @@ are shown. Whatever else goes wrong is logged and not shown.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -16,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -77,6 +80,8 @@ class _Endpoint:
 
     def __init__(self, site: Site, guarded: Guarded) -> None:
         self.guarded, self._site = guarded, site
+        # A file lies in memory whole: the next one waits.
+        self._turn = asyncio.Semaphore(1) if guarded.takes_file else nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -91,26 +96,35 @@ class _Endpoint:
             if request.method == "GET":
                 return to(f"/login?to={quote(request.url.path)}")
             return _said(site, request, 401, "you are not logged in any more")
+        is_new = session is None
         session = session or site.sessions.stranger()
         call = Call(site, request, session)
         if guarded.right is not None and not call.may(guarded.right):
             return await run_in_threadpool(_refused, call, guarded)
         if request.method == "POST":
-            try:
-                form, upload = await _form(request, takes_file=guarded.takes_file)
-            except (HTTPException, ClientDisconnect) as error:
-                said = getattr(error, "detail", "it did not arrive")
-                return _said(site, request, 400, str(said), call)
-            if not _is_ours(site, request, session, form.get("token", "")):
-                return _said(site, request, 403, "this form is not of this page", call)
-            call = Call(site, request, session, form, upload)
-        response = await run_in_threadpool(_viewed, call, guarded.view)
+            async with self._turn:
+                response = await self._posted(call)
+        else:
+            response = await run_in_threadpool(_viewed, call, guarded.view)
         renewed = site.sessions.seen(session) if known is not None else None
-        if renewed is not None and COOKIE not in response.headers.get("set-cookie", ""):
-            keep(response, site, renewed)
-        if not session.name and not request.cookies.get(COOKIE):
-            keep(response, site, session)
+        # A cookie that is not read any more is replaced: its forms would be nobody's.
+        given = session if is_new else renewed
+        if given is not None and not _is_kept(response):
+            keep(response, site, given)
         return response
+
+    async def _posted(self, call: Call) -> Response:
+        """Read a form, and do what it says if it is one of ours."""
+        site, request, session = call.site, call.request, call.session
+        try:
+            form, upload = await _form(request, takes_file=self.guarded.takes_file)
+        except (HTTPException, ClientDisconnect) as error:
+            said = getattr(error, "detail", "it did not arrive")
+            return _said(site, request, 400, str(said), call)
+        if not _is_ours(site, request, session, form.get("token", "")):
+            return _said(site, request, 403, "this form is not of this page", call)
+        call = Call(site, request, session, form, upload)
+        return await run_in_threadpool(_viewed, call, self.guarded.view)
 
 
 def keep(response: Response, site: Site, session: Session) -> None:
@@ -122,6 +136,12 @@ def keep(response: Response, site: Site, session: Session) -> None:
         samesite="strict",
         secure=site.settings.origin.startswith("https:"),
     )
+
+
+def _is_kept(response: Response) -> bool:
+    """Say whether a view has given, or taken away, the cookie of a session."""
+    given = response.headers.getlist("set-cookie")
+    return any(line.startswith(f"{COOKIE}=") for line in given)
 
 
 def session_of(site: Site, request: Request) -> Session | None:
@@ -179,19 +199,39 @@ async def _form(request: Request, *, takes_file: bool) -> tuple[dict[str, str], 
     """
     most = MOST_UPLOAD if takes_file else MOST_FORM
     length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > most:
+    is_told = length.isdigit() and "transfer-encoding" not in request.headers
+    if not is_told or int(length) > most:
         raise HTTPException(413, f"more than {most >> 10} kB, or nobody says how much")
     fields: dict[str, str] = {}
     upload = b""
-    async with request.form(
-        max_files=int(takes_file), max_fields=64, max_part_size=MOST_FORM
-    ) as form:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                upload = await value.read()
-            else:
-                fields[name] = value.strip()
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() == "multipart/form-data":
+        parser = _InMemory(
+            request.headers,
+            request.stream(),
+            max_files=int(takes_file),
+            max_fields=64,
+            max_part_size=MOST_FORM,
+        )
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise HTTPException(400, error.message) from error
+    else:
+        form = await request.form(max_fields=64, max_part_size=MOST_FORM)
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            upload = await value.read()
+            await value.close()
+        else:
+            fields[name] = value.strip()
     return fields, upload
+
+
+class _InMemory(MultiPartParser):
+    """Reads a form, and keeps a file that comes with it from every disk."""
+
+    spool_max_size = MOST_UPLOAD + 1
 
 
 class _Headers:

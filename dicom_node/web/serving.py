@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from dicom_node.errors import ConfigError
+from dicom_node.web.deadlines import AT_ONCE, Deadlined
 from dicom_node.web.pages import page_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 64
 _KEPT_S: Final = 15
 _FINISHING_S: Final = 5
 
@@ -39,10 +39,12 @@ def serve_web(site: Site, settings: Web, wait: Callable[[], object]) -> None:
         access_log=False,
         server_header=False,
         date_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
         lifespan="off",
         ws="none",
-        limit_concurrency=_AT_ONCE,
+        http=Deadlined,
+        limit_concurrency=AT_ONCE,
         timeout_keep_alive=_KEPT_S,
         timeout_graceful_shutdown=_FINISHING_S,
         ssl_certfile=settings.certificate,

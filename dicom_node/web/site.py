@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from dicom_node import __version__
 from dicom_node.vitals import Vitals
-from dicom_node.web.attempts import Attempts
+from dicom_node.web.attempts import Limits
 from dicom_node.web.oidc import provider_of
 from dicom_node.web.people import PEOPLE, People
 from dicom_node.web.rights import Right
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from dicom_node.web.oidc import Provider
     from dicom_node.web.sessions import Session
 
-_FREE_OF_NAME, _FREE_OF_ADDRESS = 5, 30
 _LONGEST_FACT: Final = 200
 
 
@@ -70,10 +69,7 @@ class Site:
             timedelta(hours=settings.longest_hours),
             clock,
         )
-        self.of_names, self.of_addresses = (
-            Attempts(_FREE_OF_NAME),
-            Attempts(_FREE_OF_ADDRESS),
-        )
+        self.limits = Limits()
         self.provider: Provider | None = provider_of(settings, clock)
         self._templates = Environment(
             loader=PackageLoader("dicom_node.web"),

@@ -7,12 +7,14 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from starlette.routing import Route
 
+from dicom_node.audit import Event
 from dicom_node.demo.loopback import make_certificate
 from dicom_node.grants import fingerprint
 from dicom_node.queue.history import Search
@@ -21,7 +23,7 @@ from dicom_node.web.guarded import Guarded
 from dicom_node.web.pages import page_of
 from dicom_node.web.people import PEOPLE, People
 from dicom_node.web.rights import Right, Role
-from tests.pages import NAMES, PASSWORD, Page, page
+from tests.pages import NAMES, PASSWORD, Browser, Page, page
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RESEARCH = Owed("to research, marked", "research")
@@ -237,6 +239,42 @@ def test_who_is_wrong_again_and_again_has_to_wait(tmp_path: Path) -> None:
         assert [entry["by"] for entry in refused] == ["vera"] * 5
 
 
+def test_who_tries_many_at_once_gets_no_more_of_them(tmp_path: Path) -> None:
+    with page(tmp_path) as made:
+        browser = made.browser()
+        token = browser.token("/login")
+
+        def tried(number: int) -> int:
+            own = Browser(made.origin, dict(browser.cookies))
+            wrong = f"wrong, wrong {number}"
+            return own.post("/login", name="otto", password=wrong, token=token).status
+
+        with ThreadPoolExecutor(20) as pool:
+            statuses = list(pool.map(tried, range(20)))
+        assert statuses.count(403) == 5
+        assert statuses.count(429) == 15
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_proxy_is_nobody(tmp_path: Path, *, is_named: bool) -> None:
+    with page(tmp_path, web='proxies = ["127.0.0.1"]' if is_named else "") as made:
+        browser = made.browser()
+        token = browser.token("/login")
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+
+        def tried(name: str, address: str) -> int:
+            wrong = f"name={name}&password=wrong&token={token}"
+            forwarded = {"X-Forwarded-For": f"198.51.100.9, {address}"}
+            return browser.request("POST", "/login", wrong, **kind, **forwarded).status
+
+        tries = [tried(f"stranger{n}", "192.0.2.1") for n in range(31)]
+        assert tries == [403] * 30 + [429 if is_named else 403]
+        assert tried("otto", "192.0.2.2") == 403
+        assert made.known("olga").get("/").status == 200
+        refused = [e["address"] for e in made.audit() if e.get("did") == "refused"]
+        assert refused[-1] == ("192.0.2.2" if is_named else "127.0.0.1")
+
+
 def test_sessions_end(tmp_path: Path) -> None:
     with page(tmp_path) as made:
         people = People(made.state.folder / PEOPLE)
@@ -253,6 +291,10 @@ def test_sessions_end(tmp_path: Path) -> None:
         assert busy.get("/").status == kept.get("/").status == 200
         made.now[0] += timedelta(minutes=10)
         assert idle.get("/").status == 303
+        token = idle.token("/login")  # in the same browser, its old cookie still there
+        again = idle.post("/login", name="vera", password=PASSWORD, token=token)
+        assert again.status == 303
+        assert idle.get("/").status == 200
         assert busy.get("/").status == 200
         for _ in range(60):
             made.now[0] += timedelta(minutes=10)
@@ -372,6 +414,16 @@ def test_the_audit_is_verified_each_time(tmp_path: Path) -> None:
         lines[1] = lines[1].replace(b'"read"', b'"dead"')
         log.write_bytes(b"".join(lines))
         assert "not whole after entry 1" in olga.text("/audit?event=access")
+
+
+def test_the_audit_shows_what_nobody_did(tmp_path: Path) -> None:
+    with page(tmp_path) as made:
+        made.site.audit.add(Event.RECEIVED, peer="CT1", study="1.2.3", instances=3)
+        made.site.audit.add(Event.SENT, peer="RESEARCH", study="1.2.3", instances=3)
+        made.site.audit.add(Event.CHECKPOINT, checkpoint="a signature")
+        olga = made.known("olga")
+        assert "1.2.3" in olga.text("/audit?event=received")
+        assert "a signature" in olga.text("/audit")
 
 
 def test_who_cannot_be_written_down_sees_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.queue.history import slot_of
 from dicom_node.usability import require_usable
 from dicom_node.watching import Web
-from dicom_node.web.attempts import Attempts
+from dicom_node.web.attempts import FREE_OF_ADDRESS, FREE_OF_NAME, Attempts, Limits
 from dicom_node.web.people import People
 from dicom_node.web.plot import plot_of
 from dicom_node.web.rights import Role
@@ -22,7 +22,7 @@ PASSWORD = "four words do well"  # noqa: S105 for tests
 
 
 def test_waiting_doubles_and_ends() -> None:
-    attempts, waits = Attempts(3), []
+    attempts, waits = Attempts(3, timedelta(hours=1)), []
     for _ in range(12):
         waits.append(attempts.wait("vera", NOON).total_seconds())
         attempts.failed("vera", NOON)
@@ -31,6 +31,32 @@ def test_waiting_doubles_and_ends() -> None:
     assert attempts.wait("vera", NOON + timedelta(minutes=16)) == timedelta(0)
     attempts.succeeded("vera")
     assert attempts.wait("vera", NOON) == timedelta(0)
+
+
+def test_failures_are_forgiven_as_time_goes_by() -> None:
+    limits, now = Limits(), NOON
+    for number in range(3 * FREE_OF_ADDRESS):
+        assert not limits.begin(f"name {number}", "192.0.2.1", now)
+        now += timedelta(minutes=2)
+    for number in range(FREE_OF_ADDRESS):
+        assert not limits.begin(f"hasty {number}", "192.0.2.1", now)
+    assert limits.begin("otto", "192.0.2.1", now) > timedelta(0)
+    assert not limits.begin("otto", "192.0.2.2", now)
+
+
+def test_attempts_that_are_on_their_way_count() -> None:
+    limits = Limits()
+    begun = [limits.begin("vera", "192.0.2.1", NOON) for _ in range(50)]
+    assert begun.count(timedelta(0)) == FREE_OF_NAME
+    limits.succeeded("vera", "192.0.2.1")
+    assert not limits.begin("vera", "192.0.2.1", NOON)
+
+
+def test_who_knows_his_password_leaves_nothing_behind() -> None:
+    limits = Limits()
+    for number in range(3 * FREE_OF_ADDRESS):
+        assert not limits.begin(f"name {number}", "192.0.2.1", NOON)
+        limits.succeeded(f"name {number}", "192.0.2.1")
 
 
 def test_people_are_who_they_say_by_their_password(tmp_path: Path) -> None:
@@ -76,6 +102,7 @@ def test_what_is_no_name_or_password_is_refused(
         {"oidc_issuer": "http://login.example", "oidc_client_id": "x"},
         {"address": "http://gateway.example"},
         {"port": 70000},
+        {"proxies": ("everywhere",)},
     ],
     ids=str,
 )
