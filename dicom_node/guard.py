@@ -338,10 +338,15 @@ class GuardedHandler(RequestHandler):
 
 
 def _speaks(connection: socket.socket, within_s: float) -> bool:
-    """Say whether there is something to read, waiting for it."""
+    """Say whether there is something to read, waiting for it; it stays to be read.
+
+    That whoever called has hung up is not.
+    """
     poll = select.poll()
     poll.register(connection, select.POLLIN)
-    return bool(poll.poll(within_s * 1000))
+    return bool(poll.poll(within_s * 1000)) and bool(
+        connection.recv(1, socket.MSG_PEEK)
+    )
 
 
 def _asked(first: bytes) -> A_ASSOCIATE:

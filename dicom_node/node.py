@@ -28,6 +28,7 @@ from dicom_node.extras import extra
 from dicom_node.figures import forget_levels
 from dicom_node.forgetting import require_key_folder, spool_keys
 from dicom_node.lanes import NAMES
+from dicom_node.presence import present
 from dicom_node.pseudonyms import LABEL
 from dicom_node.receiver import incoming_of
 from dicom_node.reloading import LOCK, Watch
@@ -175,7 +176,11 @@ def desk(config: Config, parent: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     keyring = keys_of(state, config.node.fingerprint)
-    with state.ledger() as ledger, state.grants(keyring) as grants:
+    with (
+        state.ledger() as ledger,
+        state.grants(keyring) as grants,
+        present(state.folder, "desk"),
+    ):
         serve_desk(
             Desk(keyring, ledger, grants, state.audit(keyring), now),
             config.release,

@@ -20,6 +20,7 @@ from dicom_node.accepting import accept
 from dicom_node.commitment_scp import CommitmentScp
 from dicom_node.committing import Committing
 from dicom_node.figures import ASSOCIATIONS
+from dicom_node.presence import RECEIVING, present
 from dicom_node.pseudonyms import Patients
 from dicom_node.rejections import Rejections
 from dicom_node.room import Room
@@ -122,8 +123,7 @@ def receive(
             commitment,
         )
         stack.callback(scp.stop)
-        # What is there now stays; pynetdicom collects garbage while everyone waits.
-        gc.freeze()
+        seen = stack.enter_context(_seen(state))
         tell(ready)
         figures, who = state.figures(), f"receiver {number}"
         noted = -_NOTE_AFTER_S
@@ -143,8 +143,18 @@ def receive(
                 _left(rejections, state, number)
             note()
             if leaving.is_set():
+                seen.close()
                 _leave(scp, stopping, parent)
                 return
+
+
+def _seen(state: State) -> ExitStack:
+    """Be seen as one that receives, until what this returns is closed."""
+    # What is there now stays; pynetdicom collects garbage while everyone waits.
+    gc.freeze()
+    with ExitStack() as stack:
+        stack.enter_context(present(state.folder, RECEIVING))
+        return stack.pop_all()
 
 
 def _commitment(

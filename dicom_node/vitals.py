@@ -1,37 +1,33 @@
 """Whether a node lives and is ready, and the figures of it, as they are now.
 
-Which processes are there is told by the locks that they hold, which the kernel drops with
-their holder; whether it listens, by calling.
+Which processes are there is told by the locks that they hold
+(:mod:`~dicom_node.presence`). Nobody is called: the sockets stay open whoever accepts on
+them, so that an answer would say little.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from dicom_node import __version__
-from dicom_node.addressing import is_any
 from dicom_node.exposition import Told
 from dicom_node.figures import ASSOCIATIONS, histograms, level
+from dicom_node.presence import RECEIVING, is_present
 from dicom_node.room import Room
-from dicom_node.supervising import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from dicom_node.config import Config
-    from dicom_node.listening import Listening
     from dicom_node.state import State
 
-_CALL_S: Final = 2.0
-_SHOWN: Final = {
-    "receiver": "receivers.lock",
-    "worker": "worker.lock",
-    "passer": "passer.lock",
-}
+_LOCKS: Final = {"receiver": RECEIVING}
+"""Of processes that hold a lock of another name than theirs."""
+_BESIDE: Final = frozenset({"reporter", "web"})
+"""Without these, instances are still taken in and worked on."""
 
 
 class Vitals:
@@ -51,22 +47,34 @@ class Vitals:
 
     def processes(self) -> dict[str, bool]:
         """Return whether each process that should be there is."""
-        wanted = dict(_SHOWN)
-        if not self._config.passed:
-            del wanted["passer"]
-        return {name: self._is_held(file) for name, file in wanted.items()}
+        config, folder = self._config, self._state.folder
+        wanted = {
+            "receiver": True,
+            "worker": True,
+            "passer": bool(config.passed),
+            "committer": config.commits,
+            "hatch": bool(config.hatches),
+            "desk": config.release is not None,
+            "reporter": True,
+            "web": config.web is not None,
+        }
+        return {
+            name: is_present(folder, _LOCKS.get(name, name))
+            for name, is_wanted in wanted.items()
+            if is_wanted
+        }
 
-    def lacks(self) -> list[str]:
-        """Return what keeps the node from taking something in and working on it."""
+    def lacks(self, *, beside: bool = True) -> list[str]:
+        """Return what is not as it should be.
+
+        Args:
+            beside: Whether that is told too which keeps the node neither from taking
+                something in nor from working on it.
+        """
         lacks = [
             f"no {name} is running"
             for name, is_up in self.processes().items()
-            if not is_up
-        ]
-        lacks += [
-            f"{door.bind}:{door.port} does not answer"
-            for door in self._config.listeners
-            if not _answers(door)
+            if not is_up and (beside or name not in _BESIDE)
         ]
         lack = Room(self._state.folder, self._config.storage).lack()
         return [*lacks, lack] if lack else lacks
@@ -104,24 +112,3 @@ class Vitals:
         with self._state.reachability(self._config) as reachability:
             found = reachability.all()
         return {name: health.since is None for name, health in found.items()}
-
-    def _is_held(self, file: str) -> bool:
-        held = locked(self._state.folder / file)
-        if held is None:
-            return True
-        held.close()
-        return False
-
-
-def _answers(door: Listening) -> bool:
-    """Say whether somebody accepts there; nothing is said to him."""
-    host = door.bind
-    if not door.port:
-        return True  # which one it has become is known to the node alone
-    if is_any(host):
-        host = "::1" if ":" in host else "127.0.0.1"
-    try:
-        socket.create_connection((host, door.port), timeout=_CALL_S).close()
-    except OSError:
-        return False
-    return True

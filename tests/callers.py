@@ -187,6 +187,7 @@ class Receiver:
     lock: threading.Lock = field(default_factory=threading.Lock)
     lack: str = ""
     """What the disk lacks."""
+    rejections: Rejections = field(default_factory=Rejections)
 
     def files(self) -> list[Path]:
         return sorted(self.incoming.iterdir())
@@ -211,7 +212,7 @@ def receiving(config: Config, folder: Path) -> Iterator[Receiver]:
         with receiver.lock:
             receiver.received.append((received.calling_ae_title, str(name)))
 
-    scp.start(accept, lambda: receiver.lack, [listening], Rejections())
+    scp.start(accept, lambda: receiver.lack, [listening], receiver.rejections)
     try:
         yield receiver
     finally:

@@ -80,6 +80,7 @@ def _metrics(options: argparse.Namespace) -> int:
 
 def _web(options: argparse.Namespace) -> int:
     from dicom_node.extras import extra
+    from dicom_node.presence import present
     from dicom_node.state import keys_of
     from dicom_node.watching import Web
 
@@ -98,7 +99,8 @@ def _web(options: argparse.Namespace) -> int:
     tempfile.tempdir = str(state.spool().incoming)
     hold_in_memory(is_so=config.storage.encrypt)
     site = Site(config, settings, state, keyring, terminal.now)
-    serve_web(site, settings, _told_to_stop(options))
+    with present(state.folder, "web"):
+        serve_web(site, settings, _told_to_stop(options))
     return 0
 
 

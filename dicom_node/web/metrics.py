@@ -3,12 +3,19 @@
 ``/health``: the process that answers is alive. ``/ready``: instances are taken in and
 worked on; where not, 503 and a line for each thing that is lacking. Nothing else is
 answered, nothing that is asked is logged, and nothing is changed.
+
+Whoever asks has a few seconds for all of the question, and where too many take their time
+the oldest of them makes way. Figures are put together for a few at once; ``/health``
+waits for nobody.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Thread
@@ -16,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.errors import ConfigError, SpoolError
 from dicom_node.exposition import CONTENT_TYPE, exposition
+from dicom_node.occupancy import WaitingRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,12 +34,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _READ_S: Final = 5.0
+"""From the first byte of a question to its last."""
+_ASKING: Final = 64
+"""How many may be at their question."""
 _AT_ONCE: Final = 8
+"""How many are told more than that the node lives."""
 _PLAIN: Final = "text/plain; charset=utf-8"
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Listens, with a few requests at once; who is one too many is hung up on."""
+    """Listens, within limits."""
 
     daemon_threads = True
 
@@ -46,7 +58,7 @@ class MetricsServer(ThreadingHTTPServer):
             ConfigError: The port is taken.
         """
         self.vitals = vitals
-        self._places = BoundedSemaphore(_AT_ONCE)
+        self.asking, self.places = WaitingRoom(_ASKING), BoundedSemaphore(_AT_ONCE)
         if ":" in settings.bind:
             self.address_family = socket.AF_INET6
         try:
@@ -57,23 +69,26 @@ class MetricsServer(ThreadingHTTPServer):
                 f"{error.strerror}"
             ) from error
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if there is a place."""
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and give the place back."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Say nothing: somebody hung up."""
         logger.debug("a request for figures was not answered")
+
+
+class _Hurried(io.RawIOBase):
+    """What a connection says until a moment; then it has said nothing more."""
+
+    def __init__(self, connection: socket.socket, within_s: float) -> None:
+        self._connection, self._end = connection, time.monotonic() + within_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,18 +96,42 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _READ_S
     server_version, sys_version = "miadmark", ""
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Hurried(self.connection, _READ_S))
+        host = str(self.client_address[0])
+        self._place = self.server.asking.enter(host, self._shut)
+
+    def finish(self) -> None:
+        self.server.asking.leave(self._place)
+        super().finish()
+
     def do_GET(self) -> None:
         """Answer."""
+        self.server.asking.leave(self._place)
+        self.connection.settimeout(_READ_S)
         answers: dict[str, Callable[[], tuple[HTTPStatus, str, str]]] = {
             "/metrics": self._metrics,
-            "/health": lambda: (HTTPStatus.OK, _PLAIN, "alive\n"),
             "/ready": self._ready,
         }
-        answer = answers.get(self.path.partition("?")[0])
-        if answer is None:
+        path = self.path.partition("?")[0]
+        answer = answers.get(path)
+        if path == "/health":
+            self._say(HTTPStatus.OK, _PLAIN, "alive\n")
+        elif answer is None:
             self._say(HTTPStatus.NOT_FOUND, _PLAIN, "nothing is here\n")
-            return
-        self._say(*answer())
+        elif self.server.places.acquire(blocking=False):
+            try:
+                self._say(*answer())
+            finally:
+                self.server.places.release()
+        else:
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, "too many ask\n")
+
+    def _shut(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -105,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, "no figures now\n"
 
     def _ready(self) -> tuple[HTTPStatus, str, str]:
-        lacks = self.server.vitals.lacks()
+        lacks = self.server.vitals.lacks(beside=False)
         if lacks:
             lines = "".join(f"{lack}\n" for lack in lacks)
             return HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, lines

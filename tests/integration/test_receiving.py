@@ -25,6 +25,7 @@ from dicom_node.errors import SendInterruptedError, UnreachableError
 from dicom_node.incoming import IncomingFile
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.pdu import MAX_PDU
+from dicom_node.rejections import Rejected
 from dicom_node.scu import Sending
 from tests.callers import (
     ABORTED,
@@ -664,3 +665,31 @@ class TestCertificatesThatChange:
         os.utime(crl, ns=(found.st_atime_ns, found.st_mtime_ns))
         assert tls.renew()
         assert not tls.renew()
+
+
+def test_who_hangs_up_without_a_word_is_no_stranger_who_was_turned_away(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path, "site")
+    own = authority.certify("node")
+    door = Listening(
+        port=0,
+        certificate=own.file,
+        key=own.key_file,
+        client_ca=authority.own.file,
+    )
+    with receiving(a_config(listening=door), tmp_path) as receiver:
+        for _ in range(3):
+            connected(receiver.port).close()
+        with connected(receiver.port) as other, suppress(ConnectionResetError):
+            other.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            while other.recv(100):
+                pass
+        found: dict[Rejected, int] = {}
+        await_that(
+            lambda: bool(found.update(receiver.rejections.taken()) or found),
+            "the other one",
+        )
+        ((rejected, times),) = found.items()
+    assert times == 1
+    assert "EOF" not in rejected.reason
