@@ -285,7 +285,7 @@ SELECT what, sum(count) FROM total WHERE what <> 'received' GROUP BY what;
 
 -- owed
 SELECT route, sum(count) FROM total
- WHERE what IN ('waiting', 'working', 'held', 'quarantined')
+ WHERE what IN ('waiting', 'working', 'uncommitted', 'held', 'quarantined')
  GROUP BY route HAVING sum(count) > 0;
 
 -- held
