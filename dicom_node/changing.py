@@ -233,7 +233,7 @@ class Changing:
         require_same_state(old.config, config)
         keys_of(State(config.node.state), config.node.fingerprint)
         require_usable(config)
-        _require_free_desk(old.config, config)
+        _require_free(old.config, config)
         try:
             new = self._prepared(config, content)
         except OSError as error:
@@ -313,11 +313,13 @@ class Changing:
         return State(config.node.state).queue(config.passed)
 
 
-def _require_free_desk(running: Config, wanted: Config) -> None:
-    """Return if the desk's port can be had; it is opened by the desk itself."""
-    desk, before = wanted.release, running.release
-    if desk is None or (
-        before and (before.bind, before.port) == (desk.bind, desk.port)
+def _require_free(running: Config, wanted: Config) -> None:
+    """Return if the ports can be had that processes open themselves."""
+    for one, before in (
+        (wanted.release, running.release),
+        (wanted.metrics, running.metrics),
+        (wanted.web, running.web),
     ):
-        return
-    listening_socket(desk).close()
+        is_ours = before and one and (before.bind, before.port) == (one.bind, one.port)
+        if one is not None and not is_ours:
+            listening_socket(one).close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,38 @@ def test_what_is_handed_down_is_there_for_each() -> None:
     content = held_for_others(b"rules")
     assert content_in(os.dup(content)) == b"rules"
     assert content_in(content) == b"rules"
+
+
+class Ending(Role):
+    """Ends at once, of itself or killed."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__("nothing")
+        self.how, self.starts = how, list[float]()
+
+    def started(self, config_path: Path, content: int) -> subprocess.Popen[bytes]:
+        del config_path, content
+        self.starts.append(time.monotonic())
+        process = subprocess.Popen(["sh", "-c", self.how])
+        process.wait()
+        return process
+
+
+def test_who_goes_on_ending_waits_ever_longer_and_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.supervising._FIRST_WAIT_S", 0.1)
+    crew = Crew(tmp_path, threading.Event())
+    ending, killed = Ending("exit 1"), Ending("kill -9 $$")
+    crew.take({"ending": ending, "killed": killed}, -1)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        crew.look()
+        time.sleep(0.01)
+    waits = [b - a for a, b in pairwise(ending.starts)]
+    assert 3 <= len(waits) <= 4
+    assert all(after > 1.5 * before for before, after in pairwise(waits))
+    assert len(killed.starts) > 8
+    crew.take({"ending": ending}, -1)
+    crew.look()
+    assert len(ending.starts) == len(waits) + 2
