@@ -46,6 +46,21 @@ def check_port(where: str, port: object) -> None:
         raise ConfigError(f"{where}: port {port!r}", hint="0 to 65535.")
 
 
+def check_host(where: str, host: str) -> None:
+    """Return if ``host`` is an address, or a name that can be asked for.
+
+    Raises:
+        ConfigError: It is neither: a part of it is empty or too long.
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ConfigError(
+            f"{where} {host!r}",
+            hint="Between the dots of a name stand 1 to 63 characters.",
+        ) from error
+
+
 def host_and_port(where: str, text: str) -> tuple[str, int]:
     """Return what ``host:port`` says; of IPv6, ``[host]:port``.
 

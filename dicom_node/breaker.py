@@ -130,6 +130,7 @@ def failed(
     now: datetime,
     breaker: Breaker,
     chance: Callable[[], float],
+    wait_s: float = 0.0,
 ) -> Health:
     """Return how a destination is after something could not be sent there.
 
@@ -140,18 +141,22 @@ def failed(
         now: Aware.
         breaker: When it is down.
         chance: Returns a number from 0 up to 1.
+        wait_s: For how long it wants to be left alone: it is, from the first time on.
     """
     if health.rests(now):
         return health  # somebody who had begun before; that is known already
     counted = replace(
         health, failures=health.failures + 1, trouble=trouble, reason=reason
     )
-    if counted.failures < breaker.failures:
+    wanted = timedelta(seconds=wait_s)
+    if counted.failures >= breaker.failures:
+        wanted = max(wanted, breaker.wait(health.probes, chance))
+    if not wanted:
         return counted
     return replace(
         counted,
         since=health.since or now,
-        again=now + breaker.wait(health.probes, chance),
+        again=now + wanted,
         probes=health.probes + 1,
     )
 

@@ -25,6 +25,7 @@ from dicom_node.review import left_behind
 from dicom_node.scp import listening_socket
 from dicom_node.state import State, keys_of
 from dicom_node.supervising import LOOK_S, Heard, Role, held_for_others
+from dicom_node.transition import Transition
 from dicom_node.usability import require_same_state, require_usable
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class Changing:
         self._rules: _Rules | None = None
         self._numbered = 0
         self._is_assigned = True
+        self._transition: Transition | None = None
 
     def begin(self, config: Config, content: bytes) -> None:
         """Take on the roles of the first configuration.
@@ -173,6 +175,7 @@ class Changing:
         roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
         roles |= rules.taking_in(self._keys) | rules.reporting() | rules.watching()
         self._crew.take(roles, rules.handed_down)
+        self._transition = Transition(config.node.state)
 
     @property
     def is_ready(self) -> bool:
@@ -192,6 +195,8 @@ class Changing:
             # Those that left may have owed something to lanes of other times.
             self._assign(is_quiet=False)
             self._is_assigned = True
+        if self._is_assigned and self._transition is not None:
+            self._transition.end()
 
     def _judged(self, content: bytes | None) -> Answer:
         assert self._rules is not None  # begun
@@ -199,13 +204,17 @@ class Changing:
         if content == self._rules.content:
             return Answer(is_taken=True, says=f"the node goes by this file: {digest}")
         try:
-            if content is None:
-                raise ConfigError(f"{self._path} cannot be read")
             self._change(content)
         except NodeError as error:
             logger.error("configuration refused, the old one stands: %s", error)  # noqa: TRY400
             self._note("refused", digest, str(error))
             return Answer(is_taken=False, says=str(error), hint=error.hint)
+        except Exception as error:
+            # Whatever it was: it ends no node that runs.
+            says = f"it cannot be taken: unexpected {type(error).__name__}"
+            logger.exception("configuration refused, the old one stands")
+            self._note("refused", digest, says)
+            return Answer(is_taken=False, says=says, hint="The node's log says more.")
         logger.warning("configuration taken digest=%s", digest)
         self._note("taken", digest, "")
         warnings = left_behind(self._rules.config, self._owed())
@@ -221,7 +230,7 @@ class Changing:
         except AuditError:
             logger.exception("not written down")
 
-    def _change(self, content: bytes) -> None:
+    def _change(self, content: bytes | None) -> None:
         """Go over to what a file says.
 
         Raises:
@@ -229,18 +238,25 @@ class Changing:
         """
         old = self._rules
         assert old is not None  # begun
+        if content is None:
+            raise ConfigError(f"{self._path} cannot be read")
         config = read(content, self._path)
         require_same_state(old.config, config)
         keys_of(State(config.node.state), config.node.fingerprint)
         require_usable(config)
         _require_free(old.config, config)
         try:
+            if self._transition is not None:
+                self._transition.begin()
             new = self._prepared(config, content)
         except OSError as error:
             self._doors.keep_only(old.config.listeners)
             raise ConfigError(
                 f"no process can be prepared: {error.strerror}"
             ) from error
+        except Exception:
+            self._doors.keep_only(old.config.listeners)
+            raise
         crew = self._crew
         crew.take(new.receiving(self._keys), new.handed_down)
         crew.look()

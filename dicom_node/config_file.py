@@ -75,53 +75,57 @@ def read(content: bytes, path: Path) -> Config:
         tables = tomllib.loads(content.decode("utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    unknown = tables.keys() - _TABLES
-    if unknown:
-        raise ConfigError(f"{path}: [{unknown.pop()}] is not known")
-    if "listener" in tables and not {"bind", "port"}.isdisjoint(tables.get("node", {})):
-        raise ConfigError(
-            f"{path}: bind and port are in [node], and there are listeners too",
-            hint="Each [[listener]] has its own; take them out of [node].",
-        )
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply to be read") from error
     try:
-        node = _made(Listener, tables.get("node", {}), path.parent.absolute())
-        destinations, routes = _tables(tables, "destination"), _tables(tables, "route")
-        release = tables.get("release")
-        return Config(
-            node=node,
-            destinations=tuple(
-                _made(Destination, t, path.parent) for t in destinations
-            ),
-            routes=tuple(_made(Route, t, path.parent) for t in routes),
-            pools=tuple(_made(Pool, t, path.parent) for t in _tables(tables, "pool")),
-            breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
-            retry=_made(Retry, tables.get("retry", {}), path.parent),
-            storage=_made(Storage, tables.get("storage", {}), path.parent),
-            audit=_made(Auditing, tables.get("audit", {}), path.parent),
-            log=_made(Logging, tables.get("log", {}), path.parent),
-            notify=tuple(
-                _made(Notifying, t, path.parent) for t in _tables(tables, "notify")
-            ),
-            release=None
-            if release is None
-            else _made(ReleaseDesk, release, path.parent),
-            desks=tuple(
-                _made(RemoteDesk, t, path.parent) for t in _tables(tables, "desk")
-            ),
-            guard=_made(Guarding, tables.get("guard", {}), path.parent),
-            listeners=tuple(
-                _made(Listening, t, path.parent) for t in _tables(tables, "listener")
-            ),
-            peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
-            break_glass=_made(BreakGlass, tables.get("break_glass", {}), path.parent),
-            hatches=tuple(
-                _made(Hatch, t, path.parent) for t in _tables(tables, "hatch")
-            ),
-            metrics=_optional(Metrics, tables, path.parent),
-            web=_optional(Web, tables, path.parent),
-        )
+        return _config(tables, path)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        # Whoever reads a value may object to it in a way of its own.
+        raise ConfigError(
+            f"{path}: a value cannot be used: {error}",
+            hint="An address, a number or a path in it is not well-formed.",
+        ) from error
+
+
+def _config(tables: Mapping[str, Any], path: Path) -> Config:
+    unknown = tables.keys() - _TABLES
+    if unknown:
+        raise ConfigError(f"[{unknown.pop()}] is not known")
+    if "listener" in tables and not {"bind", "port"}.isdisjoint(tables.get("node", {})):
+        raise ConfigError(
+            "bind and port are in [node], and there are listeners too",
+            hint="Each [[listener]] has its own; take them out of [node].",
+        )
+    node = _made(Listener, tables.get("node", {}), path.parent.absolute())
+    destinations, routes = _tables(tables, "destination"), _tables(tables, "route")
+    release = tables.get("release")
+    return Config(
+        node=node,
+        destinations=tuple(_made(Destination, t, path.parent) for t in destinations),
+        routes=tuple(_made(Route, t, path.parent) for t in routes),
+        pools=tuple(_made(Pool, t, path.parent) for t in _tables(tables, "pool")),
+        breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
+        retry=_made(Retry, tables.get("retry", {}), path.parent),
+        storage=_made(Storage, tables.get("storage", {}), path.parent),
+        audit=_made(Auditing, tables.get("audit", {}), path.parent),
+        log=_made(Logging, tables.get("log", {}), path.parent),
+        notify=tuple(
+            _made(Notifying, t, path.parent) for t in _tables(tables, "notify")
+        ),
+        release=None if release is None else _made(ReleaseDesk, release, path.parent),
+        desks=tuple(_made(RemoteDesk, t, path.parent) for t in _tables(tables, "desk")),
+        guard=_made(Guarding, tables.get("guard", {}), path.parent),
+        listeners=tuple(
+            _made(Listening, t, path.parent) for t in _tables(tables, "listener")
+        ),
+        peers=tuple(_made(Peer, t, path.parent) for t in _tables(tables, "peer")),
+        break_glass=_made(BreakGlass, tables.get("break_glass", {}), path.parent),
+        hatches=tuple(_made(Hatch, t, path.parent) for t in _tables(tables, "hatch")),
+        metrics=_optional(Metrics, tables, path.parent),
+        web=_optional(Web, tables, path.parent),
+    )
 
 
 def _optional(kind: type[T], tables: Mapping[str, Any], folder: Path) -> T | None:
@@ -209,7 +213,7 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
                 hint=f"Known: {', '.join(sorted(known))}.",
             )
         if key in _PATHS:
-            values[key] = folder / str(value)
+            values[key] = _path(key, value, folder)
         elif key in _ENUMS:
             values[key] = _member(key, value)
         elif key in {"where", "priority_where"}:
@@ -224,6 +228,15 @@ def _made(kind: type[T], table: Mapping[str, Any], folder: Path) -> T:
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"{kind.__name__.lower()}: {error}") from error
+
+
+def _path(key: str, value: object, folder: Path) -> Path:
+    text = str(value)
+    if "\0" in text:
+        raise ConfigError(
+            f"{key} = {text!r}", hint="No path has a NUL character in it."
+        )
+    return folder / text
 
 
 def _checked(key: str, value: object, kind: str) -> Any:

@@ -7,7 +7,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from dicom_node.addressing import check_ae_title, check_port, is_loopback
+from dicom_node.addressing import (
+    check_ae_title,
+    check_host,
+    check_port,
+    is_loopback,
+)
 from dicom_node.errors import ConfigError
 from dicom_node.syntaxes import DEFAULT, Syntax
 
@@ -106,6 +111,7 @@ class Destination:
             raise ConfigError(f"{where}: it needs an ae_title and a host")
         check_ae_title(where, self.ae_title)
         check_port(where, self.port)
+        check_host(f"{where}: host", self.host)
         for name in ("url", "token_file", "ca", "certificate", "key"):
             if getattr(self, name):
                 raise ConfigError(
@@ -133,6 +139,12 @@ class Destination:
             raise ConfigError(
                 f"{where}: url {self.url!r}",
                 hint="As https://pacs.example/dicom-web, without /studies.",
+            )
+        check_host(f"{where}: url", parts.hostname)
+        if not all("!" <= letter <= "~" for letter in parts.path):
+            raise ConfigError(
+                f"{where}: the path of url {self.url!r}",
+                hint="ASCII only; write other characters as %C3%A4.",
             )
         if "@" in parts.netloc:
             raise ConfigError(

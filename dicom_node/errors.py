@@ -10,6 +10,7 @@
       KeyServiceError             passing: whatever keeps the root key does not answer
       AuditError                  passing: what happens cannot be written down
       LedgerError                 the second copy of the records cannot be used
+      ChangingError               passing: by which rules to go on is not settled yet
       CodecProcessError           passing: nothing compressed can be decoded just now
       FilterError                 this object cannot be marked, or not be restored
         MalformedObjectError      not DICOM, cut short, or over the limits
@@ -77,6 +78,10 @@ class AuditError(NodeError):
 
 class LedgerError(NodeError):
     """The ledger cannot be read or written."""
+
+
+class ChangingError(NodeError):
+    """The node goes over to another configuration, and this may be right by either."""
 
 
 class CodecProcessError(NodeError):

@@ -11,6 +11,7 @@ library is needed, since it also runs where the other program does.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import make_folder, stream_durably, sync_folder, write_durably
@@ -128,4 +129,5 @@ def _objects(folder: Path) -> Iterable[tuple[int, Path]]:
         for entry in entries:
             is_named = entry.name.endswith(_OBJECT) and not entry.name.startswith(".")
             if is_named and entry.is_file(follow_symlinks=False):
-                yield entry.stat().st_mtime_ns, folder / entry.name
+                with suppress(FileNotFoundError):  # somebody has just taken it
+                    yield entry.stat().st_mtime_ns, folder / entry.name

@@ -32,6 +32,7 @@ from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
 from dicom_node.supervising import LOOK_S, locked
+from dicom_node.transition import is_on
 from dicom_node.worker import Worker
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             clock=now,
             listings=wanted,
             commitments=_commitments(config, state, queue, spool, stack),
+            is_changing=partial(is_on, state.folder),
         )
         stack.callback(worker.rest)
 

@@ -88,8 +88,23 @@ class Reachability(Tables):
         }
         return {name: found.get(name, NEW) for name in self._addresses}
 
-    def failed(self, name: str, trouble: Trouble, reason: str, now: datetime) -> Health:
+    def failed(
+        self,
+        name: str,
+        trouble: Trouble,
+        reason: str,
+        now: datetime,
+        *,
+        wait_s: float = 0.0,
+    ) -> Health:
         """Count a failure, and return how the destination is now.
+
+        Args:
+            name: Of the destination.
+            trouble: Which kind.
+            reason: For people.
+            now: Aware.
+            wait_s: For how long it wants to be left alone; 0 if it does not say.
 
         Raises:
             SpoolError: It cannot be written down.
@@ -102,6 +117,7 @@ class Reachability(Tables):
                 now=now,
                 breaker=self._breaker,
                 chance=self._chance,
+                wait_s=wait_s,
             )
             self._put(name, health)
         return health

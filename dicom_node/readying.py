@@ -179,7 +179,8 @@ class Readying:
                 identity = replace(identity, study_instance_uid=study)
             allow = partial(self._releasing.release, route, identity)
         # Encoders run in this process. At the first try nobody pays for doubts.
-        if name != job.file and job.claim > 1:
+        is_ready = name != job.file or route.action is Action.PASS
+        if is_ready and job.claim > 1:
             self._queue.doubt(job, is_so=True)
             allow = partial(self._trusted, job, allow)
         return allow

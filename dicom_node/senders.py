@@ -16,6 +16,7 @@ from dicom_node.breaker import NEW, Trouble
 from dicom_node.destination import Kind
 from dicom_node.errors import (
     BrokenOffError,
+    BusyError,
     OutOfResourcesError,
     SendError,
     SendRefusedError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
+    from dicom_node.outgoing import Receiver, Sender
     from dicom_node.reachability import Reachability
     from dicom_node.slots import Slots
 
@@ -41,12 +43,25 @@ logger = logging.getLogger(__name__)
 
 _AGAIN_S: Final = 0.2
 """After which it is seen again whether a destination has an association to spare."""
-_TURN_S: Final = 10.0
+_TURN_S: Final = 3.0
 """How long one process keeps an association that another waits for."""
 
 
 class NoTurnError(UnreachableError):
     """Others have all the associations that the destination is allowed."""
+
+
+class _Later:
+    """Whom something will be sent to; there is no association before it is asked."""
+
+    def __init__(
+        self, destination: Destination, to: Callable[[], Sending | StowSending]
+    ) -> None:
+        self.destination, self._to = destination, to
+
+    def receiver(self, sop_class: str, syntax: str) -> Receiver:
+        """Return who would be sent an instance of that class and transfer syntax."""
+        return self._to().receiver(sop_class, syntax)
 
 
 class Senders:
@@ -75,6 +90,10 @@ class Senders:
         self._health: dict[str, Health] = {}
         self._busy: dict[str, float] = {}
         """Until when a destination that has no association to spare is left alone."""
+        self._refused: Destination | None = None
+        """Who had none to spare the last time."""
+        self._waited: dict[str, Destination] = {}
+        """To whom jobs wait, pools among it, and whose association they wait for."""
         self._sending: Sending | StowSending | None = None
         self._study = ""
         self._slot: IO[bytes] | None = None
@@ -86,6 +105,11 @@ class Senders:
         moment = time.monotonic()
         down = {name for name, one in self._health.items() if one.rests(now)}
         down |= {name for name, until in self._busy.items() if moment < until}
+        for name, member in list(self._waited.items()):
+            is_down = self._now(member).rests(now)
+            if is_down or (member.name not in down and self._slots.is_free(member)):
+                del self._waited[name]
+        down |= self._waited.keys()
         pools = [p.name for p in self._config.pools if down.issuperset(p.members)]
         return Resting(destinations=frozenset({*down, *pools}))
 
@@ -127,6 +151,27 @@ class Senders:
         self._study = study
         return self._sending
 
+    def later(self, destination: Destination, study: str) -> Sender:
+        """Return who is sent to, for what is made ready first; see :meth:`to`."""
+        return _Later(destination, lambda: self.to(destination, study))
+
+    def let_others(self) -> None:
+        """Give up an association that another waits for: it is not needed for now."""
+        sending = self._sending
+        if self._slot is None or sending is None:
+            return
+        if self._slots.is_wanted(sending.destination):
+            self.rest()
+
+    def wait_for_turn(self, name: str) -> None:
+        """Let jobs rest until whoever had no association to spare has one.
+
+        Args:
+            name: Of the destination or pool that they are owed to.
+        """
+        if self._refused is not None:
+            self._waited[name] = self._refused
+
     def _is_over(self, destination: Destination) -> bool:
         """Say whether this process has had its turn, and another waits."""
         if self._slot is None or time.monotonic() - self._since < _TURN_S:
@@ -142,6 +187,7 @@ class Senders:
             if self._slot is not None:
                 return
             self._busy[name] = moment + _AGAIN_S
+        self._refused = destination
         raise NoTurnError(
             f"{name} has {destination.max_associations} associations with this node",
             hint="As many as max_associations allows; it goes on when one ends.",
@@ -154,8 +200,6 @@ class Senders:
             SpoolError: It cannot be written down.
         """
         name = destination.name
-        if isinstance(error, NoTurnError):
-            return
         if isinstance(error, SendRefusedError):
             self.took(destination)  # it is there, and said no to this object
             return
@@ -166,7 +210,10 @@ class Senders:
         else:
             return
         before = self._now(destination)
-        after = self._reachability.failed(name, trouble, str(error), self._clock())
+        wait_s = error.wait_s if isinstance(error, BusyError) else 0.0
+        after = self._reachability.failed(
+            name, trouble, str(error), self._clock(), wait_s=wait_s
+        )
         self._health[name] = after
         if after.since is not None and after.again != before.again:
             logger.error(

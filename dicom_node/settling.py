@@ -5,7 +5,7 @@ disk, a key service) passes: the job is put back, for as long as the retry polic
 and where nobody was there to be sent it, for as long as that takes. A refusal is for a
 person: the job is held. And trouble that nobody foresaw, or that kills the worker, is the
 object's own until proven otherwise: a few tries, then it is quarantined. Whatever it is,
-no other job waits for it.
+no other job waits for it once it is settled here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.errors import (
     AuditError,
     BusyError,
+    ChangingError,
     CodecProcessError,
     KeyFolderError,
     KeyServiceError,
@@ -62,6 +63,10 @@ PASSING: Final = (
 _SOON: Final = timedelta(seconds=0.2)
 """When something is tried again that nobody was there for. Where that goes on, its
 destination rests, and is asked instead."""
+
+
+_CHANGING: Final = timedelta(seconds=5)
+"""When something is judged again that another configuration may be right about."""
 
 
 class Settling:
@@ -138,6 +143,10 @@ class Settling:
             soon = self._clock() + _SOON
             self._queue.retry(job, soon, str(error), is_free=True)
             return True
+        if isinstance(error, ChangingError):
+            later = self._clock() + _CHANGING
+            self._queue.retry(job, later, str(error), is_free=True)
+            return True
         if isinstance(error, PASSING) and not isinstance(error, SendRefusedError):
             wait_s = error.wait_s if isinstance(error, BusyError) else 0.0
             hint = getattr(error, "hint", "")
@@ -156,9 +165,10 @@ class Settling:
             return False
         return self._put_back(job, reason, is_fault=True)
 
-    def not_begun(self, job: Job) -> None:
-        """Put back a job that there was no time for."""
-        self._queue.retry(job, self._clock(), "", is_free=True)
+    def not_begun(self, jobs: Sequence[Job]) -> None:
+        """Put back jobs that there was no time for, or no association."""
+        if jobs:
+            self._queue.give_back(jobs, self._clock())
 
     def hold(self, job: Job, error: Exception) -> None:
         """Let a job wait for a person."""

@@ -50,6 +50,14 @@ class Slots:
         wanted.touch(mode=0o600)
         return None
 
+    def is_free(self, destination: Destination) -> bool:
+        """Say whether a slot is free; if none is, it is remembered that one is wanted."""
+        slot = self.take(destination)
+        if slot is None:
+            return False
+        slot.close()
+        return True
+
     def is_wanted(self, destination: Destination) -> bool:
         """Say whether somebody wanted a slot a moment ago, and got none."""
         try:

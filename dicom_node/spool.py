@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.durable import make_folder, sync_folder
 from dicom_node.errors import KeyFolderError, SpoiledFileError, SpoolError
@@ -40,6 +41,15 @@ logger = logging.getLogger(__name__)
 _OUTGOING: Final = ".out."
 """In the names of what the worker has made to be sent."""
 _PLAIN: Final = ".dcm"
+
+
+class InUse(NamedTuple):
+    """What the files of a spool say of the keys that they are sealed with."""
+
+    keys: Counter[tuple[int, bytes]]
+    """Version and id of each key, and how many files name it."""
+    unread: tuple[str, ...]
+    """Names of files that could not be read just now: any key may be theirs."""
 
 
 class Spool:
@@ -108,21 +118,33 @@ class Spool:
             return file.exists()
         except FileNotFoundError:
             return False
-        except (OSError, SpoiledFileError) as error:
+        except (OSError, SpoiledFileError, KeyFolderError) as error:
+            # The last: it names a key that nobody has.
             logger.error("cannot be read file=%s: %s", name, type(error).__name__)  # noqa: TRY400
             return False
 
-    def keys_in_use(self) -> set[tuple[int, bytes]]:
-        """Return version and id of every key that a file is sealed with."""
-        found = set()
-        for file in self._files():
+    def keys_in_use(self) -> InUse:
+        """Return which keys files are sealed with, those coming in among them.
+
+        Raises:
+            SpoolError: The folder cannot be listed, so nobody knows.
+        """
+        keys, unread = Counter[tuple[int, bytes]](), list[str]()
+        # First what is coming in: it moves into the folder, and never back.
+        files = dict.fromkeys([*_listed(self.incoming), *_listed(self._folder)])
+        for file in files:
             if SUFFIX not in file.suffixes:
                 continue
             try:
-                found.add(key_of(head_of(file), file.name))
-            except (OSError, SpoiledFileError):
-                continue  # it is gone meanwhile, or is told of when it is read
-        return found
+                keys[key_of(head_of(file), file.name)] += 1
+            except FileNotFoundError:
+                continue  # it is gone meanwhile
+            except OSError as error:
+                logger.warning("cannot be read file=%s: %s", file.name, error.strerror)
+                unread.append(file.name)
+            except SpoiledFileError:
+                continue  # no key opens it; that is told of when it is read
+        return InUse(keys, tuple(unread))
 
     def take(self, part: Path, *, is_synced: bool = False) -> str:
         """Take over a file in :attr:`incoming`; it is durable when this returns.
@@ -247,9 +269,26 @@ class Spool:
         return _swept(file for file in old if file.name not in kept)
 
     def _files(self) -> list[Path]:
-        # Not rglob, which minds a folder that goes meanwhile.
-        walked = os.walk(self._folder)
-        return [Path(folder, name) for folder, _, names in walked for name in names]
+        return _listed(self._folder)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return all files below a folder.
+
+    Raises:
+        SpoolError: It cannot be listed: that is not to be taken for nothing there.
+    """
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # a folder that goes meanwhile
+            raise SpoolError(
+                f"{folder} cannot be listed: {error.strerror}",
+                hint="Check its disk, and how many files this account may open.",
+            ) from error
+
+    # Not rglob, which minds a folder that goes meanwhile.
+    walked = os.walk(folder, onerror=failed)
+    return [Path(where, name) for where, _, names in walked for name in names]
 
 
 def _written(file: Path) -> float:

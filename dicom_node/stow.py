@@ -10,12 +10,12 @@ are not followed: whoever they lead to has not been authorised.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import SEEK_END
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from dicom_node.decoding import decode_frames
 from dicom_node.errors import (
@@ -30,6 +30,7 @@ from dicom_node.outgoing import (
     ready,
     untaken,
 )
+from dicom_node.stow_item import Item, Parcel
 from dicom_node.stow_message import (
     ANSWER_TYPE,
     UNSAID,
@@ -40,64 +41,40 @@ from dicom_node.stow_message import (
     content_type,
     outcomes,
 )
-from dicom_node.stow_verdict import FOR_ONE, NAMES_EACH, end, trouble, unexplained
+from dicom_node.stow_verdict import (
+    FOR_ONE,
+    FORBIDDEN,
+    NAMES_EACH,
+    NOT_KNOWN,
+    end,
+    trouble,
+    unexplained,
+)
 from dicom_node.web_connection import WebConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from pydicom.uid import UID
-
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
     from dicom_node.sealed_file import Stored
+    from dicom_node.stow_item import Allow
     from dicom_node.stow_message import Outcome
     from dicom_node.throttle import Throttle
     from dicom_node.web_connection import Answer
 
-    Allow = Callable[[Receiver], object]
+logger = logging.getLogger(__name__)
 
 _PIECE: Final = 256 * 1024
 
-
-class Parcel(NamedTuple):
-    """An instance that is to be sent."""
-
-    file: Stored
-    allow: Allow
-    """Called with who is at the other end of the very connection that it is about to be
-    sent on; raises if it may not be."""
-
-
-@dataclass(slots=True)
-class _Item:
-    """A parcel on its way."""
-
-    number: int
-    parcel: Parcel
-    sop_class: str
-    syntax: str
-    """What the file is in."""
-    forms: list[UID]
-    """What it may be sent in, best first."""
-    path: Stored
-    sop_instance: str = ""
-    form: str = ""
-    """What :attr:`path` is in."""
-    size: int = 0
-
-    def clear(self) -> None:
-        """Delete a copy that was made for the server."""
-        if self.path != self.parcel.file:
-            self.path.unlink(missing_ok=True)
-            self.path = self.parcel.file
+_End = tuple[Item, Exception | Kind | None]
 
 
 class _UnreadableError(Exception):
     """A file cannot be sent; the others of a request are not at fault."""
 
-    def __init__(self, item: _Item, why: NodeError) -> None:
+    def __init__(self, item: Item, why: Exception) -> None:
         super().__init__(str(why))
         self.item, self.why = item, why
 
@@ -168,8 +145,10 @@ class StowSending:
             In the order of ``parcels``: None for what the server has, and else what
             :meth:`send` or its ``allow`` raises.
         """
-        ends: list[Exception | None] = [None] * len(parcels)
-        waiting: list[_Item] = []
+        # Nobody has anything before that is said.
+        unsaid = SendInterruptedError(f"{self._named()}: it was not sent")
+        ends: list[Exception | None] = [unsaid] * len(parcels)
+        waiting: list[Item] = []
         for number, parcel in enumerate(parcels):
             try:
                 waiting.append(self._made_ready(self._item(number, parcel)))
@@ -179,9 +158,9 @@ class StowSending:
             while waiting:
                 batch = self._batch(waiting)
                 del waiting[: len(batch)]
-                for item, end in self._sent(batch):
-                    if end is None or isinstance(end, Exception):
-                        ends[item.number] = end
+                for item, said in self._sent(batch):
+                    if said is None or isinstance(said, Exception):
+                        ends[item.number] = said
                         item.clear()
                         continue
                     try:
@@ -219,7 +198,7 @@ class StowSending:
         if wrong is not None:
             raise wrong
 
-    def _item(self, number: int, parcel: Parcel) -> _Item:
+    def _item(self, number: int, parcel: Parcel) -> Item:
         head = head_of(parcel.file)
         sop_class, syntax = head.sop_class_uid, head.transfer_syntax_uid
         able = abilities(parcel.file, syntax)
@@ -228,29 +207,31 @@ class StowSending:
             for form in offered(self.destination, syntax, able)
             if (sop_class, str(form)) not in self._untaken
         ]
-        return _Item(number, parcel, sop_class, syntax, forms, parcel.file)
+        return Item(number, parcel, sop_class, syntax, forms, parcel.file)
 
-    def _made_ready(self, item: _Item) -> _Item:
+    def _made_ready(self, item: Item) -> Item:
         if not item.forms:
             raise untaken(self._named(), item.sop_class, item.syntax)
         file = item.parcel.file
         item.path = ready(file, item.syntax, item.forms, self._decode, self._named())
         head = head_of(item.path)
         item.sop_instance, item.form = head.sop_instance_uid, head.transfer_syntax_uid
-        item.size = _size(item.path)
+        if item.path != file:
+            item.copy = item.path.open("rb")
+        item.size = _size(item)
         return item
 
-    def _in_another_form(self, item: _Item) -> _Item:
+    def _in_another_form(self, item: Item) -> Item:
         """Make ready again what is not taken in the form that it was in."""
         self._untaken.add((item.sop_class, item.form))
         item.clear()
         item.forms = [form for form in item.forms if str(form) != item.form]
         return self._made_ready(item)
 
-    def _batch(self, waiting: Sequence[_Item]) -> list[_Item]:
+    def _batch(self, waiting: Sequence[Item]) -> list[Item]:
         """Return what goes in the next request."""
         room = self.destination.request_mb * (1 << 20)
-        batch: list[_Item] = []
+        batch: list[Item] = []
         for item in waiting:
             room -= item.size
             # Of two that have one name, what is answered would be said of either.
@@ -260,14 +241,13 @@ class StowSending:
             batch.append(item)
         return batch
 
-    def _sent(
-        self, batch: Sequence[_Item]
-    ) -> Iterator[tuple[_Item, Exception | Kind | None]]:
+    def _sent(self, batch: Sequence[Item]) -> Iterator[_End]:
         """Yield what becomes of each; ``Kind.SYNTAX`` where another form may do."""
         try:
             receiver = self.receiver("", "")
-        except SendInterruptedError as error:
-            yield from ((item, error) for item in batch)
+        except Exception as error:  # noqa: BLE001 it is returned
+            said = self._unforeseen(error)
+            yield from ((item, said) for item in batch)
             return
         allowed = []
         for item in batch:
@@ -286,16 +266,29 @@ class StowSending:
             yield error.item, error.why
             yield from self._sent([item for item in allowed if item is not error.item])
             return
-        except NodeError as error:
-            yield from ((item, error) for item in allowed)
+        except Exception as error:  # noqa: BLE001 it is returned
+            said = self._unforeseen(error)
+            yield from ((item, said) for item in allowed)
             return
         yield from self._ends(answer, allowed)
 
-    def _ends(
-        self, answer: Answer, batch: Sequence[_Item]
-    ) -> Iterator[tuple[_Item, Exception | Kind | None]]:
+    def _unforeseen(self, error: Exception) -> Exception:
+        """Return trouble around a request; what nobody foresaw is no instance's fault."""
+        if isinstance(error, NodeError):
+            return error
+        logger.error("failed destination=%s", self.destination.name, exc_info=error)
+        said = SendInterruptedError(
+            f"{self._named()}: nothing can be asked there: {type(error).__name__}",
+            hint="Look at the log of that time, and at the destination's url.",
+        )
+        said.__cause__ = error
+        return said
+
+    def _ends(self, answer: Answer, batch: Sequence[Item]) -> Iterator[_End]:
         named = self._named()
         wrong = trouble(named, answer.status, answer.retry_after, self._clock())
+        if wrong is not None and self._is_well(answer):
+            wrong = None
         said: dict[str, Outcome] | None = None
         if wrong is None and answer.status in NAMES_EACH:
             with suppress(AnswerError):
@@ -305,7 +298,7 @@ class StowSending:
         elif said is not None:
             for item in batch:
                 yield item, end(named, said.get(item.sop_instance, UNSAID))
-        elif len(batch) > 1 and answer.status in FOR_ONE:
+        elif len(batch) > 1 and answer.status in {*FOR_ONE, *FORBIDDEN}:
             # One of them is at fault, and it is not said which.
             for item in batch:
                 yield from self._sent([item])
@@ -313,7 +306,21 @@ class StowSending:
             for item in batch:
                 yield item, unexplained(named, answer.status)
 
-    def _posted(self, batch: Sequence[_Item]) -> Answer:
+    def _is_well(self, answer: Answer) -> bool:
+        """Say whether the server, which has said no, lets this node in all the same."""
+        if answer.status not in FORBIDDEN:
+            return False
+        try:
+            self._connection.open()
+            asked = self._connection.ask("OPTIONS", self._path, self._headers())
+        except Exception:  # noqa: BLE001 then it is not
+            return False
+        if asked.status == 405:
+            # It knows the address, and may not have looked at who asks.
+            return answer.status not in NOT_KNOWN
+        return 200 <= asked.status < 300
+
+    def _posted(self, batch: Sequence[Item]) -> Answer:
         boundary = self._boundary()
         size = body_size(boundary, [item.size for item in batch])
         headers = self._headers() | {
@@ -323,7 +330,7 @@ class StowSending:
         content = body(boundary, (self._pieces(item) for item in batch))
         return self._connection.ask("POST", self._path, headers, content)
 
-    def _pieces(self, item: _Item) -> Iterator[bytes]:
+    def _pieces(self, item: Item) -> Iterator[bytes]:
         """Yield a file as it is to be sent.
 
         Raises:
@@ -332,13 +339,10 @@ class StowSending:
         left, throttle = item.size, self._throttle
         most = _PIECE if throttle is None else min(_PIECE, throttle.piece)
         try:
-            with item.path.open("rb") as stream:
+            with item.opened() as stream:
                 while left:
                     piece = stream.read(min(left, most))
-                    if not piece:
-                        raise SendInterruptedError(
-                            f"{item.path} is shorter than it was"
-                        )
+                    _require(piece, item)
                     left -= len(piece)
                     if throttle is not None:
                         throttle.wait(len(piece))
@@ -346,7 +350,7 @@ class StowSending:
         except OSError as error:
             said = SendInterruptedError(f"{item.path} cannot be read: {error.strerror}")
             raise _UnreadableError(item, said) from error
-        except NodeError as error:
+        except Exception as error:
             raise _UnreadableError(item, error) from error
 
     def _headers(self) -> dict[str, str]:
@@ -376,6 +380,11 @@ class StowSending:
         return f"{self.destination.name} ({self.destination.address})"
 
 
-def _size(file: Stored) -> int:
-    with file.open("rb") as stream:
+def _require(piece: bytes, item: Item) -> None:
+    if not piece:
+        raise SendInterruptedError(f"{item.path} is shorter than it was")
+
+
+def _size(item: Item) -> int:
+    with item.opened() as stream:
         return stream.seek(0, SEEK_END)

@@ -25,7 +25,11 @@ NAMES_EACH: Final = (200, 202, 409)
 FOR_ONE: Final = (400, 409, 413, 415)
 """Statuses that one instance of several may have brought about."""
 _BUSY: Final = (408, 429)
-_NOT_KNOWN: Final = (401, 403, 407)
+NOT_KNOWN: Final = (401, 407)
+"""Statuses that ask who this node is."""
+FORBIDDEN: Final = (401, 403, 404, 407)
+"""Statuses of the server's trouble with this node, or of one instance that it may not
+store there: another request tells."""
 _HINTS: Final = {
     400: "It says that the request is wrong: its log says why.",
     409: "It did not store the instance, and its log says why.",
@@ -49,7 +53,7 @@ def trouble(
     said = f"{named} answered {status}"
     if status in _BUSY or status >= 500:
         return BusyError(said, wait_s=retry_after(wait, now))
-    if status in _NOT_KNOWN:
+    if status in {*NOT_KNOWN, 403}:
         hint = (
             "Is the token in token_file, or the certificate, the right one, and may it "
             "store there?"
@@ -94,6 +98,12 @@ def unexplained(named: str, status: int) -> Exception | Kind:
         return Kind.SYNTAX
     if status in _HINTS:
         return SendRefusedError(said, hint=_HINTS[status])
+    if status in FORBIDDEN:
+        # It is tried as often as the retry policy says: a person may allow it.
+        return SendInterruptedError(
+            f"{said} to this instance, and is well otherwise",
+            hint="May this node store there, and objects of the kind? Its log says why.",
+        )
     return SendInterruptedError(
         f"{said}, and did not say what became of the instance",
         hint=f"Does it answer in {ANSWER_TYPE}, as it is asked to?",

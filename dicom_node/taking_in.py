@@ -6,6 +6,7 @@ queue knows it: the same bytes are owed once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -32,7 +33,7 @@ from dicom_node.state import State, now
 from dicom_node.supervising import LOOK_S, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dicom_node.config import Config
     from dicom_node.hatch import Hatch
@@ -44,6 +45,16 @@ _REST_S: Final = 5.0
 """How long a hatch rests after trouble that may pass."""
 _LEFT_AFTER_S: Final = 3600.0
 _MOST_FAULTS: Final = 5
+_ASIDE_S: Final = 60.0
+"""How long a file is let lie that can be neither taken nor put aside."""
+_UNREAD_S: Final = 2.0
+"""How long one that could not be read is let lie."""
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Trouble that a process has with any file."""
+
+
+class _UnreadableError(Exception):
+    """A file in a hatch cannot be read: its trouble, and not that of the others."""
 
 
 class Taker:
@@ -56,6 +67,7 @@ class Taker:
         accept: Callable[[Received], None],
         is_stopping: Callable[[], bool] = lambda: False,
         keys: SpoolKeys | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare.
 
@@ -65,7 +77,10 @@ class Taker:
             accept: Makes an object durable and owes it to its routes, or raises.
             is_stopping: Asked between two objects.
             keys: Seal what is coming in; without them it is not sealed.
+            monotonic: Returns seconds.
         """
+        self._monotonic = monotonic
+        self._lying: dict[str, float] = {}
         self._keys = keys
         self._hatch, self._incoming, self._accept = hatch, incoming, accept
         self._is_stopping = is_stopping
@@ -79,8 +94,18 @@ class Taker:
             OSError: The hatch cannot be used just now; what is in it stays.
             SpoolError: The node can take in nothing just now; likewise.
         """
-        files = self._folder.waiting()
-        return sum(self._take(file) for file in files if not self._is_stopping())
+        files, moment = self._folder.waiting(), self._monotonic()
+        names = {file.name for file in files}
+        self._lying = {
+            name: until
+            for name, until in self._lying.items()
+            if until > moment and name in names
+        }
+        return sum(
+            self._take(file)
+            for file in files
+            if file.name not in self._lying and not self._is_stopping()
+        )
 
     def sweep(self, before: float) -> None:
         """Delete what those who hand in have left half written; see the folder."""
@@ -90,9 +115,8 @@ class Taker:
         part = IncomingFile(self._incoming, self._keys)
         try:
             # A copy: until the object is owed, the hatch is where it is kept.
-            with file.open("rb") as stream:
-                while piece := stream.read(CHUNK):
-                    part.write(piece)
+            for piece in _pieces(file):
+                part.write(piece)
             settled = part.begin()
             settled()
             self._accept(
@@ -111,35 +135,67 @@ class Taker:
             return False
         except FileNotFoundError:
             return False  # whoever took in before this has just finished it
+        except _UnreadableError as error:
+            self._lying[file.name] = self._monotonic() + _UNREAD_S
+            self._failed(file, f"it cannot be read: {error}")
+            return False
         except (OSError, SpoolError):
             raise
         except Exception as error:  # noqa: BLE001 - tried again, whatever it was
-            self._failed(file, error)
+            # Not its text, which may quote what the object holds.
+            self._failed(file, type(error).__name__)
             return False
         finally:
             part.close()
             Path(part.name).unlink(missing_ok=True)
-        self._folder.taken(file)
         self._faults.pop(file.name, None)
+        self._put(file, lambda: self._folder.taken(file))
         return True
 
-    def _failed(self, file: Path, error: Exception) -> None:
-        """Try again what went wrong in a way nobody foresaw, a few times."""
-        logger.error(  # not its text, which may quote what the object holds
-            "hatch %s: %s at file=%s", self._hatch.name, type(error).__name__, file.name
-        )
+    def _failed(self, file: Path, how: str) -> None:
+        """Try again what went wrong in a way that may pass, a few times."""
+        logger.error("hatch %s: %s at file=%s", self._hatch.name, how, file.name)
         self._faults[file.name] = self._faults.get(file.name, 0) + 1
         if self._faults[file.name] >= _MOST_FAULTS:
-            self._refuse(
-                file, f"it failed {_MOST_FAULTS} times: {type(error).__name__}"
-            )
+            self._refuse(file, f"it failed {_MOST_FAULTS} times: {how}")
 
     def _refuse(self, file: Path, reason: str) -> None:
         self._faults.pop(file.name, None)
         logger.error(
             "hatch %s: refused file=%s: %s", self._hatch.name, file.name, reason
         )
-        self._folder.refuse(file, reason)
+        self._put(file, lambda: self._folder.refuse(file, reason))
+
+    def _put(self, file: Path, where: Callable[[], None]) -> None:
+        """Have a file leave the hatch; let it lie for a while if it does not."""
+        try:
+            where()
+        except OSError as error:
+            self._lying[file.name] = self._monotonic() + _ASIDE_S
+            logger.error(  # noqa: TRY400 - the sentence says all
+                "hatch %s: file=%s cannot be moved or deleted: %s",
+                *(self._hatch.name, file.name, error.strerror),
+            )
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    """Yield what a file holds.
+
+    Raises:
+        FileNotFoundError: It is gone.
+        OSError: No file can be read now.
+        _UnreadableError: This one cannot.
+    """
+    try:
+        with file.open("rb") as stream:
+            while piece := stream.read(CHUNK):
+                yield piece
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+        raise _UnreadableError(error.strerror) from error
 
 
 def take_in(config: Config, parent: int, keys: int, pseudonyms: bytes) -> None:

@@ -75,11 +75,7 @@ class Web:
         if bool(self.oidc_issuer) != bool(self.oidc_client_id):
             raise ConfigError("web: oidc_issuer and oidc_client_id go together")
         for name in ("oidc_issuer", "address"):
-            value = urlsplit(getattr(self, name))
-            if value.geturl() and not (
-                value.scheme == "https" or is_loopback(value.hostname or "")
-            ):
-                raise ConfigError(f"web: {name} = {value.geturl()!r}", hint="https://")
+            _require_address(f"web: {name}", getattr(self, name))
 
     @property
     def origin(self) -> str:
@@ -87,3 +83,14 @@ class Web:
         scheme = "http" if self.certificate is None else "https"
         host = f"[{self.bind}]" if ":" in self.bind else self.bind
         return self.address.rstrip("/") or f"{scheme}://{host}:{self.port}"
+
+
+def _require_address(field: str, text: str) -> None:
+    """Return if an address is empty, or is https or loopback."""
+    try:
+        value = urlsplit(text)
+        is_fine = value.scheme == "https" or is_loopback(value.hostname or "")
+    except ValueError:
+        is_fine = False
+    if text and not is_fine:
+        raise ConfigError(f"{field} = {text!r}", hint="https://host.example")

@@ -19,7 +19,9 @@ from dicom_node.commitment import Reference
 from dicom_node.destination import Kind
 from dicom_node.errors import (
     BrokenOffError,
+    ChangingError,
     FilterError,
+    NodeError,
     NotGrantedError,
     SendError,
     UnreachableError,
@@ -32,9 +34,10 @@ from dicom_node.quiet_studies import QuietStudies
 from dicom_node.readying import Lost
 from dicom_node.resting import resting_routes
 from dicom_node.routing import Action
-from dicom_node.senders import worst
+from dicom_node.senders import NoTurnError, worst
 from dicom_node.settling import Settling
-from dicom_node.stow import Parcel, StowSending
+from dicom_node.stow import StowSending
+from dicom_node.stow_item import Parcel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,6 +84,7 @@ class Worker:
         clock: Callable[[], datetime],
         listings: Listings | None = None,
         commitments: Commitments | None = None,
+        is_changing: Callable[[], bool] = lambda: False,
     ) -> None:
         """Keep what the work needs.
 
@@ -94,7 +98,9 @@ class Worker:
             clock: Returns the time, aware.
             listings: What routes with ``listing`` have sent and not listed yet.
             commitments: Where it is noted what destinations are to promise to keep.
+            is_changing: Says whether jobs may be right by another configuration.
         """
+        self._is_changing = is_changing
         self._config, self._queue, self._spool = config, queue, spool
         self._readying, self._glass, self._senders = readying, glass, senders
         self._settling = Settling(
@@ -125,21 +131,22 @@ class Worker:
         job = self._queue.claim(moment, LEASE, resting)
         if job is None:
             return False
-        is_over = False
+        left: list[Job] = []
         try:
-            for one in (job, *self._more_like(job, moment, resting)):
-                if is_over or (
-                    one is not job and time.monotonic() - started > _TOGETHER_S
-                ):
-                    self._settling.not_begun(one)
-                elif not self._settling.gave_up(one):
-                    # What could not be delivered tells what will become of the others.
-                    is_over = not self._try(one)
+            # What could not be delivered tells what will become of the others.
+            goes_on = self._settling.gave_up(job) or self._try(job)
+            if goes_on and time.monotonic() - started < _TOGETHER_S:
+                left = self._more_like(job, moment, resting)
+            while left and time.monotonic() - started < _TOGETHER_S:
+                one = left.pop(0)
+                if not self._settling.gave_up(one) and not self._try(one):
+                    break
                 if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
                     self._settle_sent()
         finally:
             self._send_parcels()
             self._settle_sent()
+            self._settling.not_begun(left)
         return True
 
     def _resting(self, moment: datetime) -> Resting:
@@ -172,6 +179,10 @@ class Worker:
             self._settling.dropped(job, str(said))
         except Lost:
             logger.warning("overtaken instance=%s", job.sop_instance_uid)
+        except NoTurnError:
+            self._senders.wait_for_turn(job.destination)
+            self._settling.not_begun([job])
+            return False
         except Exception as error:  # noqa: BLE001 one must not stop the others
             self._failed(job, error)
             if isinstance(error, UnreachableError):
@@ -195,14 +206,20 @@ class Worker:
         ends = sending.send_all([parcel for *_, parcel in parcels])
         for (job, route, _, _), error in zip(parcels, ends, strict=True):
             if error is None:
-                self._senders.took(sending.destination)
-                self._readying.delivered(job, route)
-                self._note_sent(job, route, sending.destination)
+                self._took_parcel(job, route, sending.destination)
                 continue
             if isinstance(error, (SendError, NotGrantedError)) and error is not told:
                 # What is said of all of them is said once.
                 self._senders.failed(sending.destination, error)
                 told = error
+            self._failed(job, error)
+
+    def _took_parcel(self, job: Job, route: Route, destination: Destination) -> None:
+        try:
+            self._senders.took(destination)
+            self._readying.delivered(job, route)
+            self._note_sent(job, route, destination)
+        except Exception as error:  # noqa: BLE001 one must not stop the others
             self._failed(job, error)
 
     def _settle_sent(self) -> None:
@@ -227,19 +244,22 @@ class Worker:
         """Close what is open: nothing is due for now."""
         self._senders.rest()
 
-    def _do(self, job: Job) -> None:
+    def _route_of(self, job: Job, members: Sequence[Destination]) -> Route:
+        """Return the route of a job, if it still leads to where the job is owed."""
         route = self._config.route(job.route)
         if route is None:
-            raise FilterError(
-                f"the route {job.route!r} is not in the configuration any more",
-                hint="Put it back, then: miadmark release",
+            raise self._astray(
+                f"the route {job.route!r} is not in the configuration any more"
             )
-        members = self._config.members(job.destination, job.study_instance_uid)
         if not members or job.destination not in route.destinations:
-            raise FilterError(
-                f"the route {job.route!r} does not lead to {job.destination!r} any more",
-                hint="Put that back, then: miadmark release",
+            raise self._astray(
+                f"the route {job.route!r} does not lead to {job.destination!r} any more"
             )
+        return route
+
+    def _do(self, job: Job) -> None:
+        members = self._config.members(job.destination, job.study_instance_uid)
+        route = self._route_of(job, members)
         if job.order is not None:
             self._glass.require(job.order, route)
         else:
@@ -248,13 +268,18 @@ class Worker:
         is_alone = _goes_in_requests(members)
         for destination in self._senders.up(members):
             self._make_way(destination, job)
+            study = job.study_instance_uid
             try:
-                sending = self._senders.to(destination, job.study_instance_uid)
                 if job.order is not None:
+                    sending = self._senders.to(destination, study)
                     note = partial(self._glass.note, job, job.order)
                     sending.send(self._spool.file(job.file), note)
                 else:
-                    job = self._readying.ready(job, route, sending)
+                    if job.filtered is None and route.action is Action.MARK:
+                        self._senders.let_others()
+                    later = self._senders.later(destination, study)
+                    job = self._readying.ready(job, route, later)
+                    sending = self._senders.to(destination, study)
                     allow = self._readying.allowing(job, route)
                     file = self._spool.file(job.filtered or job.file)
                     if is_alone and isinstance(sending, StowSending):
@@ -263,6 +288,8 @@ class Worker:
                         return
                     sending.send(file, allow)
                     self._readying.delivered(job, route)
+            except NoTurnError:
+                raise  # it is up, so it is this one's: no other is tried
             except (SendError, NotGrantedError) as error:
                 self._senders.failed(destination, error)
                 errors.append(error)
@@ -273,6 +300,12 @@ class Worker:
             self._note_sent(job, route, destination)
             return
         raise worst(errors, len(members))
+
+    def _astray(self, says: str) -> NodeError:
+        """Return what to say of a job that no route leads on: for now, or for good."""
+        if self._is_changing():
+            return ChangingError(f"{says}, or not yet: the node is changing")
+        return FilterError(says, hint="Put that back, then: miadmark release")
 
     def _make_way(self, destination: Destination, job: Job) -> None:
         """Send what was put together for another destination, or of another study."""

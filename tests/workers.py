@@ -31,6 +31,7 @@ def worker_of(
     clock: Callable[[], datetime],
     folder: Path | None = None,
     senders: Senders | None = None,
+    is_changing: Callable[[], bool] = lambda: False,
     **made: Any,
 ) -> Worker:
     """Return a worker; what is not said to be made cannot be.
@@ -38,6 +39,7 @@ def worker_of(
     Args:
         folder: For what is known of destinations, if no ``senders`` are given.
         senders: Instead of new ones.
+        is_changing: Whether another configuration may be right as well.
         made: What :class:`~dicom_node.readying.Readying` is given instead.
     """
     nothing = cast("Any", None)
@@ -65,4 +67,5 @@ def worker_of(
         glass=Glass(config.break_glass, audit, clock),
         senders=senders,
         clock=clock,
+        is_changing=is_changing,
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicom_node.config import Config
+    from dicom_node.queue.job import Held, Queue
     from dicom_node.state import State
 
 
@@ -230,28 +231,38 @@ def _audit_of(config: Config, state: State) -> dict[str, int]:
 
 
 def _release(options: argparse.Namespace) -> int:
+    from dicom_node.audit import Event
     from dicom_node.config_file import load
 
-    queue = state_in(load(options.config).node.state).queue()
+    state = state_in(load(options.config).node.state)
+    queue = state.queue()
+    waiting = _for_people(queue)
     wanted = options.job or [job.id for job in queue.held()]
-    released = [number for number in wanted if queue.release(number, terminal.now())]
+    audit = state.audit(state.keys()) if waiting.keys() & set(wanted) else None
+    released = 0
+    for number in wanted:
+        if audit is None or number not in waiting:
+            continue
+        audit.add(
+            Event.ACTED,
+            did="released",
+            job=number,
+            **_facts(waiting[number]),
+            by=terminal.user(),
+        )
+        released += queue.release(number, terminal.now())
     queue.close()
-    print(f"released {len(released)} of {len(wanted)}")
-    return 0 if len(released) == len(wanted) else 1
+    print(f"released {released} of {len(wanted)}")
+    return 0 if released == len(wanted) else 1
 
 
 def _discard(options: argparse.Namespace) -> int:
     from dicom_node.audit import Event
     from dicom_node.config_file import load
-    from dicom_node.queue.job import JobState
 
     state = state_in(load(options.config).node.state)
     queue, audit = state.queue(), state.audit(state.keys())
-    waiting = {
-        job.id: job
-        for each in (JobState.HELD, JobState.QUARANTINED)
-        for job in queue.held(each)
-    }
+    waiting = _for_people(queue)
     discarded = 0
     for number in options.job:
         if number not in waiting:
@@ -260,10 +271,7 @@ def _discard(options: argparse.Namespace) -> int:
         audit.add(
             Event.DROPPED,
             how="discarded",
-            route=job.route,
-            destination=job.destination,
-            instance=job.sop_instance_uid,
-            reason=job.reason[:500],
+            **_facts(job),
             by=by,
         )
         discarded += queue.discard(number, f"discarded by {by}: {job.reason}")
@@ -271,6 +279,26 @@ def _discard(options: argparse.Namespace) -> int:
     queue.close()
     print(f"discarded {discarded} of {len(options.job)}")
     return 0 if discarded == len(options.job) else 1
+
+
+def _for_people(queue: Queue) -> dict[int, Held]:
+    """Return what waits for a person, by its number."""
+    from dicom_node.queue.job import JobState
+
+    return {
+        job.id: job
+        for each in (JobState.HELD, JobState.QUARANTINED)
+        for job in queue.held(each)
+    }
+
+
+def _facts(job: Held) -> dict[str, str]:
+    return {
+        "route": job.route,
+        "destination": job.destination,
+        "instance": job.sop_instance_uid,
+        "reason": job.reason[:500],
+    }
 
 
 def _selftest(_: argparse.Namespace) -> int:

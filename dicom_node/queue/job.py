@@ -138,8 +138,8 @@ class Job:
     claim: int
     """How often it was claimed at all: the token of this claim."""
     crashes: int
-    """How many workers died at it before it was ready to be sent, or while it was put
-    into a form that its receiver takes."""
+    """How many workers died at it before it was ready to be sent, as what passes always
+    is, or while it was put into a form that its receiver takes."""
     faults: int
     """How often it failed in a way that nobody foresaw."""
     order: Order | None = None
@@ -188,8 +188,8 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
 
         The same bytes are kept once: whoever is not owed them yet is owed them now, and
         jobs of them that are held are woken. Other bytes under the UID of an instance
-        that is on its way on one of the routes, or was sent on it lately, are
-        quarantined, for a person to decide; nothing is overwritten.
+        that is on its way on one of the routes, waits there for a person, or was sent on
+        it lately, are quarantined, for a person to decide; nothing is overwritten.
 
         Args:
             arrival: What came in.
@@ -306,6 +306,14 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
             reason: For people.
             is_fault: Whether to count it among the job's faults.
             is_free: Whether this attempt is not counted: it was none.
+        """
+        ...
+
+    def give_back(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Put back ``jobs`` that were not begun, due ``now``; nothing is counted.
+
+        Returns:
+            For each: False for a claim that was lost to another.
         """
         ...
 

@@ -25,7 +25,7 @@ from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
 from dicom_node.queue.tally import LATELY, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime, timedelta
 
 
@@ -67,9 +67,6 @@ class _Job:
             return self.settled is None or self.settled <= sent_after
         return self.state is JobState.DROPPED
 
-    def may_kill(self) -> bool:
-        return self.filtered is None or self.is_doubted
-
     def is_due(self, now: datetime, resting: Resting) -> bool:
         if self.to.route in resting.routes and self.order is None:
             return False
@@ -92,6 +89,8 @@ class MemoryQueue:
     _notes: MemoryNotes = field(default_factory=MemoryNotes)
     _held: dict[str, HeldRoute] = field(default_factory=dict)
     _studies: dict[tuple[str, str], Study] = field(default_factory=dict)
+    passed: Collection[str] = ()
+    """Routes that send instances as they came."""
 
     def notes(self) -> MemoryNotes:
         """Return what came in and went out."""
@@ -171,7 +170,7 @@ class MemoryQueue:
         return any(
             owed.instance in others
             and owed.to.route == route
-            and owed.state is not JobState.QUARANTINED
+            and (owed.state, owed.reason) != (JobState.QUARANTINED, CLASHES)
             and not owed.is_over(sent_after)
             for owed in self._jobs
         )
@@ -219,11 +218,15 @@ class MemoryQueue:
                 return other.filtered
         return None
 
+    def _may_kill(self, owed: _Job) -> bool:
+        is_made = owed.filtered is not None or owed.to.route in self.passed
+        return owed.is_doubted or not is_made
+
     def _study(self, owed: _Job) -> str:
         return self._instances[owed.instance].study_instance_uid
 
     def _claimed(self, owed: _Job, until: datetime) -> Job:
-        owed.crashes += owed.state is JobState.WORKING and owed.may_kill()
+        owed.crashes += owed.state is JobState.WORKING and self._may_kill(owed)
         owed.is_doubted = False
         owed.state, owed.lease_until = JobState.WORKING, until
         owed.attempts += 1
@@ -319,6 +322,10 @@ class MemoryQueue:
         self._jobs[job.id - 1].faults += is_fault
         return True
 
+    def give_back(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Put back ``jobs`` that were not begun; see the protocol."""
+        return [self.retry(job, now, "", is_free=True) for job in jobs]
+
     def hold(self, job: Job, reason: str) -> bool:
         """Hold ``job``; see the protocol."""
         return self._settle(job, JobState.HELD, reason)
@@ -332,7 +339,7 @@ class MemoryQueue:
         claimed = [o for o in self._jobs if o.state is JobState.WORKING]
         for owed in claimed:
             owed.state, owed.lease_until = JobState.WAITING, None
-            owed.crashes += died and owed.may_kill()
+            owed.crashes += died and self._may_kill(owed)
             owed.is_doubted = False
             owed.not_before = not_before
         return len(claimed)

@@ -5,11 +5,13 @@ SELECT id, file FROM instance
  ORDER BY id DESC LIMIT 1;
 
 -- find_clashing
--- Another instance under the same UID, on its way to a route or sent on it lately.
+-- Another instance under the same UID, on its way to a route or sent on it lately; or for
+-- a person to decide about, unless it is that since it clashed itself.
 SELECT job.id FROM job JOIN instance ON instance.id = job.instance_id
  WHERE instance.sop_instance_uid = :sop_instance_uid AND instance.digest <> :digest
    AND job.route = :route
    AND (job.state IN ('waiting', 'working', 'held', 'uncommitted')
+        OR (job.state = 'quarantined' AND job.reason <> :clashes)
         OR (job.state = 'sent' AND job.settled > :sent_after))
  LIMIT 1;
 
@@ -101,7 +103,8 @@ UPDATE job SET state = 'dropped', reason = :reason
 -- came has a priority of its own, and waits for no route.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
-       crashes = crashes + (state = 'working' AND (filtered IS NULL OR doubted)),
+       crashes = crashes + (state = 'working'
+                            AND (doubted OR (filtered IS NULL AND lane <> 'pass'))),
        doubted = 0, lease_until = :lease_until
  WHERE id = (SELECT id
                FROM (WITH RECURSIVE line(id) AS (
@@ -222,10 +225,13 @@ UPDATE job
  WHERE id = :id AND claim = :claim AND state = 'working';
 
 -- release_claims
--- Not at once: what kills its worker must not stand in everybody's way.
+-- Not at once: what kills its worker must not stand in everybody's way. What passes needs
+-- nothing made of it, so that only a doubt makes a death its own.
 UPDATE job
    SET state = 'waiting',
-       crashes = crashes + (:died AND (filtered IS NULL OR doubted)), doubted = 0,
+       crashes = crashes
+               + (:died AND (doubted OR (filtered IS NULL AND lane <> 'pass'))),
+       doubted = 0,
        lease_until = NULL, not_before = :not_before
  WHERE state = 'working' AND lane = :lane;
 

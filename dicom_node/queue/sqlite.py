@@ -181,7 +181,11 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
                 self._all("wake", id=last, now=as_text(now))
             clashes = any(
                 self._all(
-                    "find_clashing", **arrival._asdict(), route=route, sent_after=after
+                    "find_clashing",
+                    **arrival._asdict(),
+                    route=route,
+                    sent_after=after,
+                    clashes=CLASHES,
                 )
                 for route in {to.route for to in wanted}
             )
@@ -355,6 +359,11 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
             faults=int(is_fault),
             free=int(is_free),
         )
+
+    def give_back(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        """Put back ``jobs`` that were not begun; see the protocol."""
+        with self._transaction(lasts=False):
+            return [self._settled(job, JobState.WAITING, now, free=1) for job in jobs]
 
     def hold(self, job: Job, reason: str) -> bool:
         """Hold ``job``; see the protocol."""

@@ -228,6 +228,46 @@ def test_who_dies_at_what_is_ready_is_counted_while_that_is_in_doubt(
     assert after.crashes == 2
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_who_dies_at_what_passes_is_counted_while_that_is_in_doubt(
+    kind: str, tmp_path: Path
+) -> None:
+    names = ["plain"]
+    if kind == "memory":
+        queue: MemoryQueue | SqliteQueue = MemoryQueue(passed=names)
+    else:
+        queue = SqliteQueue(tmp_path / "queue.sqlite", passed=names)
+    queue.add(arrival(), on("plain"), NOON)
+    assert queue.claim(NOON, MINUTE) is not None
+    assert queue.claim(NOON + 2 * MINUTE, MINUTE) is not None  # the lease ran out
+    queue.release_claims(NOON)
+    innocent = queue.claim(NOON + 2 * MINUTE, MINUTE)
+    assert innocent is not None
+    assert innocent.crashes == 0
+    queue.doubt(innocent, is_so=True)
+    queue.release_claims(NOON)
+    doubted = queue.claim(NOON + 2 * MINUTE, MINUTE)
+    assert doubted is not None
+    assert doubted.crashes == 1
+    if isinstance(queue, SqliteQueue):
+        queue.close()
+
+
+def test_other_bytes_clash_with_what_waits_for_a_person(queue: Queue) -> None:
+    queue.add(arrival(), on("archive"), NOON)
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    assert queue.quarantine(job, "3 workers died")
+    assert queue.add(OTHER, on("archive"), NOON) is Taken.CLASHING
+    assert queue.claim(NOON, MINUTE) is None
+    # What clashed itself is in nobody's way.
+    assert queue.discard(job.id, "given up")
+    queue.add(arrival(), on("archive"), NOON)
+    again = queue.claim(NOON, MINUTE)
+    assert again is not None
+    assert again.file == "a.dcm"
+
+
 def test_who_lost_a_claim_keeps_nothing_to_be_sent(queue: Queue) -> None:
     queue.add(arrival(), on("archive"), NOON)
     late = queue.claim(NOON, MINUTE)
@@ -811,3 +851,15 @@ def test_a_queue_in_a_file_gives_back_what_it_forgets(tmp_path: Path) -> None:
             pass
         assert queue.counts()[JobState.SENT] == 19_999
     assert path.stat().st_size < size / 4
+
+
+def test_what_was_not_begun_is_put_back_together_and_costs_no_attempt(
+    queue: Queue,
+) -> None:
+    for number in range(3):
+        queue.add(arrival(f"1.2.{number}", digest=bytes([number])), on("out"), NOON)
+    jobs = [job for _ in range(3) if (job := queue.claim(NOON, MINUTE))]
+    assert queue.sent(jobs[:1], NOON) == [True]
+    assert queue.give_back(jobs, NOON) == [False, True, True]
+    again = [job for _ in range(3) if (job := queue.claim(NOON, MINUTE))]
+    assert [(job.id, job.attempts) for job in again] == [(j.id, 1) for j in jobs[1:]]

@@ -12,14 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.commitment import PROCESSING_FAILURE, Failure, Reference, Report
+from dicom_node.queue.commitments import Commitments, Outcome, Sent
 from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
+from dicom_node.queue.memory_commitments import MemoryCommitments
+from dicom_node.queue.order import Order
 from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.queue.tally import Tally
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 ONE, OTHER = Owed("marked", "research"), Owed("passed", "archive")
+EARLIER = Owed("passed", "")
+"""As a queue of an earlier version has it, until it is assigned."""
+ORDER = Order("Dr. Who", "trauma", NOON)
+CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -30,6 +39,15 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     queue = SqliteQueue(tmp_path / "queue.sqlite")
     yield queue
     queue.close()
+
+
+@pytest.fixture
+def commitments(queue: Queue, tmp_path: Path) -> Iterator[Commitments]:
+    if isinstance(queue, MemoryQueue):
+        yield MemoryCommitments(queue)
+        return
+    with closing(SqliteCommitments(tmp_path / "queue.sqlite")) as commitments:
+        yield commitments
 
 
 def add(queue: Queue, number: int, now: datetime, *owed: Owed) -> None:
@@ -86,15 +104,24 @@ def test_rates_are_of_the_minutes_before_this_one(queue: Queue) -> None:
     assert tally.oldest == NOON + MINUTE
 
 
-def test_whatever_happens_it_adds_up(queue: Queue) -> None:
+def test_whatever_happens_it_adds_up(queue: Queue, commitments: Commitments) -> None:
+    to, ends = [ONE, OTHER, EARLIER], dict.fromkeys(("sent", "again", "held"), 0)
     chance = random.Random(1)  # noqa: S311 only to be the same each time
     now = NOON
     for number in range(120):
         now += timedelta(seconds=chance.randint(0, 90))
-        add(queue, number % 50, now, *chance.sample([ONE, OTHER], chance.randint(1, 2)))
-        job = queue.claim(now, MINUTE)
-        if job is not None:
-            end(queue, job, now, chance.randint(0, 5))
+        add(queue, number % 50, now, *chance.sample(to, chance.randint(1, 3)))
+        queue.break_glass(chance.randint(1, 99), ORDER)
+        for _ in range(2):
+            job = queue.claim(now, MINUTE)
+            if job is not None:
+                end(queue, commitments, job, now, chance.randint(0, 8))
+        outcome = answered(commitments, f"7.{number}", now, chance)
+        ends["sent"] += len(outcome.committed)
+        ends["again"] += outcome.again
+        ends["held"] += outcome.held
+        if isinstance(queue, SqliteQueue) and chance.random() < 0.1:
+            queue.assign({"passed": "archive"}, is_quiet=False)
         for each in (JobState.HELD, JobState.QUARANTINED):
             for one in queue.held(each):
                 if chance.random() < 0.2:
@@ -105,11 +132,31 @@ def test_whatever_happens_it_adds_up(queue: Queue) -> None:
             queue.release_claims(now)
         tallies = queue.tallies(now)
         assert all(tally.is_exact for tally in tallies)
-        assert sum(tally.received for tally in tallies) == sum(queue.counts().values())
+        counts = queue.counts()
+        assert sum(tally.received for tally in tallies) == sum(counts.values())
+        assert sum(t.uncommitted for t in tallies) == counts[JobState.UNCOMMITTED]
+    assert all(ends.values())
 
 
-def end(queue: Queue, job: Job, now: datetime, how: int) -> None:
-    """Settle a job in one of five ways, or let its worker die."""
+def answered(
+    commitments: Commitments, under: str, now: datetime, chance: random.Random
+) -> Outcome:
+    """Ask, and have it promised, refused, or refused once too often."""
+    due = commitments.due(["research", "archive"], now)
+    asked = commitments.ask(due[0], under, now, now + MINUTE, 1) if due else None
+    if asked is None or chance.random() < 0.2:
+        return Outcome((), 0, 0)
+    (one,) = asked.request.references
+    kept, refused = ((one,), ()), ((), (Failure(one, PROCESSING_FAILURE),))
+    report = Report(under, *chance.choice([kept, refused]))
+    again = chance.choice([now, None])
+    return commitments.reported(report, [asked.destination], now, lambda _: again)
+
+
+def end(
+    queue: Queue, commitments: Commitments, job: Job, now: datetime, how: int
+) -> None:
+    """Settle a job in one of six ways, or let its worker die."""
     if how == 0:
         queue.sent([job], now)
     elif how == 1:
@@ -120,6 +167,11 @@ def end(queue: Queue, job: Job, now: datetime, how: int) -> None:
         queue.dropped(job, "no picture")
     elif how == 4:
         queue.retry(job, now, "again")
+    elif how >= 6:
+        sent = Sent(
+            job, job.destination or "archive", Reference(CT, job.sop_instance_uid)
+        )
+        commitments.sent([sent], now, now)
 
 
 def test_an_earlier_queue_is_counted_when_it_is_opened(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from dicom_node.breaker import Breaker
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that, free_ports, path_without_scripts
 from dicom_node.destination import Destination
-from dicom_node.errors import UnreachableError
+from dicom_node.errors import BusyError, FilterError, UnreachableError
 from dicom_node.pool import Choose, Pool
 from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.queue.sqlite import SqliteQueue
@@ -57,7 +57,7 @@ class Site:
         self.spool = Spool(self.folder / "spool")
 
     def worker(
-        self, *to: str, pool: Choose | None = None, **says: Any
+        self, *to: str, pool: Choose | None = None, mark: Any = None, **says: Any
     ) -> tuple[Worker, Senders]:
         config = Config(
             node=Listener(state=self.folder),
@@ -65,7 +65,10 @@ class Site:
             pools=()
             if pool is None
             else (Pool(name="pool", members=NAMES, choose=pool),),
-            routes=(Route(name="out", destinations=to, action=Action.PASS),),
+            routes=(
+                Route(name="out", destinations=to, action=Action.PASS),
+                Route(name="marked", destinations=to, action=Action.MARK),
+            ),
             breaker=Breaker(failures=2, first_probe_s=60.0),
         )
         senders = senders_of(config, self.folder, lambda: self.now)
@@ -76,6 +79,7 @@ class Site:
             audit=Audit(self.folder / "audit.jsonl", bytes(32), lambda: NOW),
             clock=lambda: self.now,
             senders=senders,
+            mark=mark,
         ), senders
 
     def destination(self, name: str, **says: Any) -> Destination:
@@ -139,7 +143,9 @@ class Site:
             for path in (self.folder / name).iterdir()
         )
 
-    def owe(self, to: str, count: int = 1, study: str = "1.2") -> list[str]:
+    def owe(
+        self, to: str, count: int = 1, study: str = "1.2", route: str = "out"
+    ) -> list[str]:
         names = []
         for _ in range(count):
             self.sent += 1
@@ -151,7 +157,7 @@ class Site:
             part = self.spool.incoming / f"{self.sent}.in"
             one.save_as(part)
             arrival = Arrival(names[-1], b"", self.spool.take(part), study)
-            self.queue.add(arrival, [Owed("out", to)], self.now)
+            self.queue.add(arrival, [Owed(route, to)], self.now)
         return sorted(names)
 
     def work(self, worker: Worker, turns: int = 20) -> None:
@@ -260,6 +266,15 @@ def test_one_that_breaks_associations_gets_each_object_in_the_end(site: Site) ->
     assert site.queue.counts()[JobState.SENT] == 2
 
 
+def test_one_that_says_for_how_long_it_is_busy_is_left_alone(site: Site) -> None:
+    _, senders = site.worker("one", "two")
+    said = BusyError("one answered 503", wait_s=120.0)
+    senders.failed(site.destination("one"), said)
+    soon, later = (site.now + timedelta(seconds=s) for s in (119, 120))
+    assert senders.resting(soon).destinations == {"one"}
+    assert not senders.resting(later).destinations
+
+
 def test_what_the_first_does_not_take_goes_to_the_next(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -342,6 +357,67 @@ def test_no_more_associations_are_open_than_are_allowed(site: Site) -> None:
     site.work(other)
     other.rest()
     assert names[0] in site.got("one")
+
+
+def test_who_waits_for_an_association_claims_nothing_and_tries_no_other(
+    site: Site,
+) -> None:
+    for name in NAMES:
+        site.start(name)
+    says: dict[str, Any] = {"pool": Choose.FIRST, "max_associations": 1}
+    mine, _ = site.worker("pool", **says)
+    other, others = site.worker("pool", **says)
+    names = site.owe("pool", 1)
+    assert mine.turn()  # its association stays open for a while
+    names += site.owe("pool", 20)
+    assert other.turn()
+    before = steps(site)
+    assert others.resting(site.now).destinations == {"one", "pool"}
+    for _ in range(10):
+        assert not other.turn()
+    assert steps(site) == before
+    assert failures(site) == 0
+    mine.rest()
+
+    def is_free() -> bool:
+        return not others.resting(site.now).destinations
+
+    await_that(is_free, "the other's turn", within=timedelta(seconds=30))
+    site.work(other)
+    other.rest()
+    assert site.got("one") == sorted(names)
+    assert site.got("two") == []
+
+
+def test_no_association_is_held_while_something_is_marked(site: Site) -> None:
+    site.start("one")
+    says: dict[str, Any] = {"max_associations": 1}
+    passing, _ = site.worker("one", **says)
+    passed: list[str] = []
+
+    def mark(*_: object, **__: object) -> None:
+        passed.extend(site.owe("one", 1, "1.3"))
+        assert passing.turn()
+        assert site.queue.counts()[JobState.SENT] == len(passed)
+        raise FilterError("it cannot be marked")
+
+    marking, _ = site.worker("one", mark=mark, **says)
+    site.owe("one", 1, route="marked")
+    assert marking.turn()
+    passing.rest()
+    assert site.queue.counts()[JobState.HELD] == 1
+    assert passed
+    assert site.got("one") == passed
+
+
+def steps(site: Site) -> int:
+    ((count,),) = site.queue._database.execute("SELECT count(*) FROM step")
+    return int(count)
+
+
+def failures(site: Site) -> int:
+    found = site.queue._database.execute("SELECT * FROM event WHERE what = 'failed'")
+    return len(found.fetchall())
 
 
 def seconds(what: Callable[[], object]) -> float:

@@ -427,5 +427,8 @@ def test_a_person_sees_releases_and_discards(tmp_path: Path) -> None:
     assert {spool.path(name).exists() for name in queue.files()} == {True}
     assert spool.sweep(queue.files()) == 0
     queue.close()
-    *_, entry = state.audit(state.keys()).entries()
+    *_, released, entry = state.audit(state.keys()).entries()
     assert (entry["event"], entry["instance"]) == (Event.DROPPED.value, "1.2.2")
+    assert released["event"] == Event.ACTED.value
+    assert (released["did"], released["instance"]) == ("released", "1.2.1")
+    assert (released["job"], released["by"]) == (1, entry["by"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,10 +17,13 @@ from dicom_node.errors import (
     NotGrantedError,
     SendInterruptedError,
     SendRefusedError,
+    UnreachableError,
 )
 from dicom_node.outgoing import Receiver
-from dicom_node.stow import Parcel, StowSending
+from dicom_node.stow import StowSending
+from dicom_node.stow_item import Parcel
 from dicom_node.syntaxes import Syntax
+from dicom_node.web_connection import WebConnection
 from tests.certificates import Authority
 from tests.stow_server import Asked, Said, StowServer, a_stow_server, stored
 
@@ -148,11 +152,68 @@ def test_each_status_is_whose_fault_it_is(
     server.answer = lambda _: said
     with to(server) as sending, pytest.raises(error, match=words):
         sending.send(files[0])
-    assert len(server.asked) == 1
+    assert [asked.method for asked in server.asked].count("POST") == 1
     # And the next one is sent as if nothing had been.
     server.answer = stored
     with to(server) as sending:
         sending.send(files[0])
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_one_that_a_server_does_not_allow_takes_down_neither_it_nor_others(
+    server: StowServer, files: list[Path], status: int
+) -> None:
+    def answer(asked: Asked) -> Said:
+        if asked.method == "OPTIONS":
+            return Said(204)
+        return Said(status) if "1.2.3.1" in asked.instances else stored(asked)
+
+    server.answer = answer
+    with to(server) as sending:
+        ends = sending.send_all(parcels(files))
+    assert [type(end) for end in ends] == [
+        type(None),
+        SendInterruptedError,  # no UnreachableError: it costs an attempt
+        type(None),
+    ]
+
+
+def test_one_that_looks_at_no_token_first_says_nothing_of_it(
+    server: StowServer, files: list[Path]
+) -> None:
+    server.answer = lambda asked: Said(405 if asked.method == "OPTIONS" else 401)
+    with to(server) as sending, pytest.raises(UnreachableError, match="401"):
+        sending.send(files[0])
+
+
+def test_whatever_goes_wrong_is_the_end_of_each_and_of_nothing_else(
+    server: StowServer, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: WebConnection) -> str:
+        raise UnicodeError("label empty or too long")
+
+    monkeypatch.setattr(WebConnection, "open", fails)
+    with to(server) as sending:
+        ends = sending.send_all(parcels(files))
+    assert [type(end) for end in ends] == [SendInterruptedError] * 3
+
+
+def test_a_copy_that_waits_for_long_is_sent_though_it_was_swept(
+    server: StowServer, files: list[Path], tmp_path: Path
+) -> None:
+    copied = [Path(shutil.copy(file, tmp_path)) for file in files]
+    parts: list[Path] = []
+
+    def sweep(_: Receiver) -> None:
+        for part in tmp_path.glob("*.part"):
+            parts.append(part)
+            part.unlink()
+
+    forms = (Syntax.RLE,)
+    with to(server, transfer_syntaxes=forms) as sending:
+        ends = sending.send_all([Parcel(file, sweep) for file in copied])
+    assert len(parts) == 3
+    assert ends == [None] * 3
 
 
 def test_a_server_that_is_busy_says_for_how_long(

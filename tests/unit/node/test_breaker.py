@@ -115,3 +115,18 @@ def test_a_person_is_told_since_when_and_why_and_what_comes_next() -> None:
 def test_what_cannot_work_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         replace(POLICY, **change)  # type: ignore[arg-type]
+
+
+def test_one_that_says_for_how_long_is_left_alone_from_the_first_time_on() -> None:
+    busy = failed(
+        NEW,
+        Trouble.FULL,
+        "answered 503",
+        now=NOON,
+        breaker=POLICY,
+        chance=lambda: 0.0,
+        wait_s=120.0,
+    )
+    assert busy.again == NOON + 120 * SECOND
+    assert busy.rests(NOON + 119 * SECOND)
+    assert not busy.rests(NOON + 120 * SECOND)

@@ -80,6 +80,20 @@ WRONG = {
     "a table where a list belongs": ('destination = "x"\n', "not a list"),
     "a name twice": (BASE + BASE, "'a' is there twice"),
     "no TOML": ("[node", "is not TOML"),
+    "TOML without end": ("a = " + "[" * 5000, "nested too deeply"),
+    "an address of the page that is none": (
+        BASE + '[web]\naddress = "https://[gateway.example"\n',
+        "web: address",
+    ),
+    "a provider that is none": (
+        BASE + '[web]\noidc_issuer = "https://[a"\noidc_client_id = "x"\n',
+        "web: oidc_issuer",
+    ),
+    "a path with a NUL": ('[node]\nstate = "a\\u0000b"\n', "state = "),
+    "a number where a table belongs, beside listeners": (
+        "node = 1\n[[listener]]\nport = 1\n",
+        "cannot be used|not a table",
+    ),
     "nothing at all to connect to": (
         '[[destination]]\nname = "a"\nae_title = "A"\n',
         "host",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +110,97 @@ def test_what_fails_unforeseen_stops_no_others_and_is_put_aside_at_last(
     taker.turn()
     reason = (folder.refused / bad).with_suffix(".txt").read_text()
     assert reason == "it failed 5 times: RuntimeError\n"
+
+
+class Harmed(type(Path())):  # type: ignore[misc]
+    """Stands for a file on a bad sector, or of somebody who keeps it to himself."""
+
+    harmed = ""
+
+    def open(self, *how: Any, **more: Any) -> Any:
+        if self.name == self.harmed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return super().open(*how, **more)
+
+
+class Harming(Taker):
+    """Has its files harmed, and a clock that is put on."""
+
+    now = 0.0
+
+    @classmethod
+    def of(cls, folder: HatchFolder, accept: Callable[[Received], None]) -> Harming:
+        incoming = folder.folder.parent / "incoming"
+        incoming.mkdir(exist_ok=True)
+        hatch = Hatch(name="h", folder=Harmed(folder.folder))
+        return cls(hatch, incoming, accept, monotonic=lambda: cls.now)
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other(
+    folder: HatchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = folder.put([b"bad"]), folder.put([b"good"])
+    os.utime(folder.folder / bad, (1, 1))
+    monkeypatch.setattr(Harmed, "harmed", bad)
+    taken: list[bytes] = []
+    taker = Harming.of(folder, lambda one: taken.append(one.part.read_bytes()))
+    assert taker.turn() == 1
+    assert taken == [b"good"]
+    assert [file.name for file in folder.waiting()] == [bad]
+    assert not (folder.folder / good).exists()
+    for _ in range(9):
+        taker.turn()  # it is not asked for all the time
+    assert [file.name for file in folder.waiting()] == [bad]
+    for _ in range(4):
+        monkeypatch.setattr(Harming, "now", Harming.now + 3)
+        taker.turn()
+    assert folder.waiting() == []
+    assert (folder.refused / bad).read_bytes() == b"bad"
+    reason = (folder.refused / bad).with_suffix(".txt").read_text()
+    assert "cannot be read: Permission denied" in reason
+
+
+@pytest.mark.parametrize("how", ["taken", "refuse"])
+def test_a_file_that_cannot_leave_holds_up_no_other(
+    folder: HatchFolder, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    stuck = folder.put([b"stuck"])
+    os.utime(folder.folder / stuck, (1, 1))
+    done, real = list[bytes](), getattr(HatchFolder, how)
+
+    def accept(received: Received) -> None:
+        done.append(received.part.read_bytes())
+        if how == "refuse":
+            raise MalformedObjectError("no DICOM")
+
+    def leave(self: HatchFolder, file: Path, *more: str) -> None:
+        if file.name == stuck:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        real(self, file, *more)
+
+    monkeypatch.setattr(HatchFolder, how, leave)
+    taker = Harming.of(folder, accept)
+    for _ in range(3):
+        folder.put([b"another"])
+        taker.turn()
+        assert [file.name for file in folder.waiting()] == [stuck]
+    assert done == [b"stuck", *[b"another"] * 3]
+    monkeypatch.setattr(Harming, "now", Harming.now + 61)
+    taker.turn()
+    assert done.count(b"stuck") == 2
+
+
+def test_too_many_open_files_are_not_the_trouble_of_one(
+    folder: HatchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    folder.put([b"x"])
+    monkeypatch.setattr(Harmed, "open", fails)
+    with pytest.raises(OSError, match="Too many"):
+        Harming.of(folder, lambda _: None).turn()
+    assert len(folder.waiting()) == 1
 
 
 def test_what_is_half_written_is_not_taken_and_swept_when_it_is_old(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dicom_node.errors import KeyFolderError, SpoiledFileError
+from dicom_node.errors import KeyFolderError, SpoiledFileError, SpoolError
 from dicom_node.forgetting import GRACE, LASTS, Forgetting, require_key_folder
 from dicom_node.incoming import IncomingFile
 from dicom_node.keys.keyring import Keyring
@@ -140,6 +142,72 @@ def test_a_spool_of_other_keys_is_not_begun_with(site: Site, tmp_path: Path) -> 
     with pytest.raises(KeyFolderError, match="holds no keys"):
         require_key_folder(tmp_path / "gone", site.spool)
     require_key_folder(site.keyring.folder, site.spool)
+
+
+def unreadable(path: Path | None) -> Callable[..., Any]:
+    """What opens files, but for one, or lists folders, but for all."""
+
+    def fails(file: Any, *more: Any, **named: Any) -> Any:
+        if path is None or file == path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(file, *more, **named)
+
+    real = Path.open
+    return fails
+
+
+@pytest.mark.parametrize("what", ["the folder", "a file"])
+def test_no_key_is_destroyed_while_the_spool_cannot_be_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    name = site.take(b"acknowledged")
+    site.now += LASTS
+    site.forgetting.turn(site.handed)
+    site.now += GRACE
+    with monkeypatch.context() as patched:
+        if what == "the folder":
+            patched.setattr(os, "scandir", unreadable(None))
+        else:
+            patched.setattr(Path, "open", unreadable(site.spool.path(name)))
+        with pytest.raises(SpoolError, match="cannot be"):
+            site.forgetting.turn(site.handed)
+    assert site.versions() == [1, 2]
+    assert read(site.spool.file(name)) == b"acknowledged"
+    site.spool.delete([name])
+    site.forgetting.turn(site.handed)
+    assert site.versions() == [2]
+
+
+def damaged(site: Site, at: int, mask: int) -> str:
+    """The name of a file with a changed head."""
+    name = site.take(b"content")
+    path = site.spool.path(name)
+    content = bytearray(path.read_bytes())
+    content[at] ^= mask
+    path.write_bytes(content)
+    return name
+
+
+@pytest.mark.parametrize("at", range(1, 20))
+def test_a_damaged_head_keeps_no_node_from_starting(site: Site, at: int) -> None:
+    name = damaged(site, at, 1)
+    site.forgetting.begin().close()
+    assert not site.spool.holds(name)
+
+
+def test_what_names_a_key_of_nobody_is_damaged_if_it_is_alone_among_others(
+    site: Site, tmp_path: Path
+) -> None:
+    site.take(b"content")
+    other = Keyring.make(tmp_path / "other", NOW)
+    foreign = Spool(tmp_path / "foreign", keys=other.spool)
+    for number in range(2):
+        name = foreign.write([b"of another site"])
+        foreign.path(name).replace(site.spool.path(name))
+        if not number:
+            site.forgetting.begin().close()
+    with pytest.raises(KeyFolderError, match="of another key folder"):
+        site.forgetting.begin()
 
 
 def test_a_file_that_is_damaged_is_made_good_by_the_same_bytes(site: Site) -> None:
