@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.config_file import read
+from dicom_node.errors import ConfigError
 from dicom_node.supervising import Crew, Role, content_in, held_for_others, supervise
+from dicom_node.usability import require_free_ports
 
 
 class Failing(Role):
@@ -86,3 +90,16 @@ def test_who_goes_on_ending_waits_ever_longer_and_holds_up_nobody(
     crew.take({"ending": ending}, -1)
     crew.look()
     assert len(ending.starts) == len(waits) + 2
+
+
+@pytest.mark.parametrize("table", ["web", "metrics"])
+def test_a_port_that_is_taken_is_seen_before_anything_changes(
+    tmp_path: Path, table: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path, port = tmp_path / "node.toml", taken.getsockname()[1]
+        without = read(b"", path)
+        wanted = read(f"[{table}]\nport = {port}\n".encode(), path)
+        with pytest.raises(ConfigError, match="cannot be listened on"):
+            require_free_ports(without, wanted)
+        require_free_ports(wanted, wanted)
