@@ -9,6 +9,7 @@ from dicom_node.errors import ConfigError
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
+    from pathlib import Path
 
 
 def check_ae_title(where: str, title: str) -> None:
@@ -109,3 +110,26 @@ def is_loopback(bind: str) -> bool:
         return bind == "localhost" or address_of(bind).is_loopback
     except ValueError:
         return False
+
+
+def check_shown(
+    where: str, tls_ca: Path | None, certificate: Path | None, key: Path | None
+) -> None:
+    """Refuse a certificate to be shown that nobody would see.
+
+    Args:
+        where: How errors name the table.
+        tls_ca: Certificates that the other's must be signed by; without it, no TLS.
+        certificate: What this node shows.
+        key: Of it.
+
+    Raises:
+        ConfigError: One of the two is missing, or there is no TLS.
+    """
+    if (certificate is None) != (key is None):
+        raise ConfigError(f"{where}: certificate and key go together")
+    if certificate is not None and tls_ca is None:
+        raise ConfigError(
+            f"{where}: a certificate is shown over TLS alone",
+            hint="tls_ca: what the other's certificate must be signed by.",
+        )

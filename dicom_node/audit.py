@@ -18,7 +18,8 @@ import hashlib
 import os
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from dicom_node.chain import (
     MAX_ENTRY,
@@ -203,19 +204,13 @@ class Audit:
             fcntl.flock(stream, fcntl.LOCK_EX)
             if is_new:
                 sync_folder(self.path.parent)
-            if self._is_written_to(stream) and not self._put_aside(stream):
+            if _is_at(self.path, stream) and not self._put_aside(stream):
                 return stream
         except OSError:
             os.close(stream)
             raise
         os.close(stream)
         return None
-
-    def _is_written_to(self, stream: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(stream), self.path.stat())
-        except FileNotFoundError:
-            return False
 
     def _put_aside(self, stream: int) -> bool:
         """Give a file that has grown big the name of its first entry."""
@@ -230,6 +225,43 @@ class Audit:
         self.path.replace(aside(self.path, number))
         sync_folder(self.path.parent)
         return True
+
+
+def as_it_stands(path: Path) -> tuple[list[Path], IO[bytes]]:
+    """Return the files of an audit at one moment: those put aside, and the last, open.
+
+    Nobody writes to those that were put aside; the last may grow while it is read.
+
+    Args:
+        path: The file that is written to.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    while True:
+        try:
+            stream = path.open("rb")
+        except FileNotFoundError:
+            # It was just put aside, or there never was one.
+            return set_aside(path), BytesIO()
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH)  # against whoever would put it aside
+            if _is_at(path, stream.fileno()):
+                files = set_aside(path)
+                fcntl.flock(stream, fcntl.LOCK_UN)
+                return files, stream
+        except OSError:
+            stream.close()
+            raise
+        stream.close()
+
+
+def _is_at(path: Path, stream: int) -> bool:
+    """Say whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(stream), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def verify(path: Path, key: bytes) -> Iterator[dict[str, Any]]:

@@ -22,9 +22,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.audit import as_it_stands
 from dicom_node.durable import make_folder, sync_folder, write_durably
 from dicom_node.errors import ConfigError, NodeError
-from dicom_node.state_format import FORMAT, format_of
+from dicom_node.state_format import FILE, FORMAT, UNFINISHED, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,19 @@ if TYPE_CHECKING:
 LIST: Final = "backup.json"
 _QUEUE: Final = "queue.sqlite"
 _DATABASE: Final = ".sqlite"
+_AUDIT: Final = "audit.jsonl"
 _GROWING: Final = ".jsonl"
-_LEFT_OUT: Final = ("-wal", "-shm", "-journal", ".lock", ".part", ".stop", ".in")
+_LEFT_OUT: Final = (
+    "-wal",
+    "-shm",
+    "-journal",
+    ".lock",
+    ".part",
+    ".stop",
+    ".in",
+    ".ask",
+    ".answer",
+)
 _NOT_STATE: Final = frozenset({"reserve", "reload.ask", "reload.answer", LIST})
 _FILES_OF_QUEUE: Final = (
     "SELECT file FROM instance WHERE file IS NOT NULL "
@@ -53,27 +65,27 @@ def back_up(state: Path, target: Path) -> int:
     """
     if not (state / "keys").is_dir():
         raise ConfigError(f"{state} is no state folder: it has no keys")
+    made_in = format_of(state)
     _make_empty(target)
-    _copy_queue(state, target)
-    growing = []
-    for name in _names(state):
-        if name.name == _QUEUE or name.parts[0] in {"spool", "keys"}:
-            continue
-        if name.suffix == _GROWING:
-            growing.append(name)
-        elif name.suffix == _DATABASE:
-            _copy_database(state / name, target / name)
-        else:
-            _copy_if_there(state / name, target / name)
+    _copy_queue(state, target)  # most of it, while keys may change
     with _keys_held(state / "keys"):
-        for name in _names(state):
+        # No key goes that opens what is copied here, and none comes that seals it.
+        _copy_queue(state, target)
+        names = _names(state)
+        for name in names:
+            if name.suffix == _DATABASE and name.name != _QUEUE:
+                _copy_database(state / name, target / name)
+        for name in names:
             if name.parts[0] == "keys":
                 _copy_if_there(state / name, target / name)
-    for name in growing:
-        _copy_lines(state / name, target / name)
+    for name in _names(state):
+        is_other = name.suffix not in {_DATABASE, _GROWING}
+        if is_other and name.parts[0] not in {"spool", "keys"}:
+            _copy_if_there(state / name, target / name)
+    _copy_audit(state, target)  # it says what was sent, so that is not sent twice
     files = {str(name): _digest(target / name) for name in _names(target)}
     _finish(target)
-    content = json.dumps({"format": format_of(state), "files": files}, indent=1)
+    content = json.dumps({"format": made_in, "files": files}, indent=1)
     write_durably(target / LIST, content.encode())
     return len(files)
 
@@ -84,9 +96,10 @@ def put_back(backup: Path, state: Path) -> int:
     Raises:
         ConfigError: It is no whole backup, a later version has made it, or there is
             something at ``state`` already.
-        OSError: Something cannot be read or written.
+        OSError: Something cannot be read or written. What is there then is opened by
+            nothing, and can be deleted.
     """
-    files = _listed(backup)
+    made_in, files = _listed(backup)
     for name, digest in files.items():
         if not (backup / name).is_file() or _digest(backup / name) != digest:
             raise ConfigError(
@@ -94,13 +107,19 @@ def put_back(backup: Path, state: Path) -> int:
                 hint="Take another backup; this one was damaged or changed.",
             )
     _make_empty(state)
+    # First of all: nothing opens a folder that says so, until it is whole.
+    write_durably(state / FILE, UNFINISHED)
     for name in files:
-        _copy(backup / name, state / name)
+        if name != FILE:
+            _copy(backup / name, state / name)
     _finish(state)
+    content = json.dumps({"format": made_in}).encode()
+    write_durably(state / FILE, content)
     return len(files)
 
 
-def _listed(backup: Path) -> dict[str, str]:
+def _listed(backup: Path) -> tuple[int, dict[str, str]]:
+    """Return the format of a backup, and its files with their digests."""
     try:
         found = json.loads((backup / LIST).read_bytes())
         made_in, files = int(found["format"]), dict(found["files"])
@@ -118,7 +137,7 @@ def _listed(backup: Path) -> dict[str, str]:
     for name in files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigError(f"{backup / LIST} names {name!r}, outside the backup")
-    return files
+    return made_in, files
 
 
 def _make_empty(folder: Path) -> None:
@@ -207,11 +226,18 @@ def _copy_database(source: Path, target: Path) -> None:
     _sync(target)
 
 
-def _copy_lines(source: Path, target: Path) -> None:
-    """Copy a file that others append to, as far as its last whole line."""
-    content = source.read_bytes()
-    write_durably(target, content[: content.rfind(b"\n") + 1])
-    target.chmod(source.stat().st_mode & 0o777)
+def _copy_audit(state: Path, target: Path) -> None:
+    """Copy the audit as it is at one moment, as far as its last whole line."""
+    path = state / _AUDIT
+    aside, stream = as_it_stands(path)
+    with stream:
+        for file in aside:
+            _copy(file, target / file.name)
+        content = stream.read()
+        mode = os.fstat(stream.fileno()).st_mode if content else 0o600
+    if content:
+        whole = content[: content.rfind(b"\n") + 1]
+        write_durably(target / _AUDIT, whole, mode & 0o777)
 
 
 def _copy_if_there(source: Path, target: Path) -> bool:

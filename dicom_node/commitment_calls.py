@@ -8,13 +8,14 @@ association.
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from pynetdicom import AE, build_role, evt
 
+from dicom_node.calling_tls import tls_to
 from dicom_node.commitment import (
     ASK,
     SOP_CLASS,
@@ -27,8 +28,8 @@ from dicom_node.commitment_events import read_report
 from dicom_node.errors import SendInterruptedError, UnreachableError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pynetdicom.association import Association
     from pynetdicom.events import Event
@@ -36,23 +37,29 @@ if TYPE_CHECKING:
     from dicom_node.commitment import Request
     from dicom_node.destination import Destination
     from dicom_node.listening import Peer
+    from dicom_node.slots import Slots
 
 logger = logging.getLogger(__name__)
 
 ANSWERED_HERE_S: Final = 3.0
 """How long an association is kept open for an answer on it."""
+_WAIT_S: Final = 60.0
+"""How long to wait for others to give up an association; they have turns of seconds."""
+_AGAIN_S: Final = 0.2
 
 
 class Calls:
     """Opens associations."""
 
-    def __init__(self, ae_title: str, timeout_s: float) -> None:
+    def __init__(self, ae_title: str, timeout_s: float, slots: Slots) -> None:
         """Keep who calls.
 
         Args:
             ae_title: This node's own.
             timeout_s: For each message of a peer; destinations have their own.
+            slots: How many associations each destination may have.
         """
+        self._slots = slots
         self._ae_title, self._timeout_s = ae_title, timeout_s
 
     def ask(
@@ -71,7 +78,8 @@ class Calls:
 
         Raises:
             UnreachableError: It cannot be reached.
-            SendInterruptedError: It does not want to be asked.
+            SendInterruptedError: It does not want to be asked, or others have all the
+                associations that it is allowed.
         """
         named = f"{destination.name} ({destination.address})"
         reported = threading.Event()
@@ -82,15 +90,18 @@ class Calls:
                 reported.set()
             return status, None
 
-        with self._associated(
-            named,
-            destination.host,
-            destination.port,
-            destination.ae_title,
-            _tls(named, destination.tls_ca, destination),
-            destination.timeout_s,
-            handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
-        ) as association:
+        with (
+            self._slot(named, destination),
+            self._associated(
+                named,
+                destination.host,
+                destination.port,
+                destination.ae_title,
+                tls_to(named, destination),
+                destination.timeout_s,
+                handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+            ) as association,
+        ):
             status, _ = association.send_n_action(
                 request.to_dataset(), ASK, SOP_CLASS, SOP_INSTANCE
             )
@@ -110,11 +121,32 @@ class Calls:
             peer.host,
             peer.port,
             peer.ae_title,
-            _tls(named, peer.tls_ca, peer),
+            tls_to(named, peer),
             self._timeout_s,
             is_provider=True,
         ) as association:
             tell_on(association, named, report)
+
+    @contextmanager
+    def _slot(self, named: str, destination: Destination) -> Iterator[None]:
+        """Have one of the associations that a destination is allowed, for a block."""
+        if not destination.max_associations:
+            yield
+            return
+        until = time.monotonic() + _WAIT_S
+        while (slot := self._slots.take(destination)) is None:
+            if time.monotonic() > until:
+                raise SendInterruptedError(
+                    f"{named} has {destination.max_associations} associations with this "
+                    "node, as many as max_associations allows"
+                )
+            time.sleep(_AGAIN_S)
+        try:
+            yield
+        finally:
+            slot.close()
+            if self._slots.is_wanted(destination):
+                time.sleep(4 * _AGAIN_S)  # who has waited comes first
 
     @contextmanager
     def _associated(
@@ -185,18 +217,3 @@ def _require_success(named: str, status: int | None) -> None:
             f"{named} answered {reason_in_words(status)} about storage commitment",
             hint="Its log says why.",
         )
-
-
-def _tls(
-    named: str, ca: Path | None, side: Destination | Peer
-) -> tuple[ssl.SSLContext, str] | None:
-    if ca is None:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise SendInterruptedError(
-            f"{named}: {ca} cannot be read: {error.strerror}"
-        ) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context, side.tls_hostname or side.host

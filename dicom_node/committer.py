@@ -67,7 +67,7 @@ def commit(config: Config, parent: int) -> None:
             spool.delete(queue.forget_sent(settled))
 
         committing = Committing(config, commitments, spool.holds, forget, now)
-        calls = Calls(config.node.ae_title, config.node.timeout_s)
+        calls = Calls(config.node.ae_title, config.node.timeout_s, state.slots())
         reachability = stack.enter_context(state.reachability(config))
         running = Errands(committing, calls, stopping)
         stack.callback(running.join)

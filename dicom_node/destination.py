@@ -11,6 +11,7 @@ from dicom_node.addressing import (
     check_ae_title,
     check_host,
     check_port,
+    check_shown,
     is_loopback,
 )
 from dicom_node.errors import ConfigError
@@ -64,7 +65,7 @@ class Destination:
     ca: Path | None = None
     """Certificates that the server's must be signed by, PEM; else the system's."""
     certificate: Path | None = None
-    """What this node shows the server, PEM."""
+    """What this node shows to whoever answers there, PEM; with it, TLS."""
     key: Path | None = None
     answer_timeout_s: float = 300.0
     """For the answer to a request, in seconds."""
@@ -112,12 +113,14 @@ class Destination:
         check_ae_title(where, self.ae_title)
         check_port(where, self.port)
         check_host(f"{where}: host", self.host)
-        for name in ("url", "token_file", "ca", "certificate", "key"):
+        for name in ("url", "token_file", "ca"):
             if getattr(self, name):
                 raise ConfigError(
                     f'{where}: {name} is for kind = "stow"',
-                    hint="TLS of a DICOM destination: tls_ca and tls_hostname.",
+                    hint="TLS of a DICOM destination: tls_ca and tls_hostname; and, if "
+                    "it wants to see a certificate, certificate and key.",
                 )
+        check_shown(where, self.tls_ca, self.certificate, self.key)
         if self.commitment_timeout_s <= 0 or self.commitment_attempts < 0:
             raise ConfigError(
                 f"{where}: commitment_timeout_s = {self.commitment_timeout_s}, "

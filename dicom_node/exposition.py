@@ -36,6 +36,7 @@ _MADE: Final = ("mark", "strip", "refer")
 _ON_THE_WAY: Final = (
     JobState.WAITING,
     JobState.WORKING,
+    JobState.UNCOMMITTED,
     JobState.HELD,
     JobState.QUARANTINED,
 )
@@ -49,6 +50,8 @@ class Told(NamedTuple):
     stands: Sequence[Stand]
     events: Sequence[Event]
     oldest: Mapping[tuple[str, str], datetime]
+    unpromised: Mapping[tuple[str, str], datetime]
+    """Since when a destination has something that it has not promised to keep."""
     histograms: Mapping[str, Histogram]
     pairs: Sequence[tuple[str, str]]
     """Each route and destination of the configuration."""
@@ -125,6 +128,13 @@ def _lines(told: Told) -> Iterator[str]:
         "gauge",
         "Since the oldest instance on its way came in; 0 where none is.",
         [(_of(*pair), _age(told.oldest.get(pair), told.now)) for pair in standing],
+    )
+    yield from _one(
+        "uncommitted_seconds",
+        "gauge",
+        "Since the first instance was sent that its destination has not promised to "
+        "keep; 0 where none is.",
+        [(_of(*pair), _age(told.unpromised.get(pair), told.now)) for pair in standing],
     )
     for what in ("mark", "strip"):
         text = f"Seconds to {what} one object."

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.addressing import check_ae_title, check_port, is_loopback, network
+from dicom_node.addressing import (
+    check_ae_title,
+    check_port,
+    check_shown,
+    is_loopback,
+    network,
+)
 from dicom_node.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,10 +117,14 @@ class Peer:
     """Certificates that its own must be signed by there, PEM; without it, no TLS."""
     tls_hostname: str = ""
     """The name in its certificate, if it is not ``host``."""
+    certificate: Path | None = None
+    """What this node shows there, PEM."""
+    key: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot match."""
         where = f"peer {self.ae_title!r}"
+        check_shown(where, self.tls_ca, self.certificate, self.key)
         check_port(where, self.port)
         if self.commitment and not self.is_proven:
             raise ConfigError(

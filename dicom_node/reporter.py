@@ -240,6 +240,7 @@ def _down(config: Config, state: State) -> dict[str, str]:
 
 def certificates(config: Config) -> list[Path]:
     """Return the certificates that this node shows to others."""
-    tables = [*config.listeners, config.release, *config.desks, config.audit]
+    tables: list[object] = [*config.listeners, config.release, *config.desks]
+    tables += [config.audit, *config.destinations, *config.peers]
     found = [getattr(table, "certificate", None) for table in tables]
     return list(dict.fromkeys(file for file in found if file is not None))

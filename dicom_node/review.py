@@ -86,8 +86,9 @@ def destination_line(destination: Destination) -> str:
     where = f"{destination.ae_title} at {destination.address}"
     if destination.kind is Kind.STOW:
         shows = ", a token" if destination.token_file else ""
-        shows += ", a certificate of ours" if destination.certificate else ""
         where = f"{destination.url}{shows}"
+    if destination.certificate:
+        where += ", a certificate of ours"
     promise = ", asked to keep what it gets" if destination.commitment else ""
     return f"{destination.name}: {where}, {how}{promise}"
 

@@ -11,7 +11,6 @@ is an error, permanent or passing.
 from __future__ import annotations
 
 import logging
-import ssl
 import time
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,6 +24,7 @@ from dicom_node.association import (
     RejectedError,
     associate,
 )
+from dicom_node.calling_tls import tls_to
 from dicom_node.decoding import decode_frames
 from dicom_node.errors import (
     BrokenOffError,
@@ -44,7 +44,6 @@ from dicom_node.syntaxes import UIDS, Syntax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from pydicom.uid import UID
@@ -257,12 +256,8 @@ class Sending:
         return association, accepted
 
     def _open(self) -> Association:
-        destination, tls = self.destination, None
-        if destination.tls_ca is not None:
-            tls = (
-                self._tls_context(destination.tls_ca),
-                destination.tls_hostname or destination.host,
-            )
+        destination = self.destination
+        tls = tls_to(self._named(), destination)
         try:
             return associate(
                 destination.host,
@@ -285,16 +280,6 @@ class Sending:
                 f"{error}",
                 hint="echoscu, or openssl s_client -connect host:port, says more.",
             ) from error
-
-    def _tls_context(self, ca: Path) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=ca)
-        except OSError as error:
-            raise SendInterruptedError(
-                f"{self._named()}: {ca} cannot be read: {error.strerror}"
-            ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
 
     def _named(self) -> str:
         return f"{self.destination.name} ({self.destination.address})"

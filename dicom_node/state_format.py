@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 """To be raised with any change that the version before could not work with."""
 FILE: Final = "format.json"
+UNFINISHED: Final = b'{"format": "unfinished"}'
+"""What the file says while a backup is put back: no version since 0.3 opens that."""
 
 
 def require_known(folder: Path) -> None:
@@ -43,10 +45,12 @@ def format_of(folder: Path) -> int:
     """Return the format of a state folder; 0 for that of versions before 0.3.
 
     Raises:
-        ConfigError: The file that says so says something else.
+        ConfigError: The file that says so says something else, or the folder is only
+            half of a backup.
     """
     try:
-        found = json.loads((folder / FILE).read_bytes())["format"]
+        content = (folder / FILE).read_bytes()
+        found = json.loads(content)["format"]
     except FileNotFoundError:
         return 0
     except (ValueError, KeyError, TypeError) as error:
@@ -54,6 +58,11 @@ def format_of(folder: Path) -> int:
             f"{folder / FILE} does not say which format the state is in",
             hint="It is a damaged file: compare with a backup.",
         ) from error
+    if content == UNFINISHED:
+        raise ConfigError(
+            f"a backup was being put back into {folder}, and that was interrupted",
+            hint="Delete what is in it, and try again: miadmark state restore.",
+        )
     if not isinstance(found, int):
         raise ConfigError(f"{folder / FILE}: format {found!r}")
     return found

@@ -75,6 +75,7 @@ def require_same_state(running: Config, wanted: Config) -> None:
 def _files(config: Config) -> Iterator[tuple[str, Path]]:
     """Yield the files of tables that other sites are reached by, and whose they are."""
     named = [(f"destination {one.name!r}", one) for one in config.destinations]
+    named += [(f"peer {one.ae_title!r}", one) for one in config.peers]  # type: ignore[misc]
     named += [(f"desk {one.address!r}", one) for one in config.desks]  # type: ignore[misc]
     named += [("audit", config.audit)]  # type: ignore[list-item]
     named += [(f"notify {one.name!r}", one) for one in config.notify]  # type: ignore[misc]

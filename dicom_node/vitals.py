@@ -94,6 +94,7 @@ class Vitals:
                 stands=history.stands(),
                 events=history.events(),
                 oldest=history.oldest(),
+                unpromised=history.unpromised(),
                 histograms=histograms(path),
                 pairs=[
                     (r.name, to) for r in self._config.routes for to in r.destinations

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from dicom_node.listings import Listings
     from dicom_node.queue.commitments import Commitments
     from dicom_node.queue.job import Job, Queue, Resting
+    from dicom_node.queue.order import Order
     from dicom_node.readying import Readying
     from dicom_node.routing import Route
     from dicom_node.senders import Senders
@@ -262,6 +263,7 @@ class Worker:
         route = self._route_of(job, members)
         if job.order is not None:
             self._glass.require(job.order, route)
+            members = self._left_to(job.order, members)
         else:
             self._readying.require_same(job, route)
         errors: list[Exception] = []
@@ -294,7 +296,9 @@ class Worker:
                 self._senders.failed(destination, error)
                 errors.append(error)
                 if job.order is not None and isinstance(error, BrokenOffError):
-                    break  # that one may have it, and it leaves as it came once only
+                    # That one may have it, and it leaves as it came once only.
+                    self._queue.bind(job, destination.name)
+                    break
                 continue
             self._senders.took(destination)
             self._note_sent(job, route, destination)
@@ -306,6 +310,20 @@ class Worker:
         if self._is_changing():
             return ChangingError(f"{says}, or not yet: the node is changing")
         return FilterError(says, hint="Put that back, then: miadmark release")
+
+    def _left_to(
+        self, order: Order, members: tuple[Destination, ...]
+    ) -> tuple[Destination, ...]:
+        """Return who may be sent an instance as it came: whoever may have it, if any."""
+        if not order.receiver:
+            return members
+        only = tuple(one for one in members if one.name == order.receiver)
+        if not self._senders.up(only):
+            raise BrokenOffError(
+                f"{order.receiver} may have it, and cannot be sent it again now",
+                hint="It leaves as it came to nobody else.",
+            )
+        return only
 
     def _make_way(self, destination: Destination, job: Job) -> None:
         """Send what was put together for another destination, or of another study."""

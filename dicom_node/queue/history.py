@@ -149,6 +149,17 @@ class History:
         )
         return {(route, to): _moment(received) for route, to, received in rows}
 
+    def unpromised(self) -> dict[tuple[str, str], datetime]:
+        """Return since when somebody has what he has not promised to keep.
+
+        By route and destination.
+        """
+        rows = self._rows(
+            "SELECT route, destination, min(settled) FROM job"
+            " WHERE state = 'uncommitted' GROUP BY route, destination"
+        )
+        return {(route, to): _moment(settled) for route, to, settled in rows}
+
     def pace(self, since: datetime) -> dict[str, dict[str, int]]:
         """Return how many were received, and sent, in each :data:`SLOT` since then.
 

@@ -505,12 +505,22 @@ class MemoryQueue:
                 continue
             if owed.order is None:
                 owed.calm = owed.to.priority
+            else:
+                order = order._replace(receiver=owed.order.receiver)
             owed.order, owed.to = order, owed.to._replace(priority=BROKEN_GLASS)
             owed.state, owed.attempts, owed.reason = JobState.WAITING, 0, ""
             owed.crashes = owed.faults = 0
             owed.not_before = order.at
             return True
         return False
+
+    def bind(self, job: Job, receiver: str) -> None:
+        """Remember who may have what a job sends; see the protocol."""
+        owed = self._jobs[job.id - 1]
+        if owed.order is None or owed.claim != job.claim:
+            return
+        if owed.state is JobState.WORKING:
+            owed.order = owed.order._replace(receiver=receiver)
 
     def hold_route(self, held: HeldRoute) -> bool:
         """Let the jobs of a route wait; see the protocol."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from dicom_node.queue.job import JobState
+    from dicom_node.queue.job import Job, JobState
 
 BROKEN_GLASS: Final = 1_000_000
 """The priority of what is to leave as it came. Ahead of everything, it waits for no route
@@ -20,6 +20,8 @@ class Order(NamedTuple):
     by: str
     why: str
     at: datetime
+    receiver: str = ""
+    """Who may have it already, since a sending broke off: no other is sent it."""
 
 
 class HeldRoute(NamedTuple):
@@ -63,6 +65,10 @@ class Orders(Protocol):
         It is due now, before all others. The order ends with the job's being settled,
         held or quarantined, and outlives being put back.
         """
+        ...
+
+    def bind(self, job: Job, receiver: str) -> None:
+        """Remember who may have what a claimed job sends by order."""
         ...
 
     def hold_route(self, held: HeldRoute) -> bool:

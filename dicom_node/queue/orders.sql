@@ -24,6 +24,11 @@ SELECT id, :by, :why, :at, priority FROM job
  WHERE id = :id AND state IN ('waiting', 'held')
     ON CONFLICT (job_id) DO UPDATE SET by = :by, why = :why, at = :at;
 
+-- bind
+UPDATE glass SET receiver = :receiver
+ WHERE job_id = (SELECT id FROM job
+                  WHERE id = :id AND claim = :claim AND state = 'working');
+
 -- hurry
 UPDATE job
    SET state = 'waiting', attempts = 0, crashes = 0, faults = 0, reason = '',

@@ -194,7 +194,8 @@ RETURNING id;
 -- job
 SELECT job.id, job.instance_id, instance.sop_instance_uid, instance.file, job.filtered,
        job.purpose, job.route, job.destination, job.study_instance_uid, job.priority,
-       job.attempts, job.claim, job.crashes, job.faults, glass.by, glass.why, glass.at
+       job.attempts, job.claim, job.crashes, job.faults, glass.by, glass.why, glass.at,
+       glass.receiver
   FROM job JOIN instance ON instance.id = job.instance_id
   LEFT JOIN glass ON glass.job_id = job.id
  WHERE job.id = :id;
@@ -284,7 +285,7 @@ SELECT what, sum(count) FROM total WHERE what <> 'received' GROUP BY what;
 
 -- owed
 SELECT route, sum(count) FROM total
- WHERE what IN ('waiting', 'working', 'held', 'quarantined')
+ WHERE what IN ('waiting', 'working', 'uncommitted', 'held', 'quarantined')
  GROUP BY route HAVING sum(count) > 0;
 
 -- held

@@ -55,6 +55,7 @@ _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("job", "priority"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "receiver"): "TEXT NOT NULL DEFAULT ''",
     ("job", "ordered"): "INTEGER NOT NULL DEFAULT 0",
+    ("glass", "receiver"): "TEXT NOT NULL DEFAULT ''",
 }
 """Table and name of columns which queues of earlier versions do not have."""
 
@@ -127,7 +128,7 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         """Return the columns that the file's version of the queue did not have."""
         found = set()
         with translated():
-            for table in ("instance", "job"):
+            for table in ("instance", "job", "glass"):
                 columns = self._database.execute(f"PRAGMA table_info ({table})")
                 found |= {(table, column[1]) for column in columns.fetchall()}
         return sorted(_LATER_COLUMNS.keys() - found)
@@ -292,8 +293,9 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
             self._all("job", id=job_id)[0] for (job_id,) in self._all(name, **values)
         ]
         jobs = [
-            Job(**dict(zip(_FIELDS, row, strict=True)), order=_order(by, why, at))
-            for *row, by, why, at in rows
+            Job(**dict(zip(_FIELDS, row, strict=True)), order=_order(*order))
+            for *row, by, why, at, receiver in rows
+            for order in [(by, why, at, receiver)]
         ]
         return sorted(jobs, key=lambda job: (-job.priority, job.id))
 
@@ -476,10 +478,12 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         return is_settled
 
 
-def _order(by: str | None, why: str | None, at: str | None) -> Order | None:
+def _order(
+    by: str | None, why: str | None, at: str | None, receiver: str | None
+) -> Order | None:
     if by is None or why is None or at is None:
         return None
-    return Order(by, why, datetime.fromisoformat(at))
+    return Order(by, why, datetime.fromisoformat(at), receiver or "")
 
 
 def _names(resting: Resting) -> dict[str, str]:

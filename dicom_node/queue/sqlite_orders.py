@@ -12,7 +12,7 @@ from dicom_node.queue.statements import Statements, as_text, translated
 from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
 
 if TYPE_CHECKING:
-    from dicom_node.queue.job import Owed
+    from dicom_node.queue.job import Job, Owed
     from dicom_node.queue.order import Order
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,10 @@ class SqliteOrders(Withdrawing):
                 return False
             self._done("hurry", id=job_id, now=as_text(order.at), priority=BROKEN_GLASS)
         return True
+
+    def bind(self, job: Job, receiver: str) -> None:
+        """Remember who may have what a job sends; see the protocol."""
+        self._changed("bind", id=job.id, claim=job.claim, receiver=receiver)
 
     def hold_route(self, held: HeldRoute) -> bool:
         """Let the jobs of a route wait; see the protocol."""

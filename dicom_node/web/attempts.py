@@ -91,7 +91,7 @@ class Attempts:
         return max(failures.number - (now - failures.last) / self._forgiven, 0.0)
 
 
-class Limits:
+class LoginLimits:
     """Counts failures of names and of addresses; many threads may ask."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import math
 import re
 import threading
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _LEAVING: Final = "miadmark-leaving"
 _LEAVING_S: Final = 600
+_NOBODY_LEFT: Final = "nobody left for the provider from here, or too long ago"
 _LONGEST_ADDRESS: Final = 64
 _OWN_PATH: Final = re.compile(r"/[A-Za-z0-9/._-]*")
 _AT_ONCE: Final = threading.BoundedSemaphore(2)
@@ -80,7 +82,8 @@ def depart(call: Call) -> Response:
     if call.site.provider is None:
         raise NodeError("there is no provider", hint="[web] oidc_issuer names one.")
     leaving, where = call.site.provider.departure()
-    body = base64.urlsafe_b64encode(json.dumps(leaving).encode()).decode()
+    now = call.site.clock().timestamp()
+    body = base64.urlsafe_b64encode(json.dumps([now, *leaving]).encode()).decode()
     response = to(where)
     # Lax, since who comes back comes from elsewhere; it is good for nothing else.
     response.set_cookie(
@@ -101,8 +104,12 @@ def arrive(call: Call) -> Response:
         raise NodeError("there is no provider", hint="[web] oidc_issuer names one.")
     body, _, mac = call.request.cookies.get(_LEAVING, "").rpartition(".")
     if not hmac.compare_digest(mac.encode(), _mac(call, body).encode()):
-        raise NodeError("nobody left for the provider from here, or too long ago")
-    leaving = Departure(*json.loads(base64.urlsafe_b64decode(body)))
+        raise NodeError(_NOBODY_LEFT)
+    left, *remembered = json.loads(base64.urlsafe_b64decode(body))
+    ago = call.site.clock().timestamp() - left if isinstance(left, float) else math.inf
+    if ago > _LEAVING_S:
+        raise NodeError(_NOBODY_LEFT, hint="Log in once more.")
+    leaving = Departure(*remembered)
     try:
         known = call.site.provider.arrived(leaving, dict(call.request.query_params))
     except NodeError:

@@ -29,6 +29,7 @@ from dicom_node.web.rights import Role
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from dicom_node.watching import Web
 
@@ -38,6 +39,8 @@ _ALGORITHMS: Final = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
 _MOST_BYTES: Final = 1 << 18
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=10.0)
 _LEEWAY_S: Final = 60
+_LONGEST_SUBJECT: Final = 255
+_LONGEST_CALLED: Final = 64
 
 
 class Departure(NamedTuple):
@@ -116,15 +119,14 @@ class Provider:
             "code_verifier": leaving.verifier,
         }
         if self._settings.oidc_secret_file is not None:
-            secret = self._settings.oidc_secret_file.read_text("utf-8").strip()
-            asked["client_secret"] = secret
+            asked["client_secret"] = _secret(self._settings.oidc_secret_file)
         answer = self._asked("POST", self._said("token_endpoint"), fields=asked)
         claims = self._proven(str(answer.get("id_token", "")), leaving.nonce)
         return Known(_name(claims), self._roles(claims))
 
     def _proven(self, token: str, nonce: str) -> dict[str, Any]:
         """Return the claims of an ID token, once all of it has been checked."""
-        keys = KeySet.import_key_set(self._asked("GET", self._said("jwks_uri")))  # type: ignore[arg-type]
+        said = self._asked("GET", self._said("jwks_uri"))
         now = int(self._clock().timestamp())
         rules = jwt.JWTClaimsRegistry(
             now=now,
@@ -137,9 +139,10 @@ class Provider:
             nonce={"essential": True, "value": nonce},
         )
         try:
+            keys = KeySet.import_key_set(said)  # type: ignore[arg-type]
             claims = jwt.decode(token, keys, algorithms=_ALGORITHMS).claims
             rules.validate(claims)
-        except (JoseError, ValueError, KeyError, TypeError) as error:
+        except (JoseError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise NodeError(
                 f"the provider's token does not hold: {type(error).__name__}",
                 hint="Issuer, client id, and the clocks of both machines?",
@@ -220,6 +223,26 @@ def provider_of(settings: Web, clock: Callable[[], datetime]) -> Provider | None
     return Provider(settings, clock)
 
 
+def _secret(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise NodeError(
+            "what the provider knows this page by cannot be read",
+            hint="oidc_secret_file is a file of text that the node may read.",
+        ) from error
+
+
 def _name(claims: Mapping[str, Any]) -> str:
-    """Return by which name the audit knows somebody; two people never share one."""
-    return f"{claims.get('preferred_username') or ''}({claims['sub']})"[:100]
+    """Return by which name the audit knows somebody; two people never share one.
+
+    What the provider calls him is cut, and holds no parenthesis; his subject is whole.
+
+    Raises:
+        NodeError: The subject is none (OpenID Connect Core 1.0, 2).
+    """
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not 1 <= len(subject) <= _LONGEST_SUBJECT:
+        raise NodeError("the provider gives you no subject that can be told apart")
+    called = str(claims.get("preferred_username") or "")
+    return f"{called.replace('(', '').replace(')', '')[:_LONGEST_CALLED]}({subject})"

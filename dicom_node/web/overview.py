@@ -31,7 +31,7 @@ def overview(call: Call) -> Response:
     site, now = call.site, call.site.clock()
     with site.history() as history:
         stands, oldest = history.stands(), history.oldest()
-        totals = _totals(history.events(), stands)
+        totals = totals_of(history.events(), stands)
         plot = plot_of(history.pace(now - SPAN), now, SPAN)
         waiting = [
             job
@@ -51,7 +51,7 @@ def overview(call: Call) -> Response:
     )
 
 
-def _totals(events: list[Event], stands: list[Stand]) -> list[tuple[str, int, str]]:
+def totals_of(events: list[Event], stands: list[Stand]) -> list[tuple[str, int, str]]:
     """Return what is counted: its name, how many, and where to see which."""
     times: Counter[str] = Counter()
     for event in events:
@@ -67,6 +67,7 @@ def _totals(events: list[Event], stands: list[Stand]) -> list[tuple[str, int, st
         ("stripped", times["strip ready"], ""),
         ("sent", sent, "/jobs?state=sent"),
         ("on the way", on_the_way, "/jobs?state=waiting"),
+        ("not promised", jobs["uncommitted"], "/jobs?state=uncommitted"),
         ("held", jobs["held"], "/jobs?state=held"),
         ("quarantined", jobs["quarantined"], "/jobs?state=quarantined"),
     ]
@@ -97,6 +98,7 @@ def destinations(
                 "reason": health.reason if health else "",
                 "again": health.again if health else None,
                 "waiting": jobs[one.name, "waiting"] + jobs[one.name, "working"],
+                "unpromised": jobs[one.name, "uncommitted"],
                 "held": jobs[one.name, "held"] + jobs[one.name, "quarantined"],
                 "sent": jobs[one.name, "sent"],
                 "oldest": (now - min(waits)).total_seconds() if waits else None,
@@ -114,6 +116,7 @@ def destinations(
                 "reason": "",
                 "again": None,
                 "waiting": jobs[pool.name, "waiting"] + jobs[pool.name, "working"],
+                "unpromised": jobs[pool.name, "uncommitted"],
                 "held": jobs[pool.name, "held"] + jobs[pool.name, "quarantined"],
                 "sent": jobs[pool.name, "sent"],
                 "oldest": (now - min(waits)).total_seconds() if waits else None,

@@ -10,9 +10,11 @@ Source:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,10 +23,11 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from dicom_node.durable import write_durably
 from dicom_node.errors import ConfigError
+from dicom_node.sealed_file import for_the_owner
 from dicom_node.web.rights import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -98,7 +101,8 @@ class People:
             hashed=hashed(password),
             changed=now.isoformat(),
         )
-        self._write({**self.all(), name: person})
+        with self._alone():
+            self._write({**self.all(), name: person})
         return person
 
     def remove(self, name: str) -> None:
@@ -107,10 +111,11 @@ class People:
         Raises:
             ConfigError: He is not there.
         """
-        people = self.all()
-        if people.pop(name, None) is None:
-            raise ConfigError(f"there is no {name!r}")
-        self._write(people)
+        with self._alone():
+            people = self.all()
+            if people.pop(name, None) is None:
+                raise ConfigError(f"there is no {name!r}")
+            self._write(people)
 
     def proven(self, name: str, password: str) -> Person | None:
         """Return whose name and password these are; None if nobody's.
@@ -126,6 +131,14 @@ class People:
         except (InvalidKey, ValueError):
             return None
         return person
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others from changing the file between its being read and written."""
+        lock = self._path.with_suffix(".lock")
+        with open(lock, "wb", opener=for_the_owner) as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def _write(self, people: dict[str, Person]) -> None:
         listed = [

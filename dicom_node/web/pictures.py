@@ -8,6 +8,7 @@ shows a patient's picture is in the audit before it is sent, with who asked for 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -25,17 +26,21 @@ from dicom_node.web.jobs import sought
 from dicom_node.web.rights import Right
 from dicom_node.web.sample import NAMES, Samples
 from dicom_node.web.shown import AMPLIFIED, Viewed, Window, difference, png, viewed
+from dicom_node.web.turns import Turns
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
     from dicom_node.queue.history import Seen
+    from dicom_node.sealed_file import Stored
     from dicom_node.web.shown import Shown
     from dicom_node.web.site import Call
 
 _WHICH: Final = ("original", "marked", "difference")
-_LARGEST: Final = 1 << 28
+LARGEST: Final = 1 << 28
 """Bytes of an object that is looked at here."""
+_WAITING: Final = 12
+"""Pictures that are asked for while one is made; a page asks for three at once."""
 
 
 class Pair(NamedTuple):
@@ -53,20 +58,24 @@ class Pictures:
     def __init__(self, samples: Samples) -> None:
         """Keep the samples."""
         self._samples = samples
+        self._turns = Turns(_WAITING)
 
     def of_job(self, call: Call) -> Response:
         """Show the pictures of a job."""
         seen = sought(call)
-        pair = _pair(call, seen)
-        _note(call, seen, "pictures", pair)
-        return _page(call, pair, f"Job {seen.id}", f"/jobs/{seen.id}")
+        with self._turns.one():
+            pair = _pair(call, seen)
+            _note(call, seen, "pictures", pair)
+            return _page(call, pair, f"Job {seen.id}", f"/jobs/{seen.id}")
 
     def job_png(self, call: Call) -> Response:
         """Return one picture of a job."""
         seen = sought(call)
-        pair, which = _pair(call, seen), _which(call)
-        _note(call, seen, f"picture: {which}", pair)
-        return _png(call, pair, which)
+        which = _which(call)
+        with self._turns.one():
+            pair = _pair(call, seen)
+            _note(call, seen, f"picture: {which}", pair)
+            return _png(call, pair, which)
 
     def of_sample(self, call: Call) -> Response:
         """Show the pictures of a sample."""
@@ -76,14 +85,16 @@ class Pictures:
             pair = Pair(self._samples.original(name), self._samples.marked(name))
         except ConfigError as error:
             pair = Pair(self._samples.original(name), None, str(error))
-        return _page(call, pair, title, f"/samples/{name}")
+        with self._turns.one():
+            return _page(call, pair, title, f"/samples/{name}")
 
     def sample_png(self, call: Call) -> Response:
         """Return one picture of a sample."""
         name, which = str(call.request.path_params["name"]), _which(call)
         original = self._samples.original(name)
         marked = None if which == "original" else self._samples.marked(name)
-        return _png(call, Pair(original, marked), which)
+        with self._turns.one():
+            return _png(call, Pair(original, marked), which)
 
     def samples(self, call: Call) -> Response:
         """Show which samples there are."""
@@ -116,11 +127,14 @@ def _pair(call: Call, seen: Seen) -> Pair:
     found: dict[bool, OpenInstance] = {}
     spool = call.site.state.spool(call.site.keyring.spool)
     for name in (seen.file, seen.filtered):
-        if name is None or not spool.holds(name):
+        if name is None:
             continue
-        instance = OpenInstance.read(spool.file(name), Limits())
-        if len(instance.file.dataset) > _LARGEST:
+        file = spool.file(name)
+        if _size(file) > LARGEST:
             raise NodeError("the object is too large to be looked at here")
+        if not spool.holds(name):
+            continue
+        instance = OpenInstance.read(file, Limits())
         found[private_block.find(instance.elements) is not None] = instance
     why = ""
     if not found:
@@ -130,6 +144,14 @@ def _pair(call: Call, seen: Seen) -> Pair:
     if not call.may(Right.ORIGINALS) and found.pop(False, None) is not None:
         why = "You do not have the right to see originals."
     return Pair(found.get(False), found.get(True), why)
+
+
+def _size(file: Stored) -> int:
+    """Return how large a file of the spool is, before it is read; 0 if it is gone."""
+    try:
+        return file.stat().st_size if isinstance(file, Path) else file.size
+    except FileNotFoundError:
+        return 0
 
 
 def _note(call: Call, seen: Seen, what: str, pair: Pair) -> None:

@@ -7,7 +7,6 @@ keys, ledger or queue is touched, and nothing leaves.
 from __future__ import annotations
 
 import tempfile
-import threading
 from importlib import resources
 from itertools import count
 from pathlib import Path
@@ -20,6 +19,7 @@ from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import batch_marker, marker
 from dicom_node.marking import Marking, Profile, WeakMarks
+from dicom_node.web.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,8 @@ NAMES: Final = (
     "ct",
 )
 
+_WAITING: Final = 6
+
 
 class Samples:
     """Marks each of them once, when it is first asked for."""
@@ -40,7 +42,7 @@ class Samples:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         """Keep what it needs; nothing is marked yet."""
         self._clock = clock
-        self._lock = threading.Lock()
+        self._turns = Turns(_WAITING)
         self._marked: dict[str, OpenInstance] = {}
 
     def original(self, name: str) -> OpenInstance:
@@ -58,12 +60,14 @@ class Samples:
         """Return an object, marked.
 
         Raises:
-            NodeError: There is none of that name, or no torch to mark it with.
+            NodeError: There is none of that name, or no torch to mark it with; or it is
+                being marked, and too many wait for it.
         """
-        with self._lock:
-            if name not in self._marked:
-                self._marked[name] = self._made(self.original(name))
-            return self._marked[name]
+        if name not in self._marked:
+            with self._turns.one():
+                if name not in self._marked:
+                    self._marked[name] = self._made(self.original(name))
+        return self._marked[name]
 
     def _made(self, original: OpenInstance) -> OpenInstance:
         marking = Marking(profile=Profile.FAST, weak_marks=WeakMarks.SEND)

@@ -16,6 +16,7 @@ from PIL import Image
 from dicom_node import palette, pixel_data, pixel_layout, windowing
 from dicom_node.decompression import decompressed
 from dicom_node.elements import PIXEL_DATA
+from dicom_node.errors import UnsupportedPixelDataError
 from miadmark_core.image import DisplayWindow
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 LARGEST: Final = 1024
 """Rows and columns of a picture that is sent to a browser, at most."""
+MOST_DECODED: Final = 1 << 28
+"""Bytes of all frames of an object that is looked at."""
 AMPLIFIED: Final = 8
 """A difference is shown this many times as strong, around middle grey."""
 
@@ -89,6 +92,7 @@ def viewed(instance: OpenInstance, decode: Decode) -> Viewed:
         FilterError: It has no picture, or none that this version reads.
     """
     pixel_layout.require_picture(instance.elements)
+    _require_small(instance.attributes(*pixel_layout.TAGS))
     instance = decompressed(instance, decode)
     attributes = instance.attributes(
         *pixel_layout.TAGS, *palette.TAGS, *windowing.TAGS, *windowing.GROUPS
@@ -112,6 +116,25 @@ def viewed(instance: OpenInstance, decode: Decode) -> Viewed:
         intercept,
         pixel_data.coloured(native, layout) if layout.is_luminance else None,
     )
+
+
+def _require_small(attributes: Dataset) -> None:
+    """Return if all frames, decoded, are few enough bytes to be held in memory.
+
+    Raises:
+        UnsupportedPixelDataError: They are more.
+    """
+    try:
+        size = int(attributes.Rows) * int(attributes.Columns)
+        size *= int(attributes.SamplesPerPixel) * int(attributes.BitsAllocated) // 8
+        size *= int(attributes.get("NumberOfFrames") or 1)
+    except (AttributeError, TypeError, ValueError):
+        return  # whoever decodes says what is wrong
+    if size > MOST_DECODED:
+        raise UnsupportedPixelDataError(
+            f"the picture takes {size >> 20} MB, too much to be looked at here",
+            hint="Pictures of up to 256 MB are shown; a viewer shows larger ones.",
+        )
 
 
 def difference(original: Shown, marked: Shown) -> Shown:

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from dicom_node import __version__
 from dicom_node.vitals import Vitals
-from dicom_node.web.attempts import Limits
+from dicom_node.web.attempts import LoginLimits
 from dicom_node.web.oidc import provider_of
 from dicom_node.web.people import PEOPLE, People
 from dicom_node.web.rights import Right
@@ -69,7 +69,7 @@ class Site:
             timedelta(hours=settings.longest_hours),
             clock,
         )
-        self.limits = Limits()
+        self.limits = LoginLimits()
         self.provider: Provider | None = provider_of(settings, clock)
         self._templates = Environment(
             loader=PackageLoader("dicom_node.web"),

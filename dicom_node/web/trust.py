@@ -69,6 +69,7 @@ def approve(call: Call) -> Response:
     """Agree to a grant that somebody else has proposed."""
     number = _number(call)
     with call.site.state.grants(call.site.keyring) as found:
+        _require_another(call.session.name, found.grant(number))
         grant = found.approve(number, by=call.session.name, now=call.site.clock())
         _note(call, "approved", grant)
     return to(f"/grants?done={quote(f'you agree to grant {number}')}")
@@ -151,6 +152,21 @@ def _key(text: str) -> str:
             "that is neither a certificate (PEM) nor the fingerprint of a key",
             hint="64 hexadecimal digits; the log of the node names them.",
         ) from error
+
+
+def _require_another(name: str, grant: Grant) -> None:
+    """Return if somebody has not agreed under another name that a provider gave him.
+
+    Raises:
+        NodeError: He has: his subject stays, what he is called may be changed.
+    """
+    _, is_known, subject = name.partition("(")
+    earlier = {by.partition("(")[2] for by in (grant.proposed_by, *grant.approved_by)}
+    if is_known and subject in earlier:
+        raise NodeError(
+            f"you agree to grant {grant.id} already, under another name",
+            hint="It takes somebody else.",
+        )
 
 
 def _number(call: Call) -> int:

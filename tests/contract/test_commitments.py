@@ -21,12 +21,14 @@ from dicom_node.commitment import (
     Request,
 )
 from dicom_node.queue.commitments import KEPT, Commitments, Sent
+from dicom_node.queue.history import History
 from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
 from dicom_node.queue.order import BROKEN_GLASS, Order
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
+from dicom_node.web.overview import totals_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -102,6 +104,7 @@ def test_what_is_not_promised_keeps_its_file(both: Both) -> None:
     (job,) = sent(both, "1.1")
     assert both.queue.forget_sent([job]) == []
     assert both.queue.counts()[JobState.UNCOMMITTED] == 1
+    assert both.queue.owed() == {"route": 1}
     assert both.queue.claim(NOON + timedelta(days=9), MINUTE) is None
     # Nor is it sent again because it comes in again, or beside other bytes.
     both.queue.add(arrival(), [Owed("route", "pacs")], NOON, NOON - MINUTE)
@@ -190,6 +193,17 @@ def test_orders_that_an_earlier_version_left_open_are_over(tmp_path: Path) -> No
             (2, ORDER, BROKEN_GLASS),
             (1, None, 5),
         ]
+
+
+def test_people_are_told_since_when_nothing_is_promised(tmp_path: Path) -> None:
+    file = tmp_path / "queue.sqlite"
+    with closing(SqliteQueue(file)) as queue, closing(SqliteCommitments(file)) as noted:
+        sent(Both(queue, noted), "1.1", "1.2")
+        with closing(History(file)) as history:
+            assert history.unpromised() == {("route", "pacs"): NOON}
+            events, stands = history.events(), history.stands()
+    totals = {name: count for name, count, _ in totals_of(events, stands)}
+    assert (totals["received"], totals["not promised"]) == (2, 2)
 
 
 def test_what_is_promised_is_settled(both: Both) -> None:

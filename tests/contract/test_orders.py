@@ -149,6 +149,21 @@ def test_what_is_held_can_be_ordered_and_other_things_cannot(queue: Queue) -> No
     assert claimed(queue, NOON).priority == 0
 
 
+def test_who_may_have_it_already_is_remembered_with_the_order(queue: Queue) -> None:
+    add(queue, 1)
+    assert queue.break_glass(1, ORDER)
+    job = claimed(queue, ORDER.at)
+    queue.bind(job, "member")
+    assert queue.retry(job, ORDER.at, "it broke off")
+    queue.bind(job, "another")  # its claim is over
+    assert queue.break_glass(1, ORDER._replace(by="another"))
+    again = claimed(queue, ORDER.at)
+    assert again.order == Order("another", ORDER.why, ORDER.at, "member")
+    assert queue.hold(again, "no")
+    assert queue.break_glass(1, ORDER)  # a new one
+    assert claimed(queue, ORDER.at).order == ORDER
+
+
 def test_a_route_is_held_once_and_released_once(queue: Queue) -> None:
     held = HeldRoute("r", "Who", "maintenance", NOON)
     assert queue.hold_route(held)

@@ -21,6 +21,7 @@ from dicom_node.audit import Audit
 from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination
 from dicom_node.emergency import BreakGlass
+from dicom_node.errors import BrokenOffError
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.queue.job import Arrival, JobState, Owed
@@ -248,6 +249,38 @@ def test_a_kill_after_it_left_sends_it_again_by_the_same_order(bench: Make) -> N
     assert one.names() == ["1.2.1"] * 2
     assert [e["ordered"] for e in one.audit.entries()] == [NOW.isoformat()] * 2
     assert one.state() is JobState.SENT
+
+
+def test_a_member_that_may_have_it_is_the_only_one_that_is_sent_it(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench()
+    one.add(1)
+    one.queue.break_glass(1, ORDER)
+    job = one.queue.claim(NOW, timedelta(minutes=1))
+    assert job is not None
+    one.queue.bind(job, "another")  # with which a sending broke off
+    one.queue.retry(job, NOW, "it broke off")
+    one.turn()
+    assert one.receiver.got == []
+    assert one.state() is JobState.WAITING
+    one.now += timedelta(hours=1)
+    with monkeypatch.context() as broken:
+        broken.setattr("dicom_node.scu.Sending.send", _breaks_off)
+        again = one.queue.claim(one.now, timedelta(minutes=1))
+        assert again is not None
+        one.queue.bind(again, "")
+        one.queue.retry(again, one.now, "")
+        one.turn()
+    one.now += timedelta(hours=1)
+    bound = one.queue.claim(one.now, timedelta(minutes=1))
+    assert bound is not None
+    assert bound.order is not None
+    assert bound.order.receiver == "research"
+
+
+def _breaks_off(*_: object) -> None:
+    raise BrokenOffError("the association broke")
 
 
 def test_an_order_that_meets_a_refusal_is_over(bench: Make) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
 
+from dicom_node.web.oidc import Provider as OwnProvider
 from tests.pages import Browser, Page, page
 from tests.provider import CLIENT, Provider, another_key, provider
 
@@ -104,6 +106,69 @@ def test_an_answer_is_good_for_who_has_asked_and_once(running: Page) -> None:
     assert fresh.get("/").status == 200
     browser.cookies.clear()
     assert browser.get(back).status == 400
+
+
+def test_two_subjects_are_two_people(running: Page, known: Provider) -> None:
+    names = set()
+    for subject in ("s" * 200 + "1", "s" * 200 + "2"):
+        known.claims = {"preferred_username": "anna(", "sub": subject}
+        browser = running.browser()
+        assert browser.get(there(browser)).status == 200
+        names |= {e["by"] for e in running.audit() if e.get("did") == "logged in"}
+    assert {f"anna({'s' * 200}1)", f"anna({'s' * 200}2)"} <= names
+    known.claims = {"sub": "s" * 256}
+    browser = running.browser()
+    assert browser.get(there(browser)).status == 400
+
+
+def test_another_name_makes_nobody_another_person(
+    running: Page, known: Provider
+) -> None:
+    def officer(name: str, subject: str) -> Browser:
+        known.claims = {"preferred_username": name, "sub": subject}
+        browser = running.browser()
+        assert browser.get(there(browser)).status == 200
+        return browser
+
+    values = {"ae_titles": "PARTNER", "purpose": "research", "days": "30"}
+    anna = officer("anna", "4711")
+    assert anna.send("/grants/propose", **values, certificate="0" * 64).status == 303
+    renamed = officer("berta", "4711")
+    answer = renamed.send("/grants/1/approve")
+    assert answer.status == 400
+    assert b"under another name" in answer.data
+    assert officer("anna", "4712").send("/grants/1/approve").status == 303
+
+
+@pytest.mark.parametrize("keys", [{}, {"keys": "none"}, {"keys": [{"kty": "what"}]}])
+def test_keys_that_are_none_let_nobody_in(
+    running: Page, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any]
+) -> None:
+    browser = running.browser()
+    back = there(browser)
+    asked = OwnProvider._asked
+
+    def answered(self: OwnProvider, method: str, where: str, **more: Any) -> Any:
+        return (
+            asked(self, method, where, **more) if not where.endswith("/keys") else keys
+        )
+
+    monkeypatch.setattr(OwnProvider, "_asked", answered)
+    before = len(running.audit())
+    assert browser.get(back).status == 400
+    assert any(e.get("did") == "refused" for e in running.audit()[before:])
+
+
+def test_who_comes_back_too_late_is_not_let_in(running: Page) -> None:
+    browser = running.browser()
+    back, now = there(browser), running.now[0]
+    running.now[0] += timedelta(seconds=601)
+    try:
+        answer = browser.get(back)
+    finally:
+        running.now[0] = now
+    assert answer.status == 400
+    assert b"too long ago" in answer.data
 
 
 def test_a_provider_that_is_away_is_told_of(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ import pytest
 from dicom_node.certificates import ServerTls
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
+from dicom_node.destination import Destination
+from dicom_node.errors import SendInterruptedError, UnreachableError
 from dicom_node.incoming import IncomingFile
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.pdu import MAX_PDU
 from dicom_node.rejections import Rejected
+from dicom_node.scu import Sending
 from tests.callers import (
     ABORTED,
     ACCEPTED,
@@ -132,6 +136,26 @@ class TestPeers:
             )
         assert "Calling AE Title Not Recognized" in said
         assert not receiver.received
+
+
+def test_a_node_sends_to_who_wants_to_see_a_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    ct1 = authority.certify("ct1")
+    with receiving(guarded(authority, ct1), tmp_path) as receiver:
+        shown = Destination(
+            name="gateway",
+            ae_title=CALLED,
+            host="127.0.0.1",
+            port=receiver.port,
+            tls_ca=authority.own.file,
+            certificate=ct1.file,
+            key=ct1.key_file,
+        )
+        Sending(shown, "CT1").probe()
+        with pytest.raises(UnreachableError):
+            Sending(replace(shown, certificate=None, key=None), "CT1").probe()
+        with pytest.raises(SendInterruptedError, match="cannot be used"):
+            Sending(replace(shown, key=ct1.file), "CT1").probe()
 
 
 def guarded(authority: Authority, ct1: Credential, crl: Path | None = None) -> Config:

@@ -19,6 +19,7 @@ from dicom_node.demo.loopback import make_certificate
 from dicom_node.grants import fingerprint
 from dicom_node.queue.history import Search
 from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.web import pictures
 from dicom_node.web.guarded import Guarded
 from dicom_node.web.pages import page_of
 from dicom_node.web.people import PEOPLE, People
@@ -438,6 +439,22 @@ def test_who_cannot_be_written_down_sees_nothing(tmp_path: Path) -> None:
             answer = browser.get(path)
             assert answer.status in {500, 503}, path
             assert b"1.9" not in answer.data.replace(b"/studies/1.9", b"")
+
+
+def test_an_object_too_large_is_not_read(
+    running: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = a_job(running)
+    with running.site.history() as history:
+        job = history.job(number)
+    assert job is not None
+    assert job.file is not None
+    running.state.spool().path(job.file).write_bytes(b"x" * 100)
+    monkeypatch.setattr(pictures, "LARGEST", 99)
+    monkeypatch.setattr(pictures, "OpenInstance", None)
+    answer = running.known("olga").get(f"/jobs/{number}/pictures")
+    assert answer.status == 400
+    assert b"too large" in answer.data
 
 
 def test_a_destination_is_asked(running: Page) -> None:

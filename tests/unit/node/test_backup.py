@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from dicom_node import backup
+from dicom_node.audit import Audit, Event
 from dicom_node.backup import LIST, back_up, put_back
 from dicom_node.errors import ConfigError
+from dicom_node.forgetting import GRACE, LASTS, Forgetting
+from dicom_node.incoming import IncomingFile
 from dicom_node.queue.job import Arrival, Owed
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.spool import Spool
@@ -108,6 +112,98 @@ def test_a_copy_that_is_made_while_instances_come_and_go_owes_what_it_has(
         found = owed(tmp_path / str(number))  # every file that it owes is there
         files = list((tmp_path / str(number) / "spool").iterdir())
         assert len(files) == len(found) > 0
+
+
+def test_an_audit_that_is_put_aside_meanwhile_is_copied_whole(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (state.folder / "audit.jsonl").unlink()
+    key, real = state.keys().derive(b"audit"), backup._copy_if_there
+
+    def audit(folder: Path) -> Audit:
+        return Audit(folder / "audit.jsonl", key, lambda: NOON, most_bytes=500)
+
+    def copy(source: Path, target: Path) -> bool:
+        audit(state.folder).add(Event.READ, by=source.name)
+        return real(source, target)
+
+    monkeypatch.setattr(backup, "_copy_if_there", copy)
+    back_up(state.folder, tmp_path / "backup")
+    assert len(list(state.folder.glob("audit-*.jsonl"))) > 1
+    put_back(tmp_path / "backup", tmp_path / "again")
+    before, after = (
+        list(audit(f).entries()) for f in (state.folder, tmp_path / "again")
+    )
+    assert after == before
+
+    monkeypatch.undo()
+    # Whoever put it aside has died before there was another.
+    path = state.folder / "audit.jsonl"
+    path.replace(path.with_name("audit-999999999999.jsonl"))
+    back_up(state.folder, tmp_path / "without")
+    assert (tmp_path / "without" / "audit-999999999999.jsonl").exists()
+    assert not (tmp_path / "without" / "audit.jsonl").exists()
+
+
+def test_no_key_goes_between_the_copy_of_what_it_seals_and_its_own(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment, keyring = [datetime.now(UTC)], state.keys()
+    spool = state.spool(keyring.spool)
+    forgetting = Forgetting(keyring.spool, spool, lambda: moment[0])
+    handed = forgetting.begin()
+    queue, part = state.queue(), IncomingFile(spool.incoming, keyring.spool)
+    part.write(b"sealed")
+    part.finish()
+    part.close()
+    name = spool.take(Path(part.name))
+    queue.add(Arrival("1.2.9", b"9", name, "1.2"), [Owed("sealed", "d", 9)], NOON)
+    moment[0] += LASTS
+    forgetting.turn(handed)
+    moment[0] += GRACE
+    real = backup._keys_held
+
+    def held(folder: Path) -> AbstractContextManager[None]:
+        """Have it sent, and its key destroyed, once most has been copied."""
+        job = queue.claim(moment[0], timedelta(minutes=1))
+        assert job is not None
+        assert job.route == "sealed"
+        queue.sent([job], moment[0])
+        spool.delete(queue.forget_sent([job]))
+        forgetting.turn(handed)
+        return real(folder)
+
+    monkeypatch.setattr(backup, "_keys_held", held)
+    back_up(state.folder, tmp_path / "backup")
+    queue.close()
+    put_back(tmp_path / "backup", tmp_path / "again")
+    again = State(tmp_path / "again")
+    ring = again.keys().spool
+    assert [key.version for key in ring.all()] == [2]
+    Forgetting(ring, again.spool(ring), lambda: moment[0]).begin().close()
+    handed.close()
+
+
+def test_what_was_half_put_back_is_opened_by_nobody(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(source: Path, target: Path) -> None:
+        if source.name == "ledger.sqlite":
+            raise KeyboardInterrupt  # stands for the end of the process
+        real(source, target)
+
+    real, again = backup._copy, tmp_path / "again"
+    back_up(state.folder, tmp_path / "backup")
+    monkeypatch.setattr(backup, "_copy", copy)
+    with pytest.raises(KeyboardInterrupt):
+        put_back(tmp_path / "backup", again)
+    assert (again / "keys").is_dir()
+    half = State(again)
+    for opened in (half.keys, half.queue, half.ledger, half.spool):
+        with pytest.raises(ConfigError, match="interrupted"):
+            opened()
+    with pytest.raises(ConfigError, match="interrupted"):
+        back_up(again, tmp_path / "of half")
 
 
 def test_a_file_that_was_lost_before_is_no_reason_to_have_no_backup(

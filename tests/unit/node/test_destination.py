@@ -13,6 +13,8 @@ from dicom_node.listening import Peer
 
 URL = "https://pacs.example/dicom-web/"
 
+PACS = {"kind": Kind.DICOM, "url": "", "ae_title": "A", "host": "a"}
+
 
 def stow(**more: object) -> Destination:
     values = {"name": "web", "kind": Kind.STOW, "url": URL}
@@ -47,6 +49,8 @@ def test_a_web_server_has_an_address_as_grants_name_it() -> None:
         ({"request_mb": 0.0}, "not above 0"),
         ({"kind": Kind.DICOM, "ae_title": "A", "host": "a"}, "url"),
         ({"kind": Kind.DICOM, "url": "", "host": "a"}, "needs an ae_title"),
+        ({**PACS, "certificate": Path("c"), "key": Path("k")}, "over TLS alone"),
+        ({**PACS, "tls_ca": Path("a"), "certificate": Path("c")}, "go together"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else value,
 )
@@ -83,3 +87,9 @@ def test_a_title_alone_may_not_ask_what_is_safe() -> None:
     with pytest.raises(ConfigError, match="nothing but a title"):
         Peer(ae_title="CT1", commitment=True)
     assert Peer(ae_title="CT1", commitment=True, addresses=("192.0.2.7",)).is_proven
+
+
+def test_a_peer_is_shown_a_certificate_over_tls_alone() -> None:
+    with pytest.raises(ConfigError, match="over TLS alone"):
+        Peer(ae_title="CT1", certificate=Path("c"), key=Path("k"))
+    Peer(ae_title="CT1", tls_ca=Path("a"), certificate=Path("c"), key=Path("k"))

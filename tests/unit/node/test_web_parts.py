@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from dicom_node.config_file import load
-from dicom_node.errors import ConfigError
+from dicom_node.decoding import decode_frames
+from dicom_node.demo.loopback import await_that
+from dicom_node.elements import Limits
+from dicom_node.errors import ConfigError, NodeError, UnsupportedPixelDataError
+from dicom_node.instance import OpenInstance
 from dicom_node.queue.history import slot_of
 from dicom_node.usability import require_usable
 from dicom_node.watching import Web
-from dicom_node.web.attempts import FREE_OF_ADDRESS, FREE_OF_NAME, Attempts, Limits
+from dicom_node.web import shown
+from dicom_node.web.attempts import FREE_OF_ADDRESS, FREE_OF_NAME, Attempts, LoginLimits
 from dicom_node.web.people import People
 from dicom_node.web.plot import plot_of
 from dicom_node.web.rights import Role
+from dicom_node.web.turns import Turns
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PASSWORD = "four words do well"  # noqa: S105 for tests
@@ -34,7 +42,7 @@ def test_waiting_doubles_and_ends() -> None:
 
 
 def test_failures_are_forgiven_as_time_goes_by() -> None:
-    limits, now = Limits(), NOON
+    limits, now = LoginLimits(), NOON
     for number in range(3 * FREE_OF_ADDRESS):
         assert not limits.begin(f"name {number}", "192.0.2.1", now)
         now += timedelta(minutes=2)
@@ -45,7 +53,7 @@ def test_failures_are_forgiven_as_time_goes_by() -> None:
 
 
 def test_attempts_that_are_on_their_way_count() -> None:
-    limits = Limits()
+    limits = LoginLimits()
     begun = [limits.begin("vera", "192.0.2.1", NOON) for _ in range(50)]
     assert begun.count(timedelta(0)) == FREE_OF_NAME
     limits.succeeded("vera", "192.0.2.1")
@@ -53,7 +61,7 @@ def test_attempts_that_are_on_their_way_count() -> None:
 
 
 def test_who_knows_his_password_leaves_nothing_behind() -> None:
-    limits = Limits()
+    limits = LoginLimits()
     for number in range(3 * FREE_OF_ADDRESS):
         assert not limits.begin(f"name {number}", "192.0.2.1", NOON)
         limits.succeeded(f"name {number}", "192.0.2.1")
@@ -73,6 +81,47 @@ def test_people_are_who_they_say_by_their_password(tmp_path: Path) -> None:
     assert (tmp_path / "people.json").stat().st_mode & 0o077 == 0
     people.remove("vera")
     assert people.proven("vera", PASSWORD) is None
+
+
+def test_people_who_are_added_at_once_are_all_there(tmp_path: Path) -> None:
+    names = [f"name{number}" for number in range(12)]
+
+    def put(name: str) -> None:
+        People(tmp_path / "people.json").put(name, {Role.VIEWER}, PASSWORD, NOON)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(put, names))
+    assert sorted(People(tmp_path / "people.json").all()) == sorted(names)
+
+
+def test_one_works_and_only_some_wait() -> None:
+    turns, began, over = Turns(waiting=1), threading.Event(), threading.Event()
+
+    def work() -> bool:
+        with turns.one():
+            began.set()
+            return over.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        working = pool.submit(work)
+        assert began.wait(10)
+        waiting = pool.submit(work)
+        await_that(lambda: not turns._places._value, "a second one")
+        with pytest.raises(NodeError, match="too many"), turns.one():
+            pass
+        over.set()
+        assert working.result()
+        assert waiting.result()
+
+
+def test_a_picture_too_large_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, images: Path
+) -> None:
+    monkeypatch.setattr(shown, "MOST_DECODED", 1000)
+    monkeypatch.setattr(shown, "decompressed", None)
+    instance = OpenInstance.read(images / "ct.dcm", Limits())
+    with pytest.raises(UnsupportedPixelDataError, match="too much"):
+        shown.viewed(instance, decode_frames)
 
 
 @pytest.mark.parametrize(
