@@ -53,7 +53,7 @@ lock: $(VENV)/.made
 sbom: $(VENV)/.made
 	$(BIN)/python deploy/sbom.py sbom.cdx.json
 
-# All that an installation without a network needs; EXTRAS=codecs,desk,hsm,mark marks as well.
+# All that an installation without a network needs; EXTRAS=codecs,desk,hsm,web,mark marks as well.
 wheelhouse: $(VENV)/.made
 	PYTHON=$(BIN)/python deploy/wheelhouse.sh wheelhouse $(EXTRAS)
 

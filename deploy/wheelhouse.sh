@@ -11,7 +11,7 @@
 set -eu
 
 folder=${1:?usage: deploy/wheelhouse.sh FOLDER [EXTRAS]}
-extras=${2-codecs,desk,hsm}
+extras=${2-codecs,desk,hsm,web}
 source=$(cd "$(dirname "$0")/.." && pwd)
 
 mkdir -p "$folder"

@@ -22,11 +22,14 @@ from dicom_node.errors import AuditError, ConfigError, NodeError, SpoolError
 from dicom_node.hatch_folder import make_folders
 from dicom_node.reloading import Answer, digest_of
 from dicom_node.review import left_behind
-from dicom_node.scp import listening_socket
 from dicom_node.state import State, keys_of
 from dicom_node.supervising import LOOK_S, Heard, Role, held_for_others
 from dicom_node.transition import Transition
-from dicom_node.usability import require_same_state, require_usable
+from dicom_node.usability import (
+    require_free_ports,
+    require_same_state,
+    require_usable,
+)
 
 if TYPE_CHECKING:
     import threading
@@ -244,7 +247,7 @@ class Changing:
         require_same_state(old.config, config)
         keys_of(State(config.node.state), config.node.fingerprint)
         require_usable(config)
-        _require_free_desk(old.config, config)
+        require_free_ports(old.config, config)
         try:
             if self._transition is not None:
                 self._transition.begin()
@@ -327,13 +330,3 @@ class Changing:
         assert self._rules is not None  # begun
         config = self._rules.config
         return State(config.node.state).queue(config.passed)
-
-
-def _require_free_desk(running: Config, wanted: Config) -> None:
-    """Return if the desk's port can be had; it is opened by the desk itself."""
-    desk, before = wanted.release, running.release
-    if desk is None or (
-        before and (before.bind, before.port) == (desk.bind, desk.port)
-    ):
-        return
-    listening_socket(desk).close()

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from dicom_node.listening import Listening
     from dicom_node.rejections import Rejections
     from dicom_node.spool_keys import SpoolKeys
+    from dicom_node.watching import Metrics, Web
 
 logger = logging.getLogger(__name__)
 
@@ -253,7 +254,7 @@ def tls_of(door: Listening) -> ServerTls | None:
     )
 
 
-def listening_socket(door: Listening | ReleaseDesk) -> socket.socket:
+def listening_socket(door: Listening | ReleaseDesk | Metrics | Web) -> socket.socket:
     """Return a socket that listens.
 
     Raises:

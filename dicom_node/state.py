@@ -159,7 +159,15 @@ class State:
     def _make(self) -> None:
         """Make the folder, for its owner only: originals pass through it."""
         make_folder(self.folder)
-        self.folder.chmod(0o700)
+        if self.folder.stat().st_mode & 0o077:
+            try:
+                self.folder.chmod(0o700)
+            except PermissionError:
+                raise ConfigError(
+                    f"{self.folder} belongs to somebody else, and is open to others",
+                    hint="Originals pass through it. Name a folder below it (state in "
+                    "[node], or --state): it is made for its owner only.",
+                ) from None
         require_known(self.folder)
 
 

@@ -31,8 +31,11 @@ LEAVE: Final = signal.SIGUSR1
 """Tells a process to finish what it is at, take on nothing more, and end."""
 
 _FINISHING_S: Final = 30.0
-_YOUNG_S: Final = 2.0
+_YOUNG_S: Final = 10.0
 """Whoever dies within so short a time is not started again at once."""
+_FIRST_WAIT_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 30.0
+"""How long it is waited then: twice as long each time that it has ended of itself."""
 
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 """A thread that waits for the others of a search is not to keep a processor busy that
@@ -88,6 +91,9 @@ class Crew:
         self._roles: dict[str, tuple[Role, int]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started: dict[str, float] = {}
+        self._waits: dict[str, float] = {}
+        self._again: dict[str, float] = {}
+        """When one who died young is started again."""
         self._leaving: list[subprocess.Popen[bytes]] = []
 
     def take(self, roles: Mapping[str, Role], content: int) -> None:
@@ -98,6 +104,10 @@ class Crew:
             content: Descriptor of the configuration (:func:`held_for_others`).
         """
         self._roles |= {name: (role, content) for name, role in roles.items()}
+        for name in roles:
+            # By other rules it may live.
+            self._waits.pop(name, None)
+            self._again.pop(name, None)
 
     def look(self) -> None:
         """Start what is not running.
@@ -115,14 +125,26 @@ class Crew:
                     "%s ended status=%d; starting another", name, process.returncode
                 )
                 del self._processes[name]
-                if time.monotonic() - self._started[name] < _YOUNG_S:
-                    self._stopping.wait(1)  # it may go on dying: not all the time
+                self._rest(name, is_killed=process.returncode < 0)
+            if time.monotonic() < self._again.get(name, 0.0):
+                continue
             try:
                 self._started[name] = time.monotonic()
                 self._processes[name] = role.started(self._config_path, content)
             except OSError as error:
                 logger.error("%s cannot be started: %s", name, error.strerror)  # noqa: TRY400
                 self._stopping.wait(1)
+
+    def _rest(self, name: str, *, is_killed: bool) -> None:
+        """Have who dies young wait, ever longer: he may go on dying."""
+        now = time.monotonic()
+        if now - self._started[name] >= _YOUNG_S:
+            self._waits.pop(name, None)
+            return
+        longest = _FIRST_WAIT_S if is_killed else _LONGEST_WAIT_S
+        waits = self._waits.get(name, 0.0)
+        self._waits[name] = min(2 * waits or _FIRST_WAIT_S, longest)
+        self._again[name] = now + self._waits[name]
 
     def are_running(self, names: Iterable[str]) -> bool:
         """Say whether the processes of roles are there, as far as is known."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.certificates import ServerTls
 from dicom_node.errors import ConfigError
-from dicom_node.scp import tls_of
+from dicom_node.scp import listening_socket, tls_of
 from dicom_node.syslog import SyslogServer
 
 if TYPE_CHECKING:
@@ -86,3 +86,23 @@ def _files(config: Config) -> Iterator[tuple[str, Path]]:
             value = getattr(table, field.name)
             if isinstance(value, Path) and field.name != "checkpoints":
                 yield where, value
+
+
+def require_free_ports(running: Config, wanted: Config) -> None:
+    """Return if the ports can be had that processes open themselves.
+
+    Args:
+        running: What the node goes by, whose ports are its own.
+        wanted: What it is to go by.
+
+    Raises:
+        ConfigError: Another program listens there.
+    """
+    for one, before in (
+        (wanted.release, running.release),
+        (wanted.metrics, running.metrics),
+        (wanted.web, running.web),
+    ):
+        is_ours = before and one and (before.bind, before.port) == (one.bind, one.port)
+        if one is not None and not is_ours:
+            listening_socket(one).close()

@@ -15,6 +15,8 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +131,84 @@ class TestChart:
         there = {volume["name"] for volume in pod["volumes"]}
         assert mounted == there | {claim["metadata"]["name"] for claim in claimed}
         assert made["ConfigMap"]["data"]["node.toml"] == self.VALUES["config"]
-        assert ("ingress" in made["NetworkPolicy"]["spec"]) == bool(more)
+        assert bool(made["NetworkPolicy"]["spec"]["ingress"]) == bool(more)
         assert len(pod["volumes"][0]["projected"]["sources"]) == 1 + bool(more)
+
+    def test_the_node_can_start_and_is_asked_where_it_answers(
+        self, tmp_path: Path
+    ) -> None:
+        made = {one["kind"]: one for one in filled_in(self.VALUES)}
+        path = tmp_path / "node.toml"
+        path.write_text(made["ConfigMap"]["data"]["node.toml"], "utf-8")
+        config = load(path)
+        (node,) = made["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+        (volume,) = (
+            m["mountPath"] for m in node["volumeMounts"] if m["name"] == "state"
+        )
+        # A volume belongs to root: only what is below it can be the node's own.
+        assert Path(volume) in config.node.state.parents
+        assert config.metrics is not None
+        ports = {port["name"]: port["containerPort"] for port in node["ports"]}
+        assert ports == {
+            "dicom": config.listeners[0].port,
+            "metrics": config.metrics.port,
+        }
+        # The kubelet comes from outside.
+        assert {config.listeners[0].bind, config.metrics.bind} == {"0.0.0.0"}  # noqa: S104
+        asked = {name: node[f"{name}Probe"]["httpGet"]["path"] for name in PROBES}
+        assert asked == PROBES
+
+    def test_the_page_has_a_port_where_it_is_wanted(self) -> None:
+        service = self.VALUES["service"] | {"webPort": 11181}
+        watched = [{"ipBlock": {"cidr": "::1/128"}}]
+        made = filled_in(self.VALUES | {"service": service, "watchedFrom": watched})
+        found = {one["kind"]: one["spec"] for one in made if "spec" in one}
+        assert 11181 in [port["port"] for port in found["Service"]["ports"]]
+        ((rule),) = found["NetworkPolicy"]["ingress"]
+        assert rule["ports"] == [{"port": 11180}, {"port": 11181}]
+
+
+PROBES = {"startup": "/health", "readiness": "/ready", "liveness": "/health"}
+
+
+def test_all_that_is_installed_has_the_page() -> None:
+    for file in ("Dockerfile", "wheelhouse.sh", "release.md"):
+        named = re.findall(r"\bcodecs,desk,hsm[a-z,]*", (DEPLOY / file).read_text())
+        assert named
+        assert all("web" in extras.split(",") for extras in named), file
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="left out: only root becomes another")
+def test_a_volume_of_roots_is_refused_and_a_folder_below_it_is_taken(
+    open_folder: Path,
+) -> None:
+    volume = open_folder / "volume"
+    volume.mkdir()
+    os.chown(volume, 0, 10001)
+    volume.chmod(0o2775)
+    opening = (
+        "import os, sys, pathlib\n"
+        "import dicom_node.queue.sqlite\n"
+        "from dicom_node.state import State\n"
+        "os.setgroups([10001]); os.setgid(10001); os.setuid(10001)\n"
+        "State(pathlib.Path(sys.argv[1])).queue().close()\n"
+    )
+
+    def opened(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", opening, str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert "ConfigError" in opened(volume).stderr
+    done = opened(volume / "state")
+    assert done.returncode == 0, done.stderr
+    assert (volume / "state").stat().st_mode & 0o777 == 0o700
 
 
 def filled_in(values: dict[str, Any]) -> list[Any]:  # noqa: C901 - a small interpreter
