@@ -6,7 +6,8 @@ import argparse
 import socket
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -85,11 +86,18 @@ def test_one_connection_serves_request_after_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Deadlined, "head_s", 1.0)
-    with page(tmp_path) as made, connected(made) as connection:
-        for _ in range(3):
-            connection.sendall(b"GET /static/x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 400")
-            time.sleep(1.5)  # the next request has not begun: no deadline is near
+    with page(tmp_path) as made:
+        parts = urlsplit(made.origin)
+        with closing(HTTPConnection(parts.netloc, timeout=SOON_S)) as connection:
+            connection.connect()
+            socket_of_first = connection.sock
+            for _ in range(3):
+                connection.request("GET", "/static/x")
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 400
+                assert connection.sock is socket_of_first
+                time.sleep(1.5)  # the next request has not begun: no deadline is near
 
 
 def test_a_file_to_be_explained_reaches_no_disk(
