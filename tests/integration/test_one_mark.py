@@ -134,7 +134,7 @@ def test_the_same_original_twice_in_a_batch_gets_one_mark(
         before=site.found_marks.find,
         keys=site.keys,
         now=NOW,
-        holds_weak=True,
+        holds_weak=False,
     )
     for outcome in outcomes:
         assert isinstance(outcome, MarkedInstance)
