@@ -33,6 +33,8 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="left out: no chromium (apt-get install chromium)"
 )
 
+expect.set_options(timeout=30_000)  # machines are busy, and five seconds are few
+
 RESEARCH = Owed("to research, marked", "research")
 ARCHIVE = Owed("to the archive", "archive <b>")
 

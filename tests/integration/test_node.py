@@ -309,7 +309,7 @@ def test_an_unreachable_destination_is_tried_again(
         research.wait()
         send(loopback, [images / "chest-xray-normal.dcm"], MARKING)
         log = loopback.folder / "node.log"
-        await_that(lambda: "again instance=" in log.read_text("utf-8"), "a failed try")
+        await_that(lambda: "waits instance=" in log.read_text("utf-8"), "a failed try")
         assert loopback.counts()[JobState.SENT] == 0
         loopback.start_receiver("research", "RESEARCH")
         loopback.await_sent(1)
