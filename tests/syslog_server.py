@@ -27,8 +27,6 @@ class Repository:
     """Whole lines, as they were framed."""
     peers: list[dict[str, object]] = field(default_factory=list)
     """The certificates that clients have shown."""
-    breaks_after: int = 0
-    """Messages of a connection, after which it is cut; 0 for never."""
 
     def xml(self) -> list[bytes]:
         found = [LINE.fullmatch(one) for one in self.messages]
@@ -75,10 +73,7 @@ def repository(
         with suppress(OSError, ValueError), context.wrap_socket(plain, True) as one:
             open_ones.append(one)
             made.peers.append(dict(one.getpeercert() or {}))
-            for number, text in enumerate(_messages(one), 1):
-                made.messages.append(text)
-                if number == made.breaks_after:
-                    return
+            made.messages.extend(_messages(one))
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
