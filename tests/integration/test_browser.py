@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from tests.conftest import MarkOne
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="left out: no chromium (apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.alone,  # a browser is quick to give up where it has to wait
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="left out: no chromium (apt-get install chromium)"
+    ),
+]
 
 expect.set_options(timeout=30_000)  # machines are busy, and five seconds are few
 

@@ -14,7 +14,11 @@ from dicom_node.demo.loopback import MARKING, Loopback, await_that
 from dicom_node.demo.selftest import send
 from dicom_node.queue.job import JobState
 
-pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.peers,
+    pytest.mark.usefixtures("peers"),
+]
 
 PLAIN = """
 [[destination]]
