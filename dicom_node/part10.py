@@ -253,9 +253,8 @@ def _meta_in(encoded: Buffer) -> tuple[FileMetaDataset, int]:
     before, name, after = parts
     meta = FileMetaDataset()
     for known in _known_meta(before, after, len(name)):
-        element = known  # shared with others, and not changed
+        element = copy.copy(known)  # or who changes it would change it for all others
         if element.tag == _SOP_INSTANCE_UID:
-            element = copy.copy(element)
             element.value = uid.UID(name.rstrip(b"\0").decode("ascii"))
         meta.add(element)
     return meta, 132 + len(before) + len(name) + len(after)

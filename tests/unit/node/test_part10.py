@@ -107,3 +107,14 @@ def test_a_head_that_is_known_already_is_read_as_it_was_the_first_time(
     changed = second.changed(b"", "1.2.3", second.transfer_syntax)
     assert str(changed.meta.MediaStorageSOPInstanceUID) == "1.2.3"
     assert str(second.meta.MediaStorageSOPInstanceUID) == other
+
+
+def test_who_changes_one_objects_meta_information_changes_no_others(
+    images: Path,
+) -> None:
+    content = (images / "ct.dcm").read_bytes()
+    one, other = Part10.from_bytes(content), Part10.from_bytes(content)
+    before = other.transfer_syntax
+    one.meta.TransferSyntaxUID = uid.JPEGLSLossless
+    assert other.transfer_syntax == before
+    assert Part10.from_bytes(content).transfer_syntax == before
