@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dicom_node.scp import listening_socket
+from dicom_node.sockets import listening_socket
 
 if TYPE_CHECKING:
     import socket

@@ -7,7 +7,6 @@ the only module that touches a pynetdicom event.
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import tempfile
 import threading
@@ -32,7 +31,6 @@ from dicom_node.certificates import ServerTls
 from dicom_node.commitment import SOP_CLASS
 from dicom_node.errors import (
     ClashError,
-    ConfigError,
     MalformedObjectError,
     NotAsAnnouncedError,
     NotGrantedError,
@@ -45,6 +43,7 @@ from dicom_node.pdu import MAX_PDU
 from dicom_node.upper_layer import Pace
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -54,11 +53,10 @@ if TYPE_CHECKING:
     from pynetdicom.presentation import PresentationContext
 
     from dicom_node.commitment_scp import CommitmentScp
-    from dicom_node.config import Config, ReleaseDesk
+    from dicom_node.config import Config
     from dicom_node.listening import Listening
     from dicom_node.rejections import Rejections
     from dicom_node.spool_keys import SpoolKeys
-    from dicom_node.watching import Metrics, Web
 
 logger = logging.getLogger(__name__)
 
@@ -252,24 +250,6 @@ def tls_of(door: Listening) -> ServerTls | None:
         client_ca=door.client_ca,
         crl=door.crl,
     )
-
-
-def listening_socket(door: Listening | ReleaseDesk | Metrics | Web) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        ConfigError: The port is taken, or not ours to take.
-    """
-    try:
-        return socket.create_server(
-            (door.bind, door.port),
-            family=socket.AF_INET6 if ":" in door.bind else socket.AF_INET,
-            backlog=512,
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"{door.bind}:{door.port} cannot be listened on: {error.strerror}"
-        ) from error
 
 
 def offered(

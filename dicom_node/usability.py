@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from dicom_node.certificates import ServerTls
 from dicom_node.errors import ConfigError
-from dicom_node.scp import listening_socket, tls_of
+from dicom_node.scp import tls_of
+from dicom_node.sockets import listening_socket
 from dicom_node.syslog import SyslogServer
 
 if TYPE_CHECKING:

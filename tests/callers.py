@@ -19,7 +19,8 @@ from dicom_node.destination import Destination
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.rejections import Rejections
 from dicom_node.routing import Action, Route
-from dicom_node.scp import Received, StorageScp, listening_socket
+from dicom_node.scp import Received, StorageScp
+from dicom_node.sockets import listening_socket
 from tests.certificates import Credential
 
 LOOPBACK = "127.0.0.1"

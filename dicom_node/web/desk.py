@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -24,10 +23,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from dicom_node.asking import MAX_BYTES, PATH, NoRequestError
 from dicom_node.certificates import ServerTls
 from dicom_node.desk import DeskRefusedError, DeskUnavailableError
-from dicom_node.errors import ConfigError
 from dicom_node.grants import fingerprint
+from dicom_node.sockets import listening_socket
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable
 
@@ -87,7 +87,7 @@ async def _serve(
         client_ca=settings.client_ca,
         crl=settings.crl,
     )
-    with _listening(settings) as listening:
+    with listening_socket(settings, "release") as listening:
         server = await _accepting(http, listening, tls.context)
         ready(int(listening.getsockname()[1]))
         while not stopping():
@@ -206,16 +206,3 @@ async def _accepting(
         ssl_handshake_timeout=HANDSHAKE_S,
         ssl_shutdown_timeout=HANDSHAKE_S,
     )
-
-
-def _listening(settings: ReleaseDesk) -> socket.socket:
-    try:
-        return socket.create_server(
-            (settings.bind, settings.port),
-            family=socket.AF_INET6 if ":" in settings.bind else socket.AF_INET,
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"release: {settings.bind}:{settings.port} cannot be listened on: "
-            f"{error.strerror}"
-        ) from error

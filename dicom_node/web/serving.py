@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import threading
 from contextlib import closing
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from dicom_node.errors import ConfigError
+from dicom_node.sockets import listening_socket
 from dicom_node.web.deadlines import AT_ONCE, Deadlined
 from dicom_node.web.pages import page_of
 
@@ -61,7 +61,7 @@ def serve_web(site: Site, settings: Web, wait: Callable[[], object]) -> None:
     if config.ssl is not None:
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
     server = uvicorn.Server(config)
-    with closing(_listening(settings)) as listening:
+    with closing(listening_socket(settings, "web")) as listening:
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listening]}, name="web"
         )
@@ -72,16 +72,3 @@ def serve_web(site: Site, settings: Web, wait: Callable[[], object]) -> None:
         finally:
             server.should_exit = True
             thread.join()
-
-
-def _listening(settings: Web) -> socket.socket:
-    try:
-        return socket.create_server(
-            (settings.bind, settings.port),
-            family=socket.AF_INET6 if ":" in settings.bind else socket.AF_INET,
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"web: {settings.bind}:{settings.port} cannot be listened on: "
-            f"{error.strerror}"
-        ) from error
