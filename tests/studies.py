@@ -30,6 +30,20 @@ _MADE_BY: dict[str, Any] = {
 }
 
 
+def copies(image: Path, folder: Path, count: int, root: str = "1.2.3") -> list[Path]:
+    """Write an object under so many names into a folder, and return where they lie."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for number in range(count):
+        one = dcmread(image)
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(
+            f"{root}.{number}"
+        )
+        paths.append(folder / f"{number}.dcm")
+        one.save_as(paths[-1])
+    return paths
+
+
 def write_study(template: Path, folder: Path) -> None:
     """Write slices made of one CT image, and reports, states, contours, plans of them.
 

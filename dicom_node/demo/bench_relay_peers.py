@@ -37,22 +37,7 @@ function OnStoredInstance(instanceId, tags, metadata, origin)
 end
 """
 
-_NODE: Final = """\
-[node]
-ae_title = "RELAY"
-bind = "127.0.0.1"
-port = {port}
-state = "state"
-profile = "fast"
-weak_marks = "send"
-max_associations = 50
-
-[[destination]]
-name = "sink"
-ae_title = "SINK"
-host = "127.0.0.1"
-port = {sink}
-
+ROUTES: Final = """
 [[route]]
 name = "passed"
 destination = "sink"
@@ -71,6 +56,24 @@ destination = "sink"
 action = "strip"
 insecure = true
 called_ae_titles = ["STRIP"]
+"""
+"""What is passed, marked and stripped, by the title that is called."""
+
+_NODE: Final = """\
+[node]
+ae_title = "RELAY"
+bind = "127.0.0.1"
+port = {port}
+state = "state"
+profile = "fast"
+weak_marks = "send"
+max_associations = 50
+
+[[destination]]
+name = "sink"
+ae_title = "SINK"
+host = "127.0.0.1"
+port = {sink}
 """
 
 _ORTHANC_SETTINGS: Final[dict[str, object]] = {
@@ -178,7 +181,7 @@ def node(folder: Path, port: int, to: Sink) -> Iterator[None]:
     """Start a node with an empty state, and a grant for the sink."""
     folder.mkdir(parents=True)
     config = folder / "node.toml"
-    config.write_text(_NODE.format(port=port, sink=to.port))
+    config.write_text(_NODE.format(port=port, sink=to.port) + ROUTES)
     granted(State(folder / "state"), to.port)
     command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(config)]
     with running(command, folder / "log", [port]):

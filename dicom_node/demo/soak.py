@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from dicom_node import private_block
-from dicom_node.demo.bench_relay_peers import granted, running
+from dicom_node.demo.bench_relay_peers import ROUTES, granted, running
 from dicom_node.demo.loopback import free_ports
 from dicom_node.demo.soak_objects import TOGETHER, Mix, Odd, Piece, Templates, Way
 from dicom_node.demo.soak_watch import Watch
@@ -80,25 +80,6 @@ ae_title = "SINK"
 host = "127.0.0.1"
 port = {sink}
 timeout_s = 20.0
-
-[[route]]
-name = "passed"
-destination = "sink"
-action = "pass"
-called_ae_titles = ["PASS"]
-
-[[route]]
-name = "marked"
-destination = "sink"
-action = "mark"
-called_ae_titles = ["MARK"]
-
-[[route]]
-name = "stripped"
-destination = "sink"
-action = "strip"
-insecure = true
-called_ae_titles = ["STRIP"]
 """
 
 
@@ -153,7 +134,7 @@ class Soak:
         self.pieces = list(self.size.mix.pieces())
         port, sink = free_ports(2)
         (self.folder / "node.toml").write_text(
-            _NODE.format(port=port, sink=sink), "utf-8"
+            _NODE.format(port=port, sink=sink) + ROUTES, "utf-8"
         )
         state = State(self.folder / "state")
         granted(state, sink)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
 from pynetdicom import AE, build_role
 
 from dicom_node.commitment import SOP_CLASS
@@ -16,6 +15,7 @@ from dicom_node.demo.loopback import LOOPBACK, await_that
 from dicom_node.queue.job import JobState
 from tests.nodes import Node, a_node
 from tests.orthanc import Orthanc, an_orthanc
+from tests.studies import copies
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
 
@@ -48,14 +48,7 @@ action = "pass"
 
 @pytest.fixture(scope="module")
 def files(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder, made = tmp_path_factory.mktemp("files"), []
-    for number in range(4):
-        dataset = dcmread(images / "ct.dcm")
-        dataset.SOPInstanceUID = f"1.2.3.{number}"
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        made.append(folder / f"{number}.dcm")
-        dataset.save_as(made[-1])
-    return made
+    return copies(images / "ct.dcm", tmp_path_factory.mktemp("files"), 4)
 
 
 @pytest.fixture(scope="module")

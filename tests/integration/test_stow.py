@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
 
 from dicom_node.destination import Destination, Kind
 from dicom_node.errors import (
@@ -26,19 +25,13 @@ from dicom_node.syntaxes import Syntax
 from dicom_node.web_connection import WebConnection
 from tests.certificates import Authority
 from tests.stow_server import Asked, Said, StowServer, a_stow_server, stored
+from tests.studies import copies
 
 
 @pytest.fixture(scope="module")
 def files(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three small instances of one study."""
-    folder, made = tmp_path_factory.mktemp("files"), []
-    for number in range(3):
-        dataset = dcmread(images / "ct.dcm")
-        dataset.SOPInstanceUID = f"1.2.3.{number}"
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        made.append(folder / f"{number}.dcm")
-        dataset.save_as(made[-1])
-    return made
+    return copies(images / "ct.dcm", tmp_path_factory.mktemp("files"), 3)
 
 
 @pytest.fixture(scope="module")
