@@ -104,6 +104,12 @@ class Announcing:
         self._watching.forget(told.entry)
 
 
+def told_until(place: Path) -> int | None:
+    """Return the last entry of the audit that was told; None if nothing ever was."""
+    told = _remembered(place)
+    return None if told is None else told.entry
+
+
 def _remembered(place: Path) -> Told | None:
     try:
         found = json.loads(place.read_bytes())

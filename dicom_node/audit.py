@@ -18,22 +18,21 @@ import hashlib
 import os
 from contextlib import contextmanager
 from enum import StrEnum
-from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from dicom_node.audit_files import aside, is_at, set_aside
 from dicom_node.chain import (
     MAX_ENTRY,
     START,
     Follower,
     Head,
-    aside,
     entries,
     head_of,
     line_of,
-    set_aside,
 )
 from dicom_node.durable import sync_folder
 from dicom_node.errors import AuditError
+from dicom_node.latest import newest_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -179,6 +178,14 @@ class Audit:
         """
         return verify(self.path, self._key)
 
+    def newest_first(self) -> Iterator[Entry]:
+        """Yield the entries from the last one back, each checked with the one after it.
+
+        Raises:
+            AuditError: One is not as it was written.
+        """
+        return newest_first(self.path, self._key)
+
     def whole(self) -> Iterator[Entry]:
         """Yield every entry as :meth:`entries` does, with where it stands."""
         return entries(self.path, self._key)
@@ -204,7 +211,7 @@ class Audit:
             fcntl.flock(stream, fcntl.LOCK_EX)
             if is_new:
                 sync_folder(self.path.parent)
-            if _is_at(self.path, stream) and not self._put_aside(stream):
+            if is_at(self.path, stream) and not self._put_aside(stream):
                 return stream
         except OSError:
             os.close(stream)
@@ -225,43 +232,6 @@ class Audit:
         self.path.replace(aside(self.path, number))
         sync_folder(self.path.parent)
         return True
-
-
-def as_it_stands(path: Path) -> tuple[list[Path], IO[bytes]]:
-    """Return the files of an audit at one moment: those put aside, and the last, open.
-
-    Nobody writes to those that were put aside; the last may grow while it is read.
-
-    Args:
-        path: The file that is written to.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    while True:
-        try:
-            stream = path.open("rb")
-        except FileNotFoundError:
-            # It was just put aside, or there never was one.
-            return set_aside(path), BytesIO()
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH)  # against whoever would put it aside
-            if _is_at(path, stream.fileno()):
-                files = set_aside(path)
-                fcntl.flock(stream, fcntl.LOCK_UN)
-                return files, stream
-        except OSError:
-            stream.close()
-            raise
-        stream.close()
-
-
-def _is_at(path: Path, stream: int) -> bool:
-    """Say whether an open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(stream), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def verify(path: Path, key: bytes) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.audit import as_it_stands
+from dicom_node.audit_files import as_it_stands
 from dicom_node.durable import make_folder, sync_folder, write_durably
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.state_format import FILE, FORMAT, UNFINISHED, format_of

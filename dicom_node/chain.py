@@ -14,6 +14,7 @@ import json
 import os
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
+from dicom_node.audit_files import first_of, is_at, set_aside
 from dicom_node.errors import AuditError
 
 if TYPE_CHECKING:
@@ -63,6 +64,33 @@ def head_of(line: bytes) -> Head:
     return Head(number, hashlib.sha256(line).hexdigest())
 
 
+def read_alone(line: bytes, key: bytes, name: str, where: Path) -> Entry:
+    """Return the entry that a line holds, whatever is before it.
+
+    Args:
+        line: With its end.
+        key: Authenticates entries.
+        name: Which entry it should be, for whoever reads the error.
+        where: The file, likewise.
+
+    Raises:
+        AuditError: It was changed.
+    """
+    try:
+        values: dict[str, Any] = json.loads(line)
+        said = values.pop("hmac")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise AuditError(f"{name} of {where} is no entry") from None
+    if line != _encoded(values | {"hmac": said}) or not hmac.compare_digest(
+        str(said).encode("utf-8"), _mac(values, key).encode("ascii")
+    ):
+        raise AuditError(f"{name} of {where} was changed")
+    try:
+        return Entry(head_of(line), values)
+    except ValueError:
+        raise AuditError(f"{name} of {where} is no entry") from None
+
+
 def checked(line: bytes, before: Head, key: bytes, where: Path) -> Entry:
     """Return the entry that a line holds.
 
@@ -75,39 +103,14 @@ def checked(line: bytes, before: Head, key: bytes, where: Path) -> Entry:
     Raises:
         AuditError: It was changed, moved or put in, or what was before it is gone.
     """
-    number = before.number + 1
-    try:
-        values: dict[str, Any] = json.loads(line)
-        said = values.pop("hmac")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        raise AuditError(f"entry {number} of {where} is no entry") from None
-    if line != _encoded(values | {"hmac": said}) or not hmac.compare_digest(
-        str(said).encode("utf-8"), _mac(values, key).encode("ascii")
+    name = f"entry {before.number + 1}"
+    entry = read_alone(line, key, name, where)
+    if (entry.head.number, entry.values.get("before")) != (
+        before.number + 1,
+        before.digest,
     ):
-        raise AuditError(f"entry {number} of {where} was changed")
-    if (values.get("number"), values.get("before")) != (number, before.digest):
-        raise AuditError(f"something before entry {number} of {where} is gone")
-    return Entry(Head(number, hashlib.sha256(line).hexdigest()), values)
-
-
-def set_aside(path: Path) -> list[Path]:
-    """Return the files that were put aside, oldest first."""
-    return sorted(path.parent.glob(f"{path.stem}-{'[0-9]' * 12}{path.suffix}"))
-
-
-def first_of(file: Path) -> int:
-    """Return the number of the first entry of a file that was put aside."""
-    return int(file.stem[-12:])
-
-
-def aside(path: Path, first: int) -> Path:
-    """Return what a file is called once it is put aside.
-
-    Args:
-        path: The file that is written to.
-        first: Number of its first entry.
-    """
-    return path.with_name(f"{path.stem}-{first:012d}{path.suffix}")
+        raise AuditError(f"something before {name} of {where} is gone")
+    return entry
 
 
 def chain_of(path: Path) -> str:
@@ -146,7 +149,8 @@ class Follower:
         Args:
             path: The file that is written to.
             key: Authenticates entries.
-            head: The last entry that is not wanted.
+            head: The last entry that is not wanted; an empty digest stands for
+                whatever entry has that number.
         """
         self._path, self._key, self.head = path, key, head
         self._file, self._at = path, 0
@@ -190,8 +194,8 @@ class Follower:
                 found = head_of(line)
             except ValueError:
                 continue
-            if found == self.head:
-                self._is_found = True
+            if found.number == number and self.head.digest in {"", found.digest}:
+                self.head, self._is_found = found, True
                 return
             if found.number >= number:
                 break
@@ -256,11 +260,7 @@ class Follower:
     def _is_current(self) -> bool:
         """Say whether the open file is the one that is written to."""
         assert self._stream is not None  # only then it is asked
-        try:
-            written = self._path.stat()
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(os.fstat(self._stream.fileno()), written)
+        return is_at(self._path, self._stream.fileno())
 
 
 def _encoded(values: dict[str, Any]) -> bytes:

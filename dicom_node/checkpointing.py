@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
-from dicom_node.chain import chain_of, set_aside
+from dicom_node.audit_files import set_aside
+from dicom_node.chain import chain_of
 from dicom_node.checkpoints import Checkpoint, facts_of, keep, name_of, written_in
 from dicom_node.errors import AuditError
 

@@ -50,7 +50,7 @@ class Lookout:
 
         Args:
             queue: What is owed.
-            follower: Of the audit, from its first entry on.
+            follower: Of the audit, from the first entry on that may be news.
             clock: Returns the time, aware.
             lack: Says what the disk lacks.
             down: Returns the destinations that do not answer, and why.

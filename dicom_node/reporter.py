@@ -20,15 +20,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node import telling
-from dicom_node.announcing import Announcing
+from dicom_node.announcing import Announcing, told_until
+from dicom_node.audit import Event
 from dicom_node.audit_message import Origin
 from dicom_node.audit_sending import AuditSending
+from dicom_node.chain import START, Head
 from dicom_node.checkpointing import Checkpointing
-from dicom_node.errors import NodeError
+from dicom_node.errors import AuditError, NodeError
 from dicom_node.lookout import Lookout
 from dicom_node.rejections import RejectionsLeft
 from dicom_node.room import Room
@@ -41,6 +44,7 @@ from miadmark_core.errors import MiadMarkError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from dicom_node.audit import Audit
     from dicom_node.config import Config
     from dicom_node.keys.keyring import Keyring
     from dicom_node.notifying import Notifying
@@ -51,6 +55,8 @@ logger = logging.getLogger(__name__)
 _LAST_S: Final = 5.0
 """How long others have to take the last of it when the node ends."""
 _LONGEST_S: Final = 30.0
+_MOST_AT_START: Final = 1000
+"""Entries of the audit among which the start of this run is looked for."""
 
 
 @dataclass(slots=True)
@@ -212,7 +218,10 @@ def _announcing(
     """Return the duty that tells one receiver of notices."""
     queue = state.queue()
     stack.callback(queue.close)
-    follower = state.audit(keyring).follower()
+    name = hashlib.sha256(wanted.name.encode("utf-8")).hexdigest()[:16]
+    place = state.folder / f"notify-{name}.json"
+    audit = state.audit(keyring)
+    follower = audit.follower(_heard_until(audit, place))
     stack.callback(follower.close)
     watching = Lookout(
         queue,
@@ -224,11 +233,28 @@ def _announcing(
         backlog=timedelta(minutes=wanted.backlog_min),
         notice=timedelta(days=wanted.certificate_days),
     )
-    name = hashlib.sha256(wanted.name.encode("utf-8")).hexdigest()[:16]
     tell = partial(telling.tell, wanted, config.node.ae_title)
-    place = state.folder / f"notify-{name}.json"
     announcing = Announcing(wanted, watching, place, tell, now)
     return Duty(f"notify {wanted.name!r}", announcing.tend, 2.0)
+
+
+def _heard_until(audit: Audit, place: Path) -> Head:
+    """Return the entry after which there may be something to tell.
+
+    What is before it was told, or is older than this run of the node; that all of it is
+    still there is for ``miadmark audit verify`` to say.
+    """
+    number = told_until(place)
+    if number is None:
+        number = 0
+        try:
+            for entry in islice(audit.newest_first(), _MOST_AT_START):
+                number = entry.head.number - 1
+                if entry.values["event"] == Event.STARTED:
+                    break
+        except AuditError:
+            return START  # whoever follows says which entry it is
+    return Head(number, "") if number else START
 
 
 def _down(config: Config, state: State) -> dict[str, str]:

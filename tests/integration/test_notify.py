@@ -19,7 +19,8 @@ from aiosmtpd.smtp import AuthResult
 
 from dicom_node.announcing import Announcing
 from dicom_node.audit import Audit, Event
-from dicom_node.chain import Follower, set_aside
+from dicom_node.audit_files import set_aside
+from dicom_node.chain import Follower
 from dicom_node.errors import ConfigError
 from dicom_node.lookout import Lookout
 from dicom_node.notices import Notice, Picture, Told, Waiting, after, news

@@ -414,7 +414,8 @@ def test_the_audit_is_verified_each_time(tmp_path: Path) -> None:
         lines = log.read_bytes().splitlines(keepends=True)
         lines[1] = lines[1].replace(b'"read"', b'"dead"')
         log.write_bytes(b"".join(lines))
-        assert "not whole after entry 1" in olga.text("/audit?event=access")
+        assert "is not whole: entry 2 of" in olga.text("/audit?event=access")
+        assert "is not whole: entry 2 of" in olga.text("/audit?whole=yes")
 
 
 def test_the_audit_shows_what_nobody_did(tmp_path: Path) -> None:

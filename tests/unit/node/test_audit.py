@@ -11,8 +11,10 @@ from typing import Any, NoReturn
 
 import pytest
 
+from dicom_node import latest
 from dicom_node.audit import Audit, Event, verify
-from dicom_node.chain import set_aside
+from dicom_node.audit_files import set_aside
+from dicom_node.chain import Head
 from dicom_node.errors import AuditError
 from tests.conftest import NOW
 
@@ -42,6 +44,62 @@ def test_entries_come_back_in_order(written: Path) -> None:
 
 def test_before_the_first_entry_there_is_nothing(tmp_path: Path) -> None:
     assert list(an_audit(tmp_path / "audit.jsonl").entries()) == []
+
+
+def numbers_back(path: Path) -> list[int]:
+    return [entry.head.number for entry in an_audit(path).newest_first()]
+
+
+def test_entries_come_newest_first_and_each_is_checked(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = list(range(ENTRIES, 0, -1))
+    length = written.stat().st_size
+    longest = max(map(len, written.read_bytes().splitlines()))
+    for block in (*range(longest + 1, longest + 99, 7), length - 1, length, length + 1):
+        monkeypatch.setattr(latest, "_BLOCK", block)
+        assert numbers_back(written) == wanted, block
+    content = written.read_bytes()
+    written.write_bytes(content + b'{"number": 14')  # the power went
+    assert numbers_back(written) == wanted
+
+
+@pytest.mark.parametrize("at", range(ENTRIES))
+def test_back_from_the_end_what_was_taken_out_is_seen(written: Path, at: int) -> None:
+    lines = written.read_bytes().splitlines(keepends=True)
+    for changed in (
+        [*lines[:at], *lines[at + 1 :]],
+        [*lines[:at], lines[at].replace(b"1.2.", b"1.3."), *lines[at + 1 :]],
+        [*lines[:at], lines[0], *lines[at:]],
+        [*lines[:at], b"x\n", *lines[at:]],
+    ):
+        written.write_bytes(b"".join(changed))
+        if changed == lines[:-1]:  # only a checkpoint shows that
+            assert numbers_back(written) == list(range(ENTRIES - 1, 0, -1))
+            continue
+        with pytest.raises(AuditError):
+            numbers_back(written)
+
+
+def test_back_from_the_end_through_files_that_were_put_aside(tmp_path: Path) -> None:
+    audit = Audit(tmp_path / "audit.jsonl", KEY, lambda: NOW, most_bytes=1500)
+    for number in range(20):
+        audit.add(Event.RELEASED, grant=number)
+    found = [entry.head.number for entry in audit.newest_first()]
+    assert found == list(range(20, 0, -1))
+    set_aside(audit.path)[0].unlink()
+    with pytest.raises(AuditError, match="is gone"):
+        list(audit.newest_first())
+
+
+def test_a_follower_goes_on_after_a_number(written: Path) -> None:
+    audit = an_audit(written)
+    follower = audit.follower(Head(9, ""))
+    assert [entry.head.number for entry in follower.read(99)] == [10, 11, 12, 13]
+    follower.close()
+    follower = audit.follower(Head(99, ""))
+    with pytest.raises(AuditError, match="entry 99"):
+        follower.read(1)
 
 
 def _adds(path: Path, count: int) -> None:

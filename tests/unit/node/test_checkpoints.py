@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.audit import Audit, Event
-from dicom_node.chain import entries, line_of, set_aside
+from dicom_node.audit_files import set_aside
+from dicom_node.chain import entries, line_of
 from dicom_node.checkpointing import EVERY_ENTRIES, Checkpointing
 from dicom_node.checkpoints import Checkpoint, confirmed, kept
 from dicom_node.errors import AuditError
