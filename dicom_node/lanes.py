@@ -18,6 +18,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.bench import Bench
 from dicom_node.codec_process import CodecProcess
 from dicom_node.errors import SpoolError
 from dicom_node.glass import Glass
@@ -89,7 +90,9 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         queue = stack.enter_context(closing(state.queue(config.passed, lane)))
         note = StopNote(state.folder / f"{NAMES[lane]}.stop")
         keyring = keys_of(state, config.node.fingerprint)
-        spool = _taken_over(config, state, keyring, queue, lane, died=not note.taken())
+        bench = stack.enter_context(closing(Bench(state.folder / f"{NAMES[lane]}.at")))
+        suspects = frozenset[int]() if note.taken() else bench.suspects
+        spool = _taken_over(config, state, keyring, queue, lane, suspects)
         signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
@@ -145,6 +148,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             clock=now,
             listings=wanted,
             commitments=_commitments(config, state, queue, spool, stack),
+            bench=bench,
             is_changing=partial(is_on, state.folder),
         )
         stack.callback(worker.rest)
@@ -163,7 +167,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         def recover() -> None:
             """Take up again what could not be settled: nobody else works in this lane."""
             room.tend()
-            queue.release_claims(now() + config.retry.first_wait, died=False)
+            queue.release_claims(now() + config.retry.first_wait)
 
         room = Room(state.folder, config.storage)
         _run(worker, tend, recover, stopping, parent)
@@ -241,11 +245,11 @@ def _taken_over(
     keyring: Keyring,
     queue: SqliteQueue,
     lane: Lane,
-    *,
-    died: bool,
+    suspects: frozenset[int],
 ) -> Spool:
     """Take up what whoever worked in a lane before has left, and return the spool."""
-    released = queue.release_claims(now() + config.retry.first_wait, died=died)
+    again = now() + config.retry.first_wait
+    released = queue.release_claims(again, suspects=suspects)
     if released:
         logger.info("released jobs=%d", released)
     spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -28,7 +29,8 @@ from dicom_node.sealed_file import SealedFile
 from dicom_node.syntaxes import UIDS, Syntax
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
+    from contextlib import AbstractContextManager
 
     from pydicom.uid import UID
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from dicom_node.destination import Destination
     from dicom_node.part10 import Head
     from dicom_node.sealed_file import Stored
+
+    Computing = Callable[[], AbstractContextManager[object]]
+    """Surrounds what takes long for its arithmetic, and not for the network."""
 
 _NATIVE: Final = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
 
@@ -119,7 +124,12 @@ def abilities(file: Stored, syntax: str) -> tuple[UID, ...]:
 
 
 def ready(
-    file: Stored, syntax: str, accepted: Sequence[UID], decode: Decode, named: str
+    file: Stored,
+    syntax: str,
+    accepted: Sequence[UID],
+    decode: Decode,
+    named: str,
+    computing: Computing = nullcontext,
 ) -> Stored:
     """Return the file to be sent: ``file``, or a copy in another syntax beside it.
 
@@ -129,6 +139,7 @@ def ready(
         accepted: What its receiver takes, best first; at least one.
         decode: Calls the codecs, for what came compressed.
         named: The destination, for people.
+        computing: Surrounds what is done if it has to be put into another.
 
     Raises:
         SendRefusedError: It cannot be put into any that the receiver takes.
@@ -136,6 +147,14 @@ def ready(
     """
     if accepted[0] == syntax:
         return file
+    with computing():
+        return _put(file, syntax, accepted, decode, named)
+
+
+def _put(
+    file: Stored, syntax: str, accepted: Sequence[UID], decode: Decode, named: str
+) -> Stored:
+    """Return a copy in the first syntax that it can be put into; see :func:`ready`."""
     try:
         instance = OpenInstance.read(file, Limits())
     except FilterError as error:

@@ -137,7 +137,7 @@ class Readying:
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
         self._restored: dict[int, Identity] = {}
-        """Who the original is that was restored last, by its job."""
+        """Who the originals are that were restored and not sent yet, by their jobs."""
 
     def require_same(self, job: Job, route: Route) -> None:
         """Return if what is ready already was made for where it goes now.
@@ -178,11 +178,6 @@ class Readying:
                 study = self._studies[job.id]
                 identity = replace(identity, study_instance_uid=study)
             allow = partial(self._releasing.release, route, identity)
-        # Encoders run in this process. At the first try nobody pays for doubts.
-        is_ready = name != job.file or route.action is Action.PASS
-        if is_ready and job.claim > 1:
-            self._queue.doubt(job, is_so=True)
-            allow = partial(self._trusted, job, allow)
         return allow
 
     def delivered(self, job: Job, route: Route) -> None:
@@ -195,13 +190,7 @@ class Readying:
     def forget(self, job: Job) -> None:
         """Forget what was authorised for a job that is settled."""
         self._studies.pop(job.id, None)
-
-    def _trusted(
-        self, job: Job, allow: Callable[[Receiver], object], receiver: Receiver
-    ) -> None:
-        """Go on with a job that its receiver takes as it is now."""
-        self._queue.doubt(job, is_so=False)
-        allow(receiver)
+        self._restored.pop(job.id, None)
 
     def _filtered(self, job: Job, route: Route, sending: Sender) -> Job:
         """Return the job with the file to be sent, made now and remembered."""
@@ -302,7 +291,7 @@ class Readying:
             record = restored.record_id.hex()
             self._audit.add(Event.DAMAGED, how="sent", record=record)
             logger.warning("codestream damaged, sent uncompressed record=%s", record)
-        self._restored = {job.id: _identity_in(given.file)}
+        self._restored[job.id] = _identity_in(given.file)
         return given.file.chunks()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from dicom_node.association import Association
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
+    from dicom_node.outgoing import Computing
     from dicom_node.part10 import Head
     from dicom_node.sealed_file import Stored
     from dicom_node.throttle import Throttle
@@ -105,7 +107,10 @@ class Sending:
         self.close()
 
     def send(
-        self, file: Stored, allow: Callable[[Receiver], object] = lambda _: None
+        self,
+        file: Stored,
+        allow: Callable[[Receiver], object] = lambda _: None,
+        computing: Computing = nullcontext,
     ) -> None:
         """Return once the destination has said that it has the instance in ``file``.
 
@@ -113,6 +118,7 @@ class Sending:
             file: What to send.
             allow: Called with who is at the other end of the very association that the
                 instance is about to be sent on; raises if it may not be.
+            computing: Surrounds what is done if it has to be put into another form.
 
         Raises:
             SendRefusedError: It said no, and would say so again.
@@ -128,7 +134,7 @@ class Sending:
         wanted = offered(self.destination, syntax, abilities(file, syntax))
         _, accepted = self._associated(sop_class, syntax, wanted)
         started = time.monotonic()
-        path = ready(file, syntax, accepted, self._decode, self._named())
+        path = ready(file, syntax, accepted, self._decode, self._named(), computing)
         try:
             if time.monotonic() - started > _PATIENCE_S:
                 self.close()  # the receiver may have given up waiting by now

@@ -1,7 +1,6 @@
 """A note that a worker was told to stop: if it is killed now, no object is to blame.
 
-Who takes its place reads the note, and takes it away. It need not survive a power cut: a
-death more is counted then.
+Who takes its place reads the note, and takes it away. It need not survive a power cut.
 """
 
 from __future__ import annotations

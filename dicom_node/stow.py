@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from os import SEEK_END
 from typing import TYPE_CHECKING, Final, Self
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
+    from dicom_node.outgoing import Computing
     from dicom_node.sealed_file import Stored
     from dicom_node.stow_item import Allow
     from dicom_node.stow_message import Outcome
@@ -123,18 +124,24 @@ class StowSending:
         """Close the connection, if there is one."""
         self._connection.close()
 
-    def send(self, file: Stored, allow: Allow = lambda _: None) -> None:
+    def send(
+        self,
+        file: Stored,
+        allow: Allow = lambda _: None,
+        computing: Computing = nullcontext,
+    ) -> None:
         """Return once the server has said that it has the instance in ``file``.
 
         Args:
             file: What to send.
             allow: See :class:`Parcel`.
+            computing: Likewise.
 
         Raises:
             SendRefusedError: It said no, and would say so again.
             SendInterruptedError: Something came between; the same may work later.
         """
-        (error,) = self.send_all([Parcel(file, allow)])
+        (error,) = self.send_all([Parcel(file, allow, computing)])
         if error is not None:
             raise error
 
@@ -213,7 +220,14 @@ class StowSending:
         if not item.forms:
             raise untaken(self._named(), item.sop_class, item.syntax)
         file = item.parcel.file
-        item.path = ready(file, item.syntax, item.forms, self._decode, self._named())
+        item.path = ready(
+            file,
+            item.syntax,
+            item.forms,
+            self._decode,
+            self._named(),
+            item.parcel.computing,
+        )
         head = head_of(item.path)
         item.sop_instance, item.form = head.sop_instance_uid, head.transfer_syntax_uid
         if item.path != file:

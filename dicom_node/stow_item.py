@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pydicom.uid import UID
 
-    from dicom_node.outgoing import Receiver
+    from dicom_node.outgoing import Computing, Receiver
     from dicom_node.sealed_file import Opened, Stored
 
     Allow = Callable[[Receiver], object]
@@ -24,6 +24,8 @@ class Parcel(NamedTuple):
     allow: Allow
     """Called with who is at the other end of the very connection that it is about to be
     sent on; raises if it may not be."""
+    computing: Computing = nullcontext
+    """Surrounds what is done if it has to be put into another form."""
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.bench import Bench
 from dicom_node.commitment import Reference
 from dicom_node.destination import Kind
 from dicom_node.errors import (
@@ -85,6 +86,7 @@ class Worker:
         clock: Callable[[], datetime],
         listings: Listings | None = None,
         commitments: Commitments | None = None,
+        bench: Bench | None = None,
         is_changing: Callable[[], bool] = lambda: False,
     ) -> None:
         """Keep what the work needs.
@@ -99,9 +101,11 @@ class Worker:
             clock: Returns the time, aware.
             listings: What routes with ``listing`` have sent and not listed yet.
             commitments: Where it is noted what destinations are to promise to keep.
+            bench: Where instances are made ready.
             is_changing: Says whether jobs may be right by another configuration.
         """
         self._is_changing = is_changing
+        self._bench = bench or Bench()
         self._config, self._queue, self._spool = config, queue, spool
         self._readying, self._glass, self._senders = readying, glass, senders
         self._settling = Settling(
@@ -268,6 +272,7 @@ class Worker:
             self._readying.require_same(job, route)
         errors: list[Exception] = []
         is_alone = _goes_in_requests(members)
+        computing = partial(self._bench.at, job)
         for destination in self._senders.up(members):
             self._make_way(destination, job)
             study = job.study_instance_uid
@@ -275,20 +280,21 @@ class Worker:
                 if job.order is not None:
                     sending = self._senders.to(destination, study)
                     note = partial(self._glass.note, job, job.order)
-                    sending.send(self._spool.file(job.file), note)
+                    sending.send(self._spool.file(job.file), note, computing)
                 else:
                     if job.filtered is None and route.action is Action.MARK:
                         self._senders.let_others()
                     later = self._senders.later(destination, study)
-                    job = self._readying.ready(job, route, later)
+                    with self._bench.at(job):
+                        job = self._readying.ready(job, route, later)
                     sending = self._senders.to(destination, study)
                     allow = self._readying.allowing(job, route)
                     file = self._spool.file(job.filtered or job.file)
                     if is_alone and isinstance(sending, StowSending):
-                        parcel = Parcel(file, allow)
+                        parcel = Parcel(file, allow, computing)
                         self._parcels.append((job, route, sending, parcel))
                         return
-                    sending.send(file, allow)
+                    sending.send(file, allow, computing)
                     self._readying.delivered(job, route)
             except NoTurnError:
                 raise  # it is up, so it is this one's: no other is tried

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dicom_node.audit import Audit
+from dicom_node.bench import Bench
 from dicom_node.codestreams import Copy, Given
 from dicom_node.config import Config
 from dicom_node.decoding import decode_frames
@@ -31,6 +32,7 @@ def worker_of(
     clock: Callable[[], datetime],
     folder: Path | None = None,
     senders: Senders | None = None,
+    bench: Bench | None = None,
     is_changing: Callable[[], bool] = lambda: False,
     **made: Any,
 ) -> Worker:
@@ -39,6 +41,7 @@ def worker_of(
     Args:
         folder: For what is known of destinations, if no ``senders`` are given.
         senders: Instead of new ones.
+        bench: Where it makes instances ready.
         is_changing: Whether another configuration may be right as well.
         made: What :class:`~dicom_node.readying.Readying` is given instead.
     """
@@ -67,5 +70,6 @@ def worker_of(
         glass=Glass(config.break_glass, audit, clock),
         senders=senders,
         clock=clock,
+        bench=bench,
         is_changing=is_changing,
     )

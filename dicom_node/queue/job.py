@@ -12,7 +12,7 @@ from dicom_node.queue.study import Studies
 from dicom_node.queue.tally import Tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime, timedelta
 
     from dicom_node.queue.note import Notes
@@ -138,8 +138,9 @@ class Job:
     claim: int
     """How often it was claimed at all: the token of this claim."""
     crashes: int
-    """How many workers died at it before it was ready to be sent, as what passes always
-    is, or while it was put into a form that its receiver takes."""
+    """How many workers died at it, as far as :meth:`Queue.release_claims` was told; and
+    how often its lease ran out before it was ready to be sent, as what passes always
+    is."""
     faults: int
     """How often it failed in a way that nobody foresaw."""
     order: Order | None = None
@@ -170,7 +171,10 @@ def _all_are(_file: str) -> bool:
 
 
 class Queue(Orders, Studies, Tallies, Purging, Protocol):
-    """Jobs that survive whoever works on them. Every method is one transaction."""
+    """Jobs that survive whoever works on them. Every method is one transaction.
+
+    Several threads may use one that is on disk at the same time.
+    """
 
     def notes(self) -> Notes:
         """Return what came in and went out, for the audit."""
@@ -265,13 +269,6 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
         """
         ...
 
-    def doubt(self, job: Job, *, is_so: bool) -> None:
-        """Say whether ``job`` may kill its worker, though it is ready to be sent.
-
-        Meanwhile a death is counted; afterwards it is the network's, or nobody's.
-        """
-        ...
-
     def sent(
         self, jobs: Sequence[Job], now: datetime, receivers: Sequence[str] = ()
     ) -> list[bool]:
@@ -325,12 +322,14 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
         """Quarantine ``job``; False if the claim has been lost to another."""
         ...
 
-    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
+    def release_claims(
+        self, not_before: datetime, *, suspects: Collection[int] = ()
+    ) -> int:
         """Put back every claimed job; only for whoever is the only worker of its lanes.
 
         Args:
             not_before: When they are due again.
-            died: Whether their worker died at them: that is counted.
+            suspects: Numbers of the jobs that their worker died at: that is counted.
 
         Returns:
             How many there were.

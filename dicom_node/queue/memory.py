@@ -52,7 +52,6 @@ class _Job:
     claim: int = 0
     crashes: int = 0
     faults: int = 0
-    is_doubted: bool = False
     settled: datetime | None = None
     receiver: str = ""
     is_ordered: bool = False
@@ -218,16 +217,14 @@ class MemoryQueue:
                 return other.filtered
         return None
 
-    def _may_kill(self, owed: _Job) -> bool:
-        is_made = owed.filtered is not None or owed.to.route in self.passed
-        return owed.is_doubted or not is_made
+    def _is_made(self, owed: _Job) -> bool:
+        return owed.filtered is not None or owed.to.route in self.passed
 
     def _study(self, owed: _Job) -> str:
         return self._instances[owed.instance].study_instance_uid
 
     def _claimed(self, owed: _Job, until: datetime) -> Job:
-        owed.crashes += owed.state is JobState.WORKING and self._may_kill(owed)
-        owed.is_doubted = False
+        owed.crashes += owed.state is JobState.WORKING and not self._is_made(owed)
         owed.state, owed.lease_until = JobState.WORKING, until
         owed.attempts += 1
         owed.claim += 1
@@ -264,12 +261,6 @@ class MemoryQueue:
             return False
         owed.filtered, owed.purpose = file, purpose
         return True
-
-    def doubt(self, job: Job, *, is_so: bool) -> None:
-        """Say whether ``job`` may kill its worker; see the protocol."""
-        owed = self._jobs[job.id - 1]
-        if owed.state is JobState.WORKING and owed.claim == job.claim:
-            owed.is_doubted = is_so
 
     def sent(
         self, jobs: Sequence[Job], now: datetime, receivers: Sequence[str] = ()
@@ -334,13 +325,14 @@ class MemoryQueue:
         """Quarantine ``job``; see the protocol."""
         return self._settle(job, JobState.QUARANTINED, reason)
 
-    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
+    def release_claims(
+        self, not_before: datetime, *, suspects: Collection[int] = ()
+    ) -> int:
         """Put back every claimed job; see the protocol."""
         claimed = [o for o in self._jobs if o.state is JobState.WORKING]
         for owed in claimed:
             owed.state, owed.lease_until = JobState.WAITING, None
-            owed.crashes += died and self._may_kill(owed)
-            owed.is_doubted = False
+            owed.crashes += owed.id in suspects
             owed.not_before = not_before
         return len(claimed)
 

@@ -103,9 +103,8 @@ UPDATE job SET state = 'dropped', reason = :reason
 -- came has a priority of its own, and waits for no route.
 UPDATE job
    SET state = 'working', attempts = attempts + 1, claim = claim + 1,
-       crashes = crashes + (state = 'working'
-                            AND (doubted OR (filtered IS NULL AND lane <> 'pass'))),
-       doubted = 0, lease_until = :lease_until
+       crashes = crashes + (state = 'working' AND filtered IS NULL AND lane <> 'pass'),
+       lease_until = :lease_until
  WHERE id = (SELECT id
                FROM (WITH RECURSIVE line(id) AS (
                          SELECT (SELECT id FROM job
@@ -211,11 +210,6 @@ SELECT filtered FROM job
 UPDATE job SET filtered = :file, purpose = :purpose
  WHERE id = :id AND claim = :claim AND state = 'working';
 
--- doubt
--- While it is set, a death counts though the job is ready to be sent.
-UPDATE job SET doubted = :is_so
- WHERE id = :id AND claim = :claim AND state = 'working';
-
 -- settle
 -- The number of claims is the token of a claim: who lost it to another changes nothing.
 UPDATE job
@@ -226,13 +220,10 @@ UPDATE job
  WHERE id = :id AND claim = :claim AND state = 'working';
 
 -- release_claims
--- Not at once: what kills its worker must not stand in everybody's way. What passes needs
--- nothing made of it, so that only a doubt makes a death its own.
+-- Not at once: what kills its worker must not stand in everybody's way.
 UPDATE job
    SET state = 'waiting',
-       crashes = crashes
-               + (:died AND (doubted OR (filtered IS NULL AND lane <> 'pass'))),
-       doubted = 0,
+       crashes = crashes + (id IN (SELECT value FROM json_each(:suspects))),
        lease_until = NULL, not_before = :not_before
  WHERE state = 'working' AND lane = :lane;
 

@@ -47,7 +47,6 @@ _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
     ("job", "claim"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "crashes"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "faults"): "INTEGER NOT NULL DEFAULT 0",
-    ("job", "doubted"): "INTEGER NOT NULL DEFAULT 0",
     ("job", "settled"): "TEXT NOT NULL DEFAULT ''",
     ("job", "lane"): "TEXT NOT NULL DEFAULT 'filter'",
     ("job", "study_instance_uid"): "TEXT NOT NULL DEFAULT ''",
@@ -81,7 +80,7 @@ _FIELDS: Final = (
 class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
     """See :class:`dicom_node.queue.job.Queue`.
 
-    One connection; it may cross threads if its user lets only one at a time in.
+    One connection, which several threads may use.
     """
 
     def __init__(
@@ -323,10 +322,6 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         with self._transaction(lasts=lasts):
             return self._done("keep_filtered", **kept) == 1
 
-    def doubt(self, job: Job, *, is_so: bool) -> None:
-        """Say whether ``job`` may kill its worker; see the protocol."""
-        self._changed("doubt", id=job.id, claim=job.claim, is_so=is_so)
-
     def sent(
         self, jobs: Sequence[Job], now: datetime, receivers: Sequence[str] = ()
     ) -> list[bool]:
@@ -375,11 +370,16 @@ class SqliteQueue(SqliteOrders, SqliteStudies, SqliteTallies, SqlitePurging):
         """Quarantine ``job``; see the protocol."""
         return self._settle(job, JobState.QUARANTINED, reason=reason)
 
-    def release_claims(self, not_before: datetime, *, died: bool = True) -> int:
+    def release_claims(
+        self, not_before: datetime, *, suspects: Collection[int] = ()
+    ) -> int:
         """Put back every claimed job; see the protocol."""
         return sum(
             self._changed(
-                "release_claims", not_before=as_text(not_before), died=died, lane=lane
+                "release_claims",
+                not_before=as_text(not_before),
+                suspects=json.dumps(sorted(suspects)),
+                lane=lane,
             )
             for lane in self._lanes
         )

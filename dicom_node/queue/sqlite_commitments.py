@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class SqliteCommitments(Withdrawing):
     """See :class:`dicom_node.queue.commitments.Commitments`.
 
-    One connection; it may cross threads if its user lets only one at a time in.
+    One connection, which several threads may use.
     """
 
     def __init__(self, path: Path) -> None:

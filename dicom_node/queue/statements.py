@@ -47,7 +47,7 @@ SQL: Final = {name: text for file in _FILES for name, text in _statements(file).
 
 
 class Statements:
-    """One connection, and what is done on it."""
+    """One connection, and what is done on it: by one thread at a time."""
 
     _database: sqlite3.Connection
     _turn: Turn
@@ -59,10 +59,12 @@ class Statements:
 
     def _done(self, name: str, **values: object) -> int:
         """Carry out a statement; return how many rows it changed."""
-        return self._database.execute(SQL[name], values).rowcount
+        with self._turn.lock:
+            return self._database.execute(SQL[name], values).rowcount
 
     def _all(self, name: str, **values: object) -> list[Any]:
-        return self._database.execute(SQL[name], values).fetchall()
+        with self._turn.lock:
+            return self._database.execute(SQL[name], values).fetchall()
 
     @contextmanager
     def _transaction(self, *, lasts: bool = True) -> Iterator[None]:
@@ -90,7 +92,7 @@ class Statements:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Read what is read in a block as it was at one moment."""
-        with translated():
+        with translated(), self._turn.lock:
             self._database.execute("BEGIN")
             try:
                 yield

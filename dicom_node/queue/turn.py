@@ -4,12 +4,16 @@ SQLite lets one write at a time, and whoever finds another at it sleeps for a wh
 looks again: longer than writing takes, and not in order. A lock of the kernel wakes the
 next. It is a courtesy only: SQLite's own lock is what keeps writers apart, also those
 that know nothing of this one, and the kernel drops it with whoever held it.
+
+The threads of one process share a connection, and so a place: what keeps them apart is
+a lock of the process, and that is no courtesy.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Turn:
-    """One process's place at a file; a context manager, for one thread at a time."""
+    """One process's place at a file; a context manager.
+
+    Its threads have their turns one after another, each with what :attr:`lock` covers.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the lock, or do without where that cannot be.
@@ -27,6 +34,7 @@ class Turn:
         Args:
             path: A file that nothing is ever written to; made if it is not there.
         """
+        self.lock = threading.RLock()
         self._descriptor = -1
         with suppress(OSError):
             self._descriptor = os.open(
@@ -35,6 +43,7 @@ class Turn:
 
     def __enter__(self) -> None:
         """Wait for one's turn."""
+        self.lock.acquire()
         with suppress(OSError, ValueError):  # there may be none
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
@@ -47,6 +56,7 @@ class Turn:
         """Let the next go on."""
         with suppress(OSError, ValueError):  # there may be none
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self.lock.release()
 
     def close(self) -> None:
         """Give the place up."""

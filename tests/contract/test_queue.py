@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -179,57 +181,20 @@ def test_what_was_sent_lately_is_not_sent_again(queue: Queue) -> None:
     assert queue.files() == {"b.dcm"}
 
 
-def test_who_dies_at_a_job_is_counted_until_it_is_ready(queue: Queue) -> None:
+def test_a_lease_that_runs_out_is_counted_until_the_job_is_ready(queue: Queue) -> None:
     queue.add(arrival(), on("archive"), NOON)
     queue.claim(NOON, MINUTE)
-    second = queue.claim(NOON + 2 * MINUTE, MINUTE)  # the lease ran out
+    second = queue.claim(NOON + 2 * MINUTE, MINUTE)
     assert second is not None
     assert second.crashes == 1
-    queue.release_claims(NOON)  # the next worker took over
-    third = queue.claim(NOON + 2 * MINUTE, MINUTE)
+    assert queue.keep_filtered(second, "marked.dcm", "mark research")
+    third = queue.claim(NOON + 4 * MINUTE, MINUTE)
     assert third is not None
-    assert third.crashes == 2
-    assert queue.keep_filtered(third, "marked.dcm", "mark research")
-    queue.release_claims(NOON)
-    fourth = queue.claim(NOON + 2 * MINUTE, MINUTE)
-    assert fourth is not None
-    assert fourth.crashes == 2
-
-
-def test_who_dies_at_what_is_ready_is_counted_while_that_is_in_doubt(
-    queue: Queue,
-) -> None:
-    queue.add(arrival(), on("archive"), NOON)
-    job = queue.claim(NOON, MINUTE)
-    assert job is not None
-    assert queue.keep_filtered(job, "marked.dcm", "mark research")
-    crashes = []
-    for is_so in (True, False):
-        queue.doubt(job, is_so=True)
-        queue.doubt(job, is_so=is_so)
-        queue.release_claims(NOON)
-        claimed = queue.claim(NOON, MINUTE)
-        assert claimed is not None
-        # The doubt goes with the claim, and who lost that says no more of the job.
-        queue.doubt(job, is_so=True)
-        job = queue.claim(NOON + 2 * MINUTE, MINUTE)
-        assert job is not None
-        crashes += [claimed.crashes, job.crashes]
-    assert crashes == [1, 1, 1, 1]
-    queue.doubt(job, is_so=True)
-    queue.release_claims(NOON, died=False)
-    last = queue.claim(NOON, MINUTE)
-    assert last is not None
-    assert last.crashes == 1
-    # A lease that ran out meanwhile is a death as well.
-    queue.doubt(last, is_so=True)
-    after = queue.claim(NOON + 2 * MINUTE, MINUTE)
-    assert after is not None
-    assert after.crashes == 2
+    assert third.crashes == 1
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_who_dies_at_what_passes_is_counted_while_that_is_in_doubt(
+def test_a_lease_that_runs_out_at_what_passes_is_not_counted(
     kind: str, tmp_path: Path
 ) -> None:
     names = ["plain"]
@@ -239,18 +204,54 @@ def test_who_dies_at_what_passes_is_counted_while_that_is_in_doubt(
         queue = SqliteQueue(tmp_path / "queue.sqlite", passed=names)
     queue.add(arrival(), on("plain"), NOON)
     assert queue.claim(NOON, MINUTE) is not None
-    assert queue.claim(NOON + 2 * MINUTE, MINUTE) is not None  # the lease ran out
-    queue.release_claims(NOON)
     innocent = queue.claim(NOON + 2 * MINUTE, MINUTE)
     assert innocent is not None
     assert innocent.crashes == 0
-    queue.doubt(innocent, is_so=True)
-    queue.release_claims(NOON)
-    doubted = queue.claim(NOON + 2 * MINUTE, MINUTE)
-    assert doubted is not None
-    assert doubted.crashes == 1
     if isinstance(queue, SqliteQueue):
         queue.close()
+
+
+def test_a_death_is_counted_for_whom_it_is_said_of(queue: Queue) -> None:
+    for number in range(2):
+        queue.add(arrival(f"1.2.{number}", f"{number}.dcm"), on("archive"), NOON)
+    first, other = queue.claim(NOON, MINUTE), queue.claim(NOON, MINUTE)
+    assert first is not None
+    assert other is not None
+    # Ready or not, whoever was at it when it died says which it was.
+    assert queue.keep_filtered(first, "marked.dcm", "mark research")
+    assert queue.release_claims(NOON, suspects=[first.id, 999]) == 2
+    claimed = [queue.claim(NOON, MINUTE) for _ in range(2)]
+    assert {job.id: job.crashes for job in claimed if job} == {first.id: 1, other.id: 0}
+    # Of what nobody has any more, nothing is counted.
+    assert queue.release_claims(NOON) == 2
+    assert queue.release_claims(NOON, suspects=[first.id]) == 0
+    again = queue.claim(NOON, MINUTE)
+    assert again is not None
+    assert (again.id, again.crashes) == (first.id, 1)
+
+
+def test_threads_share_a_queue_on_disk(tmp_path: Path) -> None:
+    with closing(SqliteQueue(tmp_path / "queue.sqlite")) as queue:
+        for number in range(60):
+            queue.add(arrival(f"1.2.{number}", f"{number}.dcm"), on("archive"), NOON)
+        together = threading.Barrier(4)
+
+        def work(_: int) -> list[int]:
+            done = []
+            together.wait()
+            while (job := queue.claim(NOON, MINUTE)) is not None:
+                assert queue.keep_filtered(job, f"{job.id}.out", "mark research")
+                assert queue.counts()[JobState.WORKING] >= 1
+                assert queue.sent([job], NOON) == [True]
+                queue.forget_sent([job])
+                done.append(job.id)
+            return done
+
+        with ThreadPoolExecutor(4) as threads:
+            done = [one for each in threads.map(work, range(4)) for one in each]
+        assert sorted(done) == list(range(1, 61))
+        assert queue.counts()[JobState.SENT] == 60
+        assert queue.files() == set()
 
 
 def test_other_bytes_clash_with_what_waits_for_a_person(queue: Queue) -> None:
@@ -472,7 +473,7 @@ def test_what_was_claimed_before_is_not_claimed_together_with_others(
     assert len(queue.claim_more(first, NOON, MINUTE, 9)) == 2
     alone = queue.claim(NOON, MINUTE)
     assert alone is not None
-    assert (alone.claim, alone.crashes) == (2, 1)
+    assert (alone.claim, alone.crashes) == (2, 0)
 
 
 def test_what_passes_is_claimed_by_whoever_passes(tmp_path: Path) -> None:
