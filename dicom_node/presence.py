@@ -42,7 +42,10 @@ def is_present(state: Path, name: str) -> bool:
         state: The state folder.
         name: Of the process, or its kind.
     """
-    held = locked(state / f"{name}.lock")
+    lock = state / f"{name}.lock"
+    if not lock.exists():  # looking leaves nothing behind
+        return False
+    held = locked(lock)
     if held is None:
         return True
     held.close()
