@@ -73,17 +73,33 @@ def require_same_state(running: Config, wanted: Config) -> None:
         )
 
 
+def tables_of(config: Config) -> Iterator[tuple[str, object]]:
+    """Yield the tables that say how this node and others reach each other.
+
+    Each with how errors name it.
+    """
+    for door in config.listeners:
+        yield f"listener {door.bind}:{door.port}", door
+    if config.release is not None:
+        yield "release", config.release
+    yield from _reaching(config)
+
+
+def _reaching(config: Config) -> Iterator[tuple[str, object]]:
+    """Yield the tables that other sites are reached by, and the page's."""
+    yield from ((f"destination {one.name!r}", one) for one in config.destinations)
+    yield from ((f"peer {one.ae_title!r}", one) for one in config.peers)
+    yield from ((f"desk {one.address!r}", one) for one in config.desks)
+    yield "audit", config.audit
+    yield from ((f"notify {one.name!r}", one) for one in config.notify)
+    if config.web is not None:
+        yield "web", config.web
+
+
 def _files(config: Config) -> Iterator[tuple[str, Path]]:
     """Yield the files of tables that other sites are reached by, and whose they are."""
-    named = [(f"destination {one.name!r}", one) for one in config.destinations]
-    named += [(f"peer {one.ae_title!r}", one) for one in config.peers]  # type: ignore[misc]
-    named += [(f"desk {one.address!r}", one) for one in config.desks]  # type: ignore[misc]
-    named += [("audit", config.audit)]  # type: ignore[list-item]
-    named += [(f"notify {one.name!r}", one) for one in config.notify]  # type: ignore[misc]
-    if config.web is not None:
-        named += [("web", config.web)]  # type: ignore[list-item]
-    for where, table in named:
-        for field in fields(table):
+    for where, table in _reaching(config):
+        for field in fields(table):  # type: ignore[arg-type]
             value = getattr(table, field.name)
             if isinstance(value, Path) and field.name != "checkpoints":
                 yield where, value

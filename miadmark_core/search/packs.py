@@ -110,7 +110,7 @@ def trainable_network(
     Raises:
         WeightsError: The file is missing, is another one, or does not fit its network.
     """
-    encoded, path = _listed_bytes(folder, weights), folder / weights.file
+    encoded, path = listed_bytes(folder, weights), folder / weights.file
     classes = max(len(weights.classes), 1)
     try:
         if ":" in weights.network:
@@ -141,7 +141,7 @@ def drawer(folder: Path, weights: Weights, device: torch.device) -> Generator:
     Raises:
         WeightsError: The file is missing, is another one, or holds no generator.
     """
-    state = load(_listed_bytes(folder, weights))
+    state = load(listed_bytes(folder, weights))
     try:
         network = Generator(len(weights.classes), len(state["draw.bias"]) // FOLD**2)
         network.load_state_dict(state)
@@ -173,7 +173,7 @@ def suited(
     return fitting
 
 
-def _listed_bytes(folder: Path, weights: Weights) -> bytes:
+def listed_bytes(folder: Path, weights: Weights) -> bytes:
     """Return the file of one entry, if it is the one that the manifest lists.
 
     Raises:
