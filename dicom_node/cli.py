@@ -15,6 +15,7 @@ from dicom_node.commands import (
     backup,
     bench,
     config,
+    doctor,
     grants,
     inspect,
     keys,
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
         *(study, inspect, keys, grants, records, audit, config, node, route),
-        *(watch, orders, bench, backup, science),
+        *(watch, orders, bench, backup, science, doctor),
     ):
         group.add(commands)
     return parser

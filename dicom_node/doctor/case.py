@@ -1,0 +1,92 @@
+"""What is looked at: a configuration, if there is one, and the state that it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dicom_node.config_file import load
+from dicom_node.errors import ConfigError
+from dicom_node.keys.keyring import Keyring
+from dicom_node.routing import Action
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from dicom_node.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One installation. Nothing is opened before it is asked for, or made at all."""
+
+    state: Path | None
+    """Its state folder; None where that is not known."""
+    now: datetime
+    """Aware."""
+    config_path: Path | None = None
+    """Where its configuration lies; None where none was named."""
+    config: Config | None = None
+    """What that says; None where there is none, or it cannot be read."""
+    refused: ConfigError | None = None
+    """Why it cannot be read."""
+    is_full: bool = False
+    """Whether what takes long is looked at, too."""
+
+    @classmethod
+    def of(cls, path: Path, now: datetime, *, is_full: bool = False) -> Case:
+        """Return the case of a configuration, whether that can be read or not."""
+        try:
+            config = load(path)
+        except ConfigError as error:
+            return cls(
+                state=None, now=now, config_path=path, refused=error, is_full=is_full
+            )
+        return cls(
+            state=config.node.state,
+            now=now,
+            config_path=path,
+            config=config,
+            is_full=is_full,
+        )
+
+    @property
+    def marks(self) -> bool:
+        """Return whether something is to be marked here."""
+        return self.config is not None and any(
+            route.action is Action.MARK for route in self.config.routes
+        )
+
+    @property
+    def has_state(self) -> bool:
+        """Return whether there is a state folder to look into."""
+        return self.state is not None and self.state.is_dir()
+
+    @property
+    def folder(self) -> Path:
+        """Return the state folder of a case that has one."""
+        assert self.state is not None  # whoever asks has looked
+        return self.state
+
+    @cached_property
+    def keyring(self) -> Keyring | None:
+        """Return the keys of the site, opened; None if there are none, or they do not.
+
+        What is wrong with them is said where keys are looked at.
+        """
+        try:
+            return self.opened_keys()
+        except Exception:  # noqa: BLE001 a token's library raises what it likes
+            return None
+
+    def opened_keys(self) -> Keyring | None:
+        """Return the keys of the site; None if there are none.
+
+        Raises:
+            KeyFolderError: They cannot be opened.
+            KeyServiceError: Whoever keeps the root does not answer.
+        """
+        folder = self.folder / "keys"
+        return Keyring(folder) if Keyring.exists(folder) else None
