@@ -17,6 +17,7 @@ from dicom_node.commands import (
     config,
     doctor,
     grants,
+    init,
     inspect,
     keys,
     node,
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
-        *(study, inspect, keys, grants, records, audit, config, node, route),
+        *(init, study, inspect, keys, grants, records, audit, config, node, route),
         *(watch, orders, bench, backup, science, doctor),
     ):
         group.add(commands)

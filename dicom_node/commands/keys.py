@@ -15,6 +15,7 @@ from dicom_node.errors import NodeError
 if TYPE_CHECKING:
     import argparse
 
+    from dicom_node.keys.keyring import Keyring
     from dicom_node.keys.roots import MakeRoot
 
 
@@ -23,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     keys = commands.add_parser("keys", help="the keys of this site")
     verbs = keys.add_subparsers(required=True, metavar="VERB")
     init = verbs.add_parser("init", help="make them")
-    _add_root(init)
+    add_root(init)
     init.set_defaults(run=_init)
     export = verbs.add_parser(
         "export-recipient", help="write the site file that others need"
@@ -79,7 +80,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         add_state(verb)
 
 
-def _add_root(init: argparse.ArgumentParser) -> None:
+def add_root(init: argparse.ArgumentParser) -> None:
+    """Add options that say what keeps the root key."""
     root = init.add_argument_group(
         "where the root key is kept; else a drawn passphrase"
     )
@@ -96,7 +98,12 @@ def _add_root(init: argparse.ArgumentParser) -> None:
     root.add_argument("--token-file", type=Path, metavar="FILE")
 
 
-def _root(options: argparse.Namespace) -> MakeRoot:
+def root_of(options: argparse.Namespace) -> MakeRoot:
+    """Return what makes the root that options of :func:`add_root` ask for.
+
+    Raises:
+        NodeError: They ask for several, or for half of one.
+    """
     from dicom_node.keys import roots
 
     chosen = (options.passphrase_file, options.pkcs11_module, options.transit)
@@ -124,15 +131,25 @@ def _root(options: argparse.Namespace) -> MakeRoot:
     return roots.generated_passphrase
 
 
-def _init(options: argparse.Namespace) -> int:
+def make_keys(state: Path, make_root: MakeRoot) -> Keyring:
+    """Return keys that are made now in a state folder; the audit has that.
+
+    Raises:
+        KeyFolderError: There are keys already, or none can be made.
+    """
     from dicom_node.keys.keyring import Keyring
 
-    folder = options.state / "keys"
-    options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = Keyring.make(folder, terminal.now(), _root(options))
-    state_in(options.state).audit(made).add(
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = Keyring.make(state / "keys", terminal.now(), make_root)
+    state_in(state).audit(made).add(
         Event.KEYS, did="made", root=made.ring.root["kind"], by=terminal.user()
     )
+    return made
+
+
+def _init(options: argparse.Namespace) -> int:
+    made = make_keys(options.state, root_of(options))
+    folder = made.folder
     print(f"made keys in {folder}; fingerprint {made.site('').fingerprint}")
     print("Back this folder up now, and what opens it: what is sealed to it opens with")
     print("nothing else. Then: miadmark recovery split, so that people can.")
