@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dicom_node import __version__
 from dicom_node.commands import (
     audit,
+    backfill,
     backup,
     bench,
     config,
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
         *(init, study, inspect, keys, grants, records, audit, config, node, route),
-        *(watch, orders, bench, backup, science, doctor),
+        *(backfill, watch, orders, bench, backup, science, doctor),
     ):
         group.add(commands)
     return parser

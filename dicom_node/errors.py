@@ -12,6 +12,8 @@
       LedgerError                 the second copy of the records cannot be used
       ChangingError               passing: by which rules to go on is not settled yet
       CodecProcessError           passing: nothing compressed can be decoded just now
+      BackfillError               an archive cannot be back-filled as was asked for
+        SourceError               passing: where objects come from, or go, does not answer
       FilterError                 this object cannot be marked, or not be restored
         MalformedObjectError      not DICOM, cut short, or over the limits
           CodecCrashError         decoding it crashed, hung or wanted too much memory
@@ -86,6 +88,14 @@ class ChangingError(NodeError):
 
 class CodecProcessError(NodeError):
     """The process that decodes compressed pixels cannot be started."""
+
+
+class BackfillError(NodeError):
+    """An archive, or an object of it, cannot be back-filled as was asked for."""
+
+
+class SourceError(BackfillError):
+    """Where objects come from, or where they go, cannot be used just now."""
 
 
 class FilterError(NodeError):

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.backfill.filling import Filling, Sample
+from dicom_node.backfill.manifest import Entry, Heading, Manifest, Status
+from dicom_node.backfill.pacing import Pacing
+from dicom_node.backfill.places import require_apart
+from dicom_node.backfill.source import FolderSource, Found
+from dicom_node.backfill.target import FolderTarget, HatchTarget, plain
+from dicom_node.errors import BackfillError, SourceError
+from dicom_node.files import Outcome, Task
+from dicom_node.hatch import Hatch
+from dicom_node.hours import Hours
+from tests.archives import digests, entries, require_done_once, small_objects
+
+HEADING = Heading(source="from", target="to", how="so")
+MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+class Clock:
+    """One that goes on when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def sleep(self, seconds: float) -> bool:
+        self.at += seconds
+        return False
+
+    def now(self) -> datetime:
+        return MONDAY + timedelta(seconds=self.at - 1000)
+
+
+def a_pacing(clock: Clock, **more: object) -> Pacing:
+    settings = {"clock": lambda: clock.at, "now": clock.now, "sleep": clock.sleep}
+    return Pacing(**(settings | more))  # type: ignore[arg-type]
+
+
+def passed(todo: Sequence[Task]) -> Iterator[Outcome]:
+    for task in todo:
+        task.target.write_bytes(task.source.read_bytes())
+        yield Outcome(source=task.source, target=task.target, status="passed")
+
+
+def a_filling(
+    manifest: Manifest,
+    folder: Path,
+    share: float = 0.0,
+    compare: Callable[[Path, Path], object] = lambda *_: None,
+    target: FolderTarget | None = None,
+) -> Filling:
+    return Filling(
+        source=FolderSource(folder / "in"),
+        target=target or FolderTarget(folder / "out"),
+        manifest=manifest,
+        work=passed,
+        compare=compare,
+        sample=Sample(share, b"seed"),
+        pacing=a_pacing(Clock()),
+        scratch=folder / "scratch",
+    )
+
+
+def test_a_line_that_was_cut_short_was_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING) as manifest:
+        manifest.add(Entry(source="a", status=Status.MARKED))
+        manifest.add(Entry(source="b", status=Status.MARKED))
+    path.write_bytes(path.read_bytes()[:-5])
+    with Manifest(path, HEADING) as manifest:
+        assert manifest.is_done("a")
+        assert not manifest.is_done("b")
+        manifest.add(Entry(source="b", status=Status.PASSED))
+    assert [entry["source"] for entry in entries(path)] == ["a", "b"]
+
+
+def test_even_the_first_line_may_be_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "manifest"
+    path.write_text('{"manifest": 1, "sou')
+    with Manifest(path, HEADING) as manifest:
+        manifest.add(Entry(source="a", status=Status.MARKED))
+    with Manifest(path, HEADING) as manifest:
+        assert manifest.done == 1
+
+
+@pytest.mark.parametrize("line", ["nonsense", '{"source": 1}', "[]", '"a"'])
+def test_a_manifest_that_was_changed_is_not_continued(
+    tmp_path: Path, line: str
+) -> None:
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING):
+        pass
+    with path.open("a") as stream:
+        stream.write(f"{line}\n")
+    with pytest.raises(BackfillError, match="line 2"):
+        Manifest(path, HEADING)
+
+
+def test_a_manifest_of_something_else_is_not_continued(tmp_path: Path) -> None:
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING):
+        pass
+    with pytest.raises(BackfillError, match="has how 'so', and this run 'otherwise'"):
+        Manifest(path, Heading(source="from", target="to", how="otherwise"))
+
+
+def test_two_do_not_write_to_one_manifest(tmp_path: Path) -> None:
+    with (
+        Manifest(tmp_path / "manifest", HEADING),
+        pytest.raises(BackfillError, match="being written"),
+    ):
+        Manifest(tmp_path / "manifest", HEADING)
+
+
+def test_what_could_not_be_written_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "manifest"
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Manifest(path, HEADING) as manifest:
+        manifest.add(Entry(source="a", status=Status.MARKED))
+        before = path.read_bytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space"):
+                manifest.add(Entry(source="b", status=Status.MARKED))
+        assert path.read_bytes() == before
+        assert not manifest.is_done("b")
+        manifest.add(Entry(source="b", status=Status.MARKED))
+    assert len(entries(path)) == 2
+
+
+@given(
+    st.lists(st.integers(1, 5_000_000), min_size=1, max_size=20),
+    st.floats(0.05, 50),
+    st.floats(1e5, 1e7),
+)
+def test_no_more_is_read_than_was_agreed(
+    sizes: list[int], objects_per_s: float, bytes_per_s: float
+) -> None:
+    clock = Clock()
+    pacing = a_pacing(clock, objects_per_s=objects_per_s, bytes_per_s=bytes_per_s)
+    for size in sizes:
+        assert pacing.begin()
+        assert pacing.spend(size)
+    assert pacing.begin()
+    took = clock.at - 1000
+    # A burst of a quarter of a second, for each of the two.
+    assert took >= len(sizes) / objects_per_s - 0.5
+    assert took >= sum(sizes) / bytes_per_s - 0.75
+
+
+def test_it_works_in_its_hours_only() -> None:
+    clock, told = Clock(), list[str]()
+    hours = Hours.of(("Mon 18:00-20:00",), "UTC")
+    pacing = a_pacing(clock, hours=hours, told=told.append)
+    assert pacing.begin()
+    assert clock.now().hour == 18
+    assert told[0] == "waits for its hours"
+    assert told[-1] == ""
+
+
+def test_who_is_told_to_stop_reads_nothing_more() -> None:
+    pacing = a_pacing(Clock(), sleep=lambda _: True)
+    assert not pacing.begin()
+
+
+def test_a_sample_is_drawn_by_its_seed() -> None:
+    names = [str(number) for number in range(20_000)]
+    drawn = {
+        seed: {n for n in names if Sample(0.01, seed).holds(n)} for seed in (b"a", b"b")
+    }
+    assert 120 < len(drawn[b"a"]) < 280
+    assert drawn[b"a"] == {n for n in names if Sample(0.01, b"a").holds(n)}
+    assert len(drawn[b"a"] & drawn[b"b"]) < 20
+    assert all(Sample(1.0, b"a").holds(name) for name in names)
+    assert not any(Sample(0.0, b"a").holds(name) for name in names)
+
+
+def test_what_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 40)
+    path = tmp_path / "manifest"
+    for _ in range(4):
+        with Manifest(path, HEADING) as manifest:
+            run = a_filling(manifest, tmp_path).run()
+            for _ in range(7):
+                next(run)
+            run.close()
+    with Manifest(path, HEADING) as manifest:
+        assert len(list(a_filling(manifest, tmp_path).run())) == 12
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "scratch").exists()
+
+
+class _Breaking(FolderTarget):
+    """Puts, and breaks before anybody hears of it."""
+
+    def put(self, name: str, file: Path) -> None:
+        super().put(name, file)
+        raise SourceError("it broke")
+
+
+def test_what_was_put_and_not_written_down_is_put_again(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 3)
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING) as manifest:
+        target = _Breaking(tmp_path / "out")
+        with pytest.raises(SourceError):
+            list(a_filling(manifest, tmp_path, target=target).run())
+    assert len(digests(tmp_path / "out")) == 1
+    assert entries(path) == []
+    with Manifest(path, HEADING) as manifest:
+        list(a_filling(manifest, tmp_path).run())
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+
+
+def test_what_does_not_restore_does_not_stay(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 2)
+    path = tmp_path / "manifest"
+
+    def differ(_: Path, original: Path) -> None:
+        if b"1.2.3.100001" in original.read_bytes():
+            raise BackfillError("it differs")
+
+    with Manifest(path, HEADING) as manifest:
+        good, bad = a_filling(manifest, tmp_path, 1.0, differ).run()
+    assert (good.status, good.verified) == (Status.PASSED, True)
+    assert (bad.status, bad.reason, bad.after) == (Status.FAILED, "it differs", "")
+    assert list(digests(tmp_path / "out")) == [good.source]
+    with Manifest(path, HEADING) as manifest:  # what failed is tried again
+        (again,) = a_filling(manifest, tmp_path, 1.0).run()
+    assert (again.source, again.verified) == (bad.source, True)
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+
+
+def test_what_failed_before_comes_last(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 3)
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING) as manifest:
+        manifest.add(Entry(source="000/00000.dcm", status=Status.FAILED))
+        names = [entry.source for entry in a_filling(manifest, tmp_path).run()]
+    assert names == ["000/00001.dcm", "000/00002.dcm", "000/00000.dcm"]
+
+
+def test_an_object_that_is_not_to_be_had_stops_no_other(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 1)
+    (tmp_path / "in" / "link").symlink_to(tmp_path, target_is_directory=True)
+    with Manifest(tmp_path / "manifest", HEADING) as manifest:
+        said = {e.source: e for e in a_filling(manifest, tmp_path).run()}
+    assert said["link"].status is Status.FAILED
+    assert said["link"].reason == "it is no file"
+    assert said["000/00000.dcm"].status is Status.PASSED
+
+
+class _Flaky(FolderSource):
+    """Does not answer the first time that it is asked for each object."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked: set[str] = set()
+
+    def fetch(self, found: Found, to: Path) -> None:
+        if found.name not in self.asked:
+            self.asked.add(found.name)
+            to.write_bytes(b"half of it")
+            raise SourceError("it does not answer")
+        super().fetch(found, to)
+
+
+def test_a_source_is_asked_again_after_a_while(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 2)
+    clock = Clock()
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING) as manifest:
+        filling = Filling(
+            source=_Flaky(tmp_path / "in"),
+            target=FolderTarget(tmp_path / "out"),
+            manifest=manifest,
+            work=passed,
+            compare=lambda *_: None,
+            sample=Sample(0.0, b""),
+            pacing=a_pacing(clock),
+            scratch=tmp_path / "scratch",
+        )
+        list(filling.run())
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+    assert clock.at == 1002.0
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/a", "a//b", "../a", "a/./b", "a/..", "a\0", "a\nb"]
+)
+def test_no_name_leads_elsewhere(name: str) -> None:
+    with pytest.raises(BackfillError, match="cannot be that of a file"):
+        plain(name)
+
+
+def test_what_is_handed_to_a_node_lies_in_its_hatch(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 2)
+    target = HatchTarget(Hatch(name="archive", folder=tmp_path / "hatch"))
+    assert target.waiting() == 0
+    for path in sorted((tmp_path / "in").rglob("*.dcm")):
+        target.put("a name", path)
+    assert target.waiting() == 2
+    handed = {p.read_bytes() for p in (tmp_path / "hatch").glob("*.dcm")}
+    assert handed == {p.read_bytes() for p in (tmp_path / "in").rglob("*.dcm")}
+
+
+@pytest.mark.parametrize("pair", [("/a", "/a"), ("/a", "/a/b"), ("/a/b", "/a")])
+def test_source_and_target_lie_apart(pair: tuple[str, str]) -> None:
+    require_apart("/a", "/ab")
+    with pytest.raises(BackfillError, match="lie in one another"):
+        require_apart(*pair)
