@@ -85,18 +85,30 @@ class MarkGrid:
 
         A large image is gone through in bands that fit the cache: several times as fast.
         """
-        cells, width, _ = self.steps.shape
+        cells, width, planes = self.steps.shape
         left, right, weight = _neighbours(columns, width)
         grid = self.steps.astype(np.int32)
-        one = np.int32(1 << _WEIGHT_BITS)
-        weight = weight[:, np.newaxis]
-        wide = grid[:, left] * (one - weight) + grid[:, right] * weight
-        above, below, weight = _neighbours(rows, cells)
+        # Each value is the nearer neighbour's and a part of the way to the other.
+        wide = np.take(grid, left, axis=1)
+        way = np.take(grid, right, axis=1)
+        way -= wide
+        way *= weight[:, np.newaxis]
+        wide <<= np.int32(_WEIGHT_BITS)
+        wide += way
+        above, _, weight = _neighbours(rows, cells)
+        way[-1:] = 0  # below the last row of cells there is none
+        np.subtract(wide[1:], wide[:-1], out=way[:-1])
+        wide <<= np.int32(_WEIGHT_BITS)
         weight = weight[:, np.newaxis, np.newaxis]
+        room = np.empty((min(height, rows), columns, planes), np.int32)
         for top in range(0, rows, height):
             band = slice(top, min(top + height, rows))
-            low = weight[band]
-            tall = wide[above[band]] * (one - low) + wide[below[band]] * low
+            tall = np.take(wide, above[band], axis=0)
+            # Without "clip" it would be taken elsewhere first, and copied.
+            down = room[: len(tall)]
+            np.take(way, above[band], axis=0, out=down, mode="clip")
+            down *= weight[band]
+            tall += down
             tall = _rounded_shift(tall, 2 * _WEIGHT_BITS - _KEPT_BITS)
             tall *= np.int32(self.amplitude)
             shift = _KEPT_BITS + AMPLITUDE_UNIT.bit_length() - 1
