@@ -197,10 +197,7 @@ class Part10:
 
     def chunks(self) -> Iterator[Buffer]:
         """Yield the same as :meth:`to_bytes` piece by piece, whatever its size."""
-        buffer = DicomBytesIO()
-        buffer.write(self.preamble + b"DICM")
-        write_file_meta_info(buffer, _copied(self.meta), enforce_standard=False)
-        yield buffer.getvalue()
+        yield b"".join((self.preamble, b"DICM", _encoded_meta(self.meta)))
         yield from chunks(self.dataset)
 
     @classmethod
@@ -301,6 +298,54 @@ def _known_meta(before: bytes, after: bytes, length: int) -> FileMetaDataset:
     """Return what is the same for all instances; the name is to be put in."""
     name = b"1." + b"1" * (length - 2)
     return _decoded_meta(io.BytesIO(bytes(132) + before + name + after))[0]
+
+
+def _encoded_meta(meta: FileMetaDataset) -> bytes:
+    """Return the file meta information as it is written; the rest is remembered here too.
+
+    Not modified.
+    """
+    name, others, size = "", [], 0
+    for element in meta:
+        value = element.value
+        if element.tag == _SOP_INSTANCE_UID:
+            name = str(value)
+            continue
+        others.append((element.tag, element.VR, value))
+        size += len(value) if isinstance(value, (bytes, str)) else 0
+    if size > _SHORT or _NAME.fullmatch(name.encode("ascii", "replace")) is None:
+        return _written_meta(_copied(meta))
+    try:
+        before, after = _known_parts(tuple(others), len(name))
+    except TypeError:  # a value that cannot be compared: several, where one should be
+        return _written_meta(_copied(meta))
+    return b"".join((before, name.encode("ascii"), bytes(len(name) % 2), after))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _known_parts(
+    others: tuple[tuple[int, str, object], ...], length: int
+) -> tuple[bytes, bytes]:
+    """Return what is written before and after a name that is so long.
+
+    Raises:
+        TypeError: There is more to it.
+    """
+    meta = FileMetaDataset()
+    for tag, vr, value in others:
+        meta.add_new(tag, vr, value)
+    meta.MediaStorageSOPInstanceUID = uid.UID("1." + "1" * (length - 2))
+    encoded = _written_meta(meta)
+    parts = _parted(bytes(132) + encoded + bytes(8))  # as if something followed
+    if parts is None or len(parts[1]) != length + length % 2:
+        raise TypeError(length)
+    return parts[0], parts[2]
+
+
+def _written_meta(meta: FileMetaDataset) -> bytes:
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta, enforce_standard=False)
+    return buffer.getvalue()
 
 
 def _decoded_meta(stream: io.BytesIO) -> tuple[FileMetaDataset, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import resource
 import struct
 import zlib
@@ -11,6 +12,8 @@ import pytest
 from pydicom import uid
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.tag import Tag
 
 from dicom_node.elements import header
@@ -118,3 +121,30 @@ def test_who_changes_one_objects_meta_information_changes_no_others(
     one.meta.TransferSyntaxUID = uid.JPEGLSLossless
     assert other.transfer_syntax == before
     assert Part10.from_bytes(content).transfer_syntax == before
+
+
+def plainly(file: Part10) -> bytes:
+    """The file as pydicom writes it."""
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, copy.deepcopy(file.meta), enforce_standard=False)
+    return file.preamble + b"DICM" + buffer.getvalue() + bytes(file.dataset)
+
+
+@pytest.mark.parametrize(
+    "name", ["1.2.3", "1.2.34", "2.25.1", "1.2.3.", "", "a name", "1.2\\3.4", "1." * 40]
+)
+@pytest.mark.parametrize("more", [None, "title", ["one", "two"], b"\0" * 5000])
+def test_a_file_is_written_as_pydicom_does_it(
+    ct: Part10, name: str, more: object
+) -> None:
+    file = ct.changed(ct.dataset, name, ct.transfer_syntax)
+    if isinstance(more, bytes):
+        file.meta.PrivateInformationCreatorUID = uid.UID("1.2.3")
+        file.meta.PrivateInformation = more
+    elif more is not None:
+        file.meta.add_new(0x00020016, "AE", more)
+    for _ in range(2):  # the second is remembered
+        assert file.to_bytes() == plainly(file)
+    other = file.changed(ct.dataset, name[::-1], uid.ExplicitVRBigEndian)
+    assert other.to_bytes() == plainly(other)
+    assert file.to_bytes() == plainly(file)
