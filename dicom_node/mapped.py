@@ -163,15 +163,23 @@ def are_equal(one: Buffer, other: Buffer) -> bool:
 
 def let_go(view: Buffer) -> None:
     """Say that ``view`` is not needed for now; it can still be read, from its file."""
-    if not isinstance(view, memoryview) or not len(view):
-        return
-    whole: object = view.obj
-    if not isinstance(whole, mmap.mmap):
+    whole = _mapping(view)
+    if whole is None or not isinstance(view, memoryview) or not len(view):
         return
     first = _address(view) - _address(memoryview(whole))
     start = first - first % mmap.PAGESIZE
     # A page that is shared with a neighbour is read again when the neighbour needs it.
     whole.madvise(mmap.MADV_DONTNEED, start, first + len(view) - start)
+
+
+def is_mapped(view: Buffer) -> bool:
+    """Say whether ``view`` is of a file, and not of memory."""
+    return _mapping(view) is not None
+
+
+def _mapping(view: Buffer) -> mmap.mmap | None:
+    whole: object = view.obj if isinstance(view, memoryview) else None
+    return whole if isinstance(whole, mmap.mmap) else None
 
 
 def _address(view: memoryview) -> int:

@@ -52,7 +52,7 @@ def picture_in(path: Path) -> Image.Image | None:
         if layout.is_luminance:
             shown = pixel_data.coloured(native, layout)(middle)
         else:
-            image = pixel_data.decode(native, layout).image
+            image = pixel_data.image_in(native, layout)
             shows = windowing.presentations(image, attributes, layout)
             shown = shows[middle].window.shown(image.pixels[middle])
     except Exception:  # noqa: BLE001 one odd object must not stop a training

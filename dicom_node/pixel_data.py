@@ -29,7 +29,7 @@ from dicom_node.errors import (
     NotAnImageError,
     UnsupportedPixelDataError,
 )
-from dicom_node.mapped import let_go
+from dicom_node.mapped import is_mapped, let_go
 from dicom_node.pixel_layout import NATIVE, YBR_422
 from miadmark_core.image import HostImage, LazyFrames
 
@@ -99,6 +99,28 @@ def native(
 
 def decode(pixel_data: Buffer, layout: PixelLayout) -> Decoded:
     """Return the stored values in native Pixel Data that a mark may change."""
+    foreign: list[bool] = []
+
+    def look(words: Words, fields: StoredValues) -> None:
+        if not any(foreign):
+            foreign.append(not np.array_equal(_as_words(fields, layout), words))
+
+    is_filled = layout.bits_stored == layout.bits_allocated
+    image = _decoded(pixel_data, layout, None if is_filled else look)
+    return Decoded(image, any(foreign))
+
+
+def image_in(pixel_data: Buffer, layout: PixelLayout) -> HostImage:
+    """Return the stored values alone, for whoever knows what else is in their words."""
+    return _decoded(pixel_data, layout, None)
+
+
+def _decoded(
+    pixel_data: Buffer,
+    layout: PixelLayout,
+    look: Callable[[Words, StoredValues], object] | None,
+) -> HostImage:
+    """Return the stored values, and let ``look`` see every frame of them meanwhile."""
     read = _reader(pixel_data, layout)
 
     def make(number: int) -> StoredValues:
@@ -108,21 +130,20 @@ def decode(pixel_data: Buffer, layout: PixelLayout) -> Decoded:
     held = None
     if layout.size < MOST_HELD:
         held = np.empty(frames.shape, frames.dtype)
-    has_foreign_bits = False
-    is_filled = layout.bits_stored == layout.bits_allocated
     for number in range(layout.frames):
+        if held is None and look is None:
+            break
         words = read(number)
         fields = _fields(words, layout)
         if held is not None:
             held[number] = _parted(fields, layout)[0]
-        if not is_filled and not has_foreign_bits:
-            has_foreign_bits = not np.array_equal(_as_words(fields, layout), words)
-    image = HostImage(
+        if look is not None:
+            look(words, fields)
+    return HostImage(
         pixels=frames if held is None else held,
         values=layout.values,
         padding=layout.padding,
     )
-    return Decoded(image, has_foreign_bits)
 
 
 def rest(pixel_data: Buffer, layout: PixelLayout, *, has_foreign_bits: bool) -> bytes:
@@ -207,7 +228,8 @@ def encode(
     order = "<" if layout.is_little_endian else ">"
     for number in _all(layout):
         words = _put(image, number, read, layout, has_foreign_bits)
-        yield words.astype(f"{order}u{words.dtype.itemsize}", copy=False).tobytes()
+        ordered = words.astype(f"{order}u{words.dtype.itemsize}", copy=False)
+        yield ordered.view(np.uint8).data
     yield pixel_data[layout.size :]
 
 
@@ -330,7 +352,9 @@ def _reader(pixel_data: Buffer, layout: PixelLayout) -> Callable[[int], Words]:
     def read(number: int) -> Words:
         start = number * layout.frame_size
         part = view[start : start + layout.frame_size]
-        words = np.frombuffer(part, dtype, count).astype(dtype.newbyteorder("="))
+        words = np.frombuffer(part, dtype, count)
+        # What is mapped is copied, to be let go.
+        words = words.astype(dtype.newbyteorder("="), copy=is_mapped(part))
         let_go(part)
         return words
 
@@ -356,5 +380,7 @@ def _fields(words: Words, layout: PixelLayout) -> NDArray[np.integer[Any]]:
 def _as_words(fields: NDArray[np.integer[Any]], layout: PixelLayout) -> Words:
     """Return each value in its place, the bits above repeating its sign."""
     word = np.dtype(f"u{layout.bits_allocated // 8}")
-    words: Words = fields.astype(word) << word.type(layout.shift)
+    words: Words = fields.astype(word)
+    if layout.shift:
+        words <<= word.type(layout.shift)
     return words

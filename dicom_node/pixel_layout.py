@@ -7,6 +7,7 @@ refused by name. No byte of Pixel Data is looked at.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from pydicom import uid
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from dicom_node.elements import Elements
+    from dicom_node.instance import OpenInstance
+    from dicom_node.part10 import Encoding
 
 NATIVE: Final = (
     uid.ImplicitVRLittleEndian,
@@ -138,6 +141,27 @@ def require_picture(elements: Elements) -> None:
             "float pixels, or pixels kept elsewhere, carry no mark"
         )
     raise NotAnImageError("the object holds no picture")
+
+
+def layout_in(instance: OpenInstance) -> PixelLayout:
+    """Return the layout that an object describes; see :func:`layout_of`.
+
+    The pictures of a series say the same byte for byte, and pydicom takes longer to read
+    it than a mark takes to be subtracted: so what was said lately is remembered.
+    """
+    encoded = instance.elements.extract(TAGS)
+    if len(encoded) > _SHORT:
+        return layout_of(instance.attributes(*TAGS))
+    return _known_layout(encoded, instance.file.encoding)
+
+
+_SHORT: Final = 512
+"""Bytes; a layout takes a hundred and fifty."""
+
+
+@lru_cache(maxsize=256)
+def _known_layout(encoded: bytes, encoding: Encoding) -> PixelLayout:
+    return layout_of(encoding.decode(encoded))
 
 
 def layout_of(attributes: Dataset) -> PixelLayout:

@@ -215,11 +215,11 @@ def _pixels(marked: OpenInstance, decode: Decode) -> _Pixels:
 
 def _decoded(marked: OpenInstance, decode: Decode) -> _Pixels:
     marked = decompressed(marked, decode)
-    layout = pixel_layout.layout_of(marked.attributes(*pixel_layout.TAGS))
+    layout = pixel_layout.layout_in(marked)
     native, layout = pixel_data.native(
         marked.elements, layout, marked.file.transfer_syntax
     )
-    image = pixel_data.decode(native, layout).image
+    image = pixel_data.image_in(native, layout)
     return _Pixels(marked, native, layout, image, image.digest())
 
 

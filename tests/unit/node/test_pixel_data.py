@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
 
+from dicom_node.elements import Limits, scan
 from dicom_node.errors import (
     MalformedObjectError,
     UnsupportedPixelDataError,
 )
-from dicom_node.pixel_data import decode, encode
-from dicom_node.pixel_layout import PixelLayout, layout_of
+from dicom_node.instance import OpenInstance
+from dicom_node.part10 import Encoding, Part10
+from dicom_node.pixel_data import decode, encode, image_in
+from dicom_node.pixel_layout import NATIVE, PixelLayout, layout_in, layout_of
 
 
 @st.composite
@@ -53,6 +57,7 @@ def test_encode_undoes_decode_for_any_bytes(
         decoded.image, pixel_data, layout, has_foreign_bits=decoded.has_foreign_bits
     )
     assert b"".join(again) == pixel_data
+    assert image_in(pixel_data, layout).digest() == decoded.image.digest()
 
 
 @given(layouts(), st.data())
@@ -121,3 +126,21 @@ def test_a_padding_value_may_be_given_with_the_wrong_sign() -> None:
     signed = attributes(PixelRepresentation=1, BitsStored=16, HighBit=15)
     signed.add_new(0x00280120, "US", 63536)
     assert layout_of(signed).padding == (-2000, -2000)
+
+
+def an_object(described: Dataset, syntax: UID) -> OpenInstance:
+    encoding, meta = Encoding.of(syntax), FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    file = Part10(bytes(128), meta, encoding.encode(described))
+    return OpenInstance(file, scan(file.dataset, encoding, Limits()))
+
+
+def test_a_layout_that_is_remembered_is_that_of_the_object() -> None:
+    for rows in (4, 0x0400, 4):  # the other way round it is the other number
+        described = attributes(Rows=rows)
+        for syntax in NATIVE:
+            found = layout_in(an_object(described, syntax))
+            assert found == layout_of(described)
+    for _ in range(2):
+        with pytest.raises(MalformedObjectError):
+            layout_in(an_object(attributes(Rows=0), NATIVE[0]))
