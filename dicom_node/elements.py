@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     """For each tag the whole encoded element, or None to leave it out."""
 
 PIXEL_DATA: Final = 0x7FE00010
+_LAST: Final = 0xFFFFFFFF
+"""No tag is behind that."""
 
 _PLAIN: Final = {vr: vr.decode("ascii") for vr in VRS - LONG_VRS}
 """VRs with a length of two bytes: none of them holds items."""
@@ -111,14 +113,23 @@ class Elements:
         return b"".join(self.bytes_of(tag) for tag in sorted({*tags}) if tag in self)
 
 
-def scan(encoded: Buffer, encoding: Encoding, limits: Limits) -> Elements:
+def scan(
+    encoded: Buffer, encoding: Encoding, limits: Limits, through: int = _LAST
+) -> Elements:
     """Return the top-level elements of a data set.
+
+    Args:
+        encoded: It.
+        encoding: How it is encoded.
+        limits: What it may hold.
+        through: A tag behind which nothing is looked at, for whoever has scanned what it
+            was made of.
 
     Raises:
         MalformedObjectError: A length does not fit, elements are out of order, or a
             limit is exceeded.
     """
-    return Scanner(encoded, encoding, limits).scan()
+    return Scanner(encoded, encoding, limits).scan(through)
 
 
 def splice(elements: Elements, changes: Changes) -> Buffer:
@@ -190,13 +201,13 @@ class Scanner:
             fragments=limits.items,
         )
 
-    def scan(self) -> Elements:
-        """Return all elements, taken for those of the top level."""
+    def scan(self, through: int = _LAST) -> Elements:
+        """Return the elements, taken for those of the top level; see :func:`scan`."""
         found: list[Element] = []
         position, end = 0, len(self.encoded)
         last = -1
         is_implicit = self.encoding.is_implicit_vr
-        while position < end:
+        while position < end and last < through:
             element = None if is_implicit else self._plain(position, end)
             if element is None:
                 element = self.element(position, end, is_implicit=is_implicit)

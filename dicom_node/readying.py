@@ -27,7 +27,7 @@ from dicom_node.errors import (
 )
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
-from dicom_node.instance import OpenInstance
+from dicom_node.instance import IDENTIFYING_TAGS, OpenInstance
 from dicom_node.passing import Passing
 from dicom_node.releasing import Releasing
 from dicom_node.routing import Action
@@ -297,7 +297,9 @@ class Readying:
 
 def _identity_in(file: Part10) -> Identity:
     """Return who the object is that was just written, without reading it again."""
-    return OpenInstance(file, scan(file.dataset, file.encoding, Limits())).identity()
+    through = max(IDENTIFYING_TAGS)
+    elements = scan(file.dataset, file.encoding, Limits(), through)
+    return OpenInstance(file, elements).identity()
 
 
 def _purposes(job: Job, route: Route) -> tuple[str, str]:

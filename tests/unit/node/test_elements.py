@@ -121,3 +121,14 @@ def test_a_tag_that_is_asked_for_twice_is_there_once() -> None:
     encoded = encoding.encode(a_dataset())
     elements = scan(encoded, encoding, Limits())
     assert elements.extract([*elements.tags(), *elements.tags()]) == encoded
+
+
+def test_what_lies_behind_a_tag_is_not_looked_at_where_nobody_wants_it(
+    encoded: tuple[bytes, Encoding],
+) -> None:
+    """Nor is it checked: whoever scans so has made it himself."""
+    tags = scan(*encoded, Limits()).tags()
+    dataset, encoding = encoded
+    for count, tag in enumerate(tags[:-1], start=1):
+        for content in (dataset, dataset[:-1]):
+            assert scan(content, encoding, Limits(), tag).tags() == tags[:count]
