@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -104,7 +104,12 @@ class Node:
     now: datetime = NOW
     free: int = 1 << 40
 
-    def take(self, content: bytes, called: str = "MIADMARK") -> None:
+    def take(
+        self,
+        content: bytes,
+        called: str = "MIADMARK",
+        settled: Callable[[], object] | None = None,
+    ) -> None:
         part = self.spool.incoming / "part"
         part.write_bytes(content)
 
@@ -113,7 +118,7 @@ class Node:
 
         try:
             accept(
-                Received(part, "PACS", called),
+                Received(part, "PACS", called, settled=settled),
                 config=self.config,
                 spool=self.spool,
                 queue=self.queue,
@@ -161,6 +166,23 @@ def test_what_is_accepted_is_on_disk_and_owed(node: Node, ct: bytes) -> None:
     (name,) = node.queue.files()
     assert node.spool.path(name).read_bytes() == ct
     assert node.queue.counts()[JobState.WAITING] == 1
+
+
+def test_nothing_is_owed_before_it_is_on_disk(node: Node, ct: bytes) -> None:
+    asked = []
+
+    def failing() -> None:
+        asked.append(node.queue.files())
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        node.take(ct, settled=failing)
+    assert asked == [set()]
+    assert not node.queue.files()
+    assert not node.files()
+    node.take(ct, settled=lambda: asked.append(node.queue.files()))
+    assert asked == [set(), set()]
+    assert len(node.queue.files()) == 1
 
 
 def test_what_cannot_be_owed_leaves_nothing_behind(
