@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 _WORKERS: Final = ("worker", "passer", "committer")
 _REPORTER: Final = "reporter"
+_FOLLOWER: Final = "follower"
 _READY_S: Final = 60.0
 """How long new receivers may take to begin."""
 _WORK_S: Final = 120.0
@@ -116,6 +117,11 @@ class _Rules:
             if table is not None
         }
 
+    def following(self) -> dict[str, Role]:
+        """Return the role of what looks after the charter, if the site has one."""
+        role = Role(_FOLLOWER, *self.logging)
+        return {} if self.config.charter is None else {_FOLLOWER: role}
+
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""
         if self.config.release is None:
@@ -177,6 +183,7 @@ class Changing:
         rules = self._rules = self._prepared(config, content)
         roles = rules.working() | rules.receiving(self._keys) | rules.releasing()
         roles |= rules.taking_in(self._keys) | rules.reporting() | rules.watching()
+        roles |= rules.following()
         self._crew.take(roles, rules.handed_down)
         self._transition = Transition(config.node.state)
 
@@ -277,9 +284,10 @@ class Changing:
         self._assign(is_quiet=True)
         if config.release != old.config.release:
             crew.end(["desk"], _DESK_S)
-        crew.end([*old.watching(), _REPORTER], _DESK_S)
+        crew.end([*old.watching(), _REPORTER, _FOLLOWER], _DESK_S)
         roles = new.working() | new.releasing() | new.taking_in(self._keys)
-        crew.take(roles | new.reporting() | new.watching(), new.handed_down)
+        roles |= new.reporting() | new.watching() | new.following()
+        crew.take(roles, new.handed_down)
         crew.look()
         self._doors.keep_only(config.listeners)
         old.close()

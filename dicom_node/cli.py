@@ -22,6 +22,7 @@ from dicom_node.commands import (
     inspect,
     keys,
     node,
+    nodes,
     orders,
     records,
     route,
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
         *(init, study, inspect, keys, grants, records, audit, config, node, route),
+        nodes,
         *(backfill, watch, orders, bench, backup, science, doctor),
     ):
         group.add(commands)

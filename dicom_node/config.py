@@ -26,6 +26,7 @@ from miadmark_core.mode import Mode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dicom_node.chartered import Following
     from dicom_node.destination import Destination
     from dicom_node.hatch import Hatch
     from dicom_node.notifying import Notifying
@@ -62,6 +63,8 @@ class Listener:
     """At once, in each receiving process."""
     timeout_s: float = 30.0
     """For the next message of a peer, in seconds."""
+    search_threads: int = 0
+    """Of the search for marks, which depend on it; 0 for as many as there are cores."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -70,6 +73,8 @@ class Listener:
         check_port("node", self.port)
         if not 1 <= self.receivers <= 64:
             raise ConfigError(f"node: receivers {self.receivers}", hint="1 to 64.")
+        if not 0 <= self.search_threads <= 1024:
+            raise ConfigError(f"node: search_threads {self.search_threads}")
         if self.max_associations < 1:
             raise ConfigError(f"node: max_associations {self.max_associations}")
 
@@ -165,6 +170,8 @@ class Config:
     break_glass: BreakGlass = field(default_factory=BreakGlass)
     metrics: Metrics | None = None
     web: Web | None = None
+    charter: Following | None = None
+    """What the nodes of one site have in common; None for a site with one node."""
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice or not at all."""

@@ -7,11 +7,12 @@ there.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dicom_node.auditing import Auditing
 from dicom_node.breaker import Breaker
+from dicom_node.chartered import Following
 from dicom_node.condition import Condition
 from dicom_node.config import (
     Config,
@@ -125,7 +126,19 @@ def _config(tables: Mapping[str, Any], path: Path) -> Config:
         hatches=tuple(_made(Hatch, t, path.parent) for t in _tables(tables, "hatch")),
         metrics=_optional(Metrics, tables, path.parent),
         web=_optional(Web, tables, path.parent),
+        charter=_charter(tables, path.parent),
     )
+
+
+def _charter(tables: Mapping[str, Any], folder: Path) -> Following | None:
+    """Return where the charter is, if the table says so; a file starts at ``folder``."""
+    table = tables.get("charter")
+    if table is None:
+        return None
+    made = _made(Following, table, folder)
+    if made.source and "://" not in made.source:
+        return replace(made, source=str(folder / made.source))
+    return made
 
 
 def _optional(kind: type[T], tables: Mapping[str, Any], folder: Path) -> T | None:
@@ -156,6 +169,7 @@ _TABLES: Final = frozenset(
         "break_glass",
         "metrics",
         "web",
+        "charter",
         "release",
         "desk",
         "audit",
@@ -177,6 +191,7 @@ _PATHS: Final = frozenset(
         "ca",
         "token_file",
         "checkpoints",
+        "publish",
         "secret_file",
         "password_file",
         "oidc_ca",

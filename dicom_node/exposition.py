@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from dicom_node.charter_source import Known
     from dicom_node.queue.history import Event, Stand
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,6 +65,8 @@ class Told(NamedTuple):
     free_inodes: int
     wanted_bytes: int
     """Below which nothing is taken in."""
+    charter: Known | None = None
+    """Of a site with several nodes."""
 
 
 def exposition(told: Told) -> str:
@@ -171,6 +174,21 @@ def _lines(told: Told) -> Iterator[str]:
         "Below which nothing is taken in.",
         [((), told.wanted_bytes)],
     )
+    if told.charter is not None:
+        yield from _of_charter(told.charter, told.now)
+
+
+def _of_charter(known: Known, now: datetime) -> Iterator[str]:
+    for name, text, value in (
+        ("number", "Number of the charter that this node goes by.", known.number),
+        ("age_seconds", "Since it was issued.", _age(known.issued, now)),
+        (
+            "unreached_seconds",
+            "Since its source was reached.",
+            _age(known.reached, now),
+        ),
+    ):
+        yield from _one(f"charter_{name}", "gauge", text, [((), value)])
 
 
 def _of(route: str, destination: str) -> _Labels:

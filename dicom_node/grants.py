@@ -25,10 +25,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dicom_node.authorising import Grant, GrantMode, Terms, explain, granting
 from dicom_node.durable import Tables, database
 from dicom_node.errors import LedgerError, NotGrantedError
+from dicom_node.keys.charter import GrantEntry
 from miadmark_core.sealing.suites import HYBRID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from cryptography import x509
@@ -167,6 +168,62 @@ class Grants(Tables):
         for number, body, signature in rows:
             self._take(number, body, signature)
 
+    def entries(self) -> list[GrantEntry]:
+        """Return every entry as it was signed, for the other nodes of this site.
+
+        Raises:
+            LedgerError: An entry is not as it was signed, or the file is an old copy.
+        """
+        self.all()
+        with self._translated():
+            rows = self._database.execute(
+                "SELECT number, body, signature FROM entry WHERE number <= ?"
+                " ORDER BY number",
+                (self._number,),
+            ).fetchall()
+        return [GrantEntry(*row) for row in rows]
+
+    def take(self, entries: Sequence[GrantEntry]) -> None:
+        """Take over what another node of this site has entered since.
+
+        Args:
+            entries: All of them: :meth:`entries`.
+
+        Raises:
+            LedgerError: They are not this site's, or tell another history.
+        """
+        with self._translated():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                mine = self.entries()
+                self._require_begins(entries, mine)
+                self._database.executemany(
+                    "INSERT INTO entry VALUES (?, ?, ?)", entries[len(mine) :]
+                )
+                self.all()  # each is believed before it is kept
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                self._forget()
+                raise
+            self._database.execute("COMMIT")
+        self._keyring.keep_grant_entries(self._number, self._before)
+
+    def _require_begins(
+        self, entries: Sequence[GrantEntry], mine: Sequence[GrantEntry]
+    ) -> None:
+        if list(entries[: len(mine)]) != mine:
+            raise LedgerError(
+                f"{self._path} has another history than the site's charter",
+                hint="Two folders have issued charters of one site. Tell whoever looks "
+                "after security.",
+            )
+
+    def _forget(self) -> None:
+        """Read everything again at the next look."""
+        self._read, self._approvals, self._number = [], APPROVALS, 0
+        self._before, self._signed_by = "", 0
+        self._digests, self._agreeing = [], {}
+
     def require(self, request: Request, now: datetime) -> Grant:
         """Return the grant by which ``request`` is allowed.
 
@@ -191,6 +248,7 @@ class Grants(Tables):
     def _add(self, act: dict[str, Any], by: str, now: datetime) -> int:
         if not by:
             raise ValueError("somebody has to do it")
+        self._keyring.nodes.require_lead()
         with self._translated():
             self._database.execute("BEGIN IMMEDIATE")
             try:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from dicom_node.audit import Audit
 from dicom_node.codestreams import Codestreams
 from dicom_node.durable import make_folder
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ConfigError, KeyFolderError
 from dicom_node.figures import Figures
 from dicom_node.found_marks import FoundMarks
 from dicom_node.grants import Grants
+from dicom_node.keys.joining import FOLDER as JOINING
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
@@ -63,6 +64,11 @@ class State:
         folder = self.folder / "keys"
         if Keyring.exists(folder):
             return Keyring(folder)
+        if (self.folder / JOINING).exists():
+            raise KeyFolderError(
+                f"{self.folder} waits for the keys of its site",
+                hint="Have the lead admit this node, then: miadmark nodes join.",
+            )
         return Keyring.make(folder, self.clock())
 
     def ledger(self) -> Ledger:

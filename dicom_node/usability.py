@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
 
 
+_MADE = frozenset({"checkpoints", "publish"})
+"""Fields that name what is written."""
+
+
 def require_usable(config: Config) -> None:
     """Return if all files that a configuration names can be used.
 
@@ -91,6 +95,8 @@ def _reaching(config: Config) -> Iterator[tuple[str, object]]:
     yield from ((f"peer {one.ae_title!r}", one) for one in config.peers)
     yield from ((f"desk {one.address!r}", one) for one in config.desks)
     yield "audit", config.audit
+    if config.charter is not None:
+        yield "charter", config.charter
     yield from ((f"notify {one.name!r}", one) for one in config.notify)
     if config.web is not None:
         yield "web", config.web
@@ -101,7 +107,7 @@ def _files(config: Config) -> Iterator[tuple[str, Path]]:
     for where, table in _reaching(config):
         for field in fields(table):  # type: ignore[arg-type]
             value = getattr(table, field.name)
-            if isinstance(value, Path) and field.name != "checkpoints":
+            if isinstance(value, Path) and field.name not in _MADE:
                 yield where, value
 
 

@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from dicom_node import __version__
+from dicom_node.charter_source import Known
 from dicom_node.exposition import Told
 from dicom_node.figures import ASSOCIATIONS, histograms, level
 from dicom_node.presence import RECEIVING, is_present
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _LOCKS: Final = {"receiver": RECEIVING}
 """Of processes that hold a lock of another name than theirs."""
-_BESIDE: Final = frozenset({"reporter", "web"})
+_BESIDE: Final = frozenset({"reporter", "web", "follower"})
 """Without these, instances are still taken in and worked on."""
 
 
@@ -57,6 +58,7 @@ class Vitals:
             "desk": config.release is not None,
             "reporter": True,
             "web": config.web is not None,
+            "follower": config.charter is not None,
         }
         return {
             name: is_present(folder, _LOCKS.get(name, name))
@@ -78,6 +80,16 @@ class Vitals:
         ]
         lack = Room(self._state.folder, self._config.storage).lack()
         return [*lacks, lack] if lack else lacks
+
+    def notes(self) -> list[str]:
+        """Return what is worth telling of a node that is ready."""
+        known = self.charter()
+        return [] if known is None else known.lines(self._clock())
+
+    def charter(self) -> Known | None:
+        """Return what is known of the charter, if the site has one."""
+        is_wanted = self._config.charter is not None
+        return Known.of(self._state.folder) if is_wanted else None
 
     def told(self) -> Told:
         """Return the figures.
@@ -105,6 +117,7 @@ class Vitals:
                 free_bytes=disk.f_bavail * disk.f_frsize,
                 free_inodes=disk.f_favail,
                 wanted_bytes=self._config.storage.least_free,
+                charter=self.charter(),
             )
 
     def are_up(self) -> Mapping[str, bool]:

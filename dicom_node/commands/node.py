@@ -28,6 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("committer", _commit, "what serve starts to ask for storage commitment"),
         ("desk", _desk, "what serve starts to release object keys"),
         ("reporter", _report, "what serve starts to tell others what happens"),
+        ("follower", _follow, "what serve starts to look after the site's charter"),
         ("hatch", _take_in, "what serve starts to take in what is handed in"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
@@ -57,7 +58,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _add_handed_down(command: argparse.ArgumentParser) -> None:
     """Add what ``serve`` hands down to the processes that it starts."""
     run = command.get_default("run")
-    started = {_receive, _work, _pass, _commit, _desk, _report, _take_in}
+    started = {_receive, _work, _pass, _commit, _desk, _report, _take_in, _follow}
     if run in {_serve, *started}:
         command.add_argument(
             "--log-format",
@@ -146,6 +147,13 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _follow(options: argparse.Namespace) -> int:
+    from dicom_node.following import follow
+
+    follow(_handed_down(options), options.parent)
+    return 0
+
+
 def _take_in(options: argparse.Namespace) -> int:
     from dicom_node.supervising import content_in
     from dicom_node.taking_in import take_in
@@ -174,6 +182,7 @@ def _status(options: argparse.Namespace) -> int:
     import os
     from contextlib import closing
 
+    from dicom_node.charter_source import Known
     from dicom_node.commands.orders import waits
     from dicom_node.config_file import load
     from dicom_node.queue.job import JobState
@@ -187,6 +196,7 @@ def _status(options: argparse.Namespace) -> int:
     rests = waits(config, queue, now)
     with closing(state.commitments()) as commitments:
         promises = commitment_lines(commitments.awaited(), commitments.untold(), now)
+    charter = Known.of(state.folder) if config.charter is not None else None
     with state.reachability(config) as reachability:
         known = reachability.all()
     if options.json:
@@ -198,6 +208,7 @@ def _status(options: argparse.Namespace) -> int:
         health = [{"name": name, **one.to_json()} for name, one in known.items()]
         told = {**status.to_json(), "destinations": health, "commitments": promises}
         told |= {"waits": rests, "for_people": jobs}
+        told |= {"charter": charter.lines(now) if charter is not None else []}
         print(json.dumps({**told, "audit": _audit_of(config, state)}))
         queue.close()
         return 0 if status.is_exact else 1
@@ -205,6 +216,8 @@ def _status(options: argparse.Namespace) -> int:
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     reached = [f"destination {name}: {one.told()}" for name, one in known.items()]
     print("\n".join([*status.lines(), *reached, *rests, *promises]))
+    if charter is not None:
+        print("\n".join(charter.lines(now)))
     audit = _audit_of(config, state)
     if "not_sent" in audit:
         print(

@@ -223,6 +223,13 @@ def _shred(options: argparse.Namespace) -> int:
         )
         # First, since a record that is shredded cannot be shredded again.
         state.codestreams().delete(record_id)
+        if keys.nodes.taken:
+            ledger.shred(record_id, terminal.user(), terminal.now())
+            print(f"record {record_id.hex()} is gone here; its epoch ends at the lead:")
+            print(
+                "miadmark keys end-epochs, then nodes issue. Until then its key exists."
+            )
+            return 0
         epoch = shred(record_id, keys, ledger, by=terminal.user(), now=terminal.now())
     print(f"record {record_id.hex()} is shredded; epoch {epoch} has begun")
     print("Still able to open it: the recovery key's holders, direct recipients, and a")

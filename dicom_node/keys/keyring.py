@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.durable import write_durably
 from dicom_node.errors import KeyFolderError
+from dicom_node.keys.membership import Membership
 from dicom_node.keys.ring import KeyKind
 from dicom_node.keys.roots import generated_passphrase
 from dicom_node.keys.site import Site, read_site
@@ -67,6 +68,8 @@ class Keyring:
         self.folder, self._store = folder, KeyStore(folder, root)
         self.spool = SpoolRing(self._store)
         """What is on its way is sealed with."""
+        self.nodes = Membership(self._store)
+        """Which nodes this site has, and what this one may change."""
         self._verifiers: dict[int, Verifier] = {}
 
     @classmethod
@@ -244,6 +247,7 @@ class Keyring:
                 f"{site.name} says that it is this site, with keys that are none of ours",
                 hint="Do not add it, and tell whoever looks after security.",
             )
+        self.nodes.require_lead()
         name, text = f"{site.fingerprint}.site", site.to_text().encode("utf-8")
         parts = {"recipients": as_recipient, "trusted": as_trusted}
         with self._store.changing():
@@ -267,6 +271,7 @@ class Keyring:
                 "the derivation key cannot be another",
                 hint="The same original would become two different objects.",
             )
+        self.nodes.require_lead()
         with self._store.changing():
             return self._rotated(kind, now, sequence)
 
@@ -279,9 +284,12 @@ class Keyring:
     def end_signing(self, last: int) -> None:
         """Believe signing keys that are in use no more up to record ``last``.
 
-        Those of an earlier rotation that was cut off are among them.
+        Those of an earlier rotation that was cut off are among them. Where a site has
+        other nodes they number their records themselves, so that nobody knows the last.
         """
         with self._store.changing():
+            if self.nodes.others():
+                return
             ring = self.ring
             for entry in ring.of(KeyKind.SIGNING)[1:]:
                 if entry.last_sequence is None:
@@ -289,9 +297,12 @@ class Keyring:
             self._store.write(ring)
 
     def rotate_if_due(self, now: datetime, sequence: int) -> bool:
-        """Begin a new epoch where the present one has lasted long enough."""
+        """Begin a new epoch where the present one has lasted long enough.
+
+        A node that follows another waits until that one begins one.
+        """
         self._store.refresh()
-        if not self._is_due(now, sequence):
+        if self.nodes.taken or not self._is_due(now, sequence):
             return False
         with self._store.changing():
             if not self._is_due(now, sequence):
@@ -361,6 +372,7 @@ class Keyring:
         recovery: Recipient | None = None,
     ) -> None:
         """Change the rules for new records, and count that as another policy."""
+        self.nodes.require_lead()
         with self._store.changing():
             ring = self.ring
             suite = ring.suite if suite is None else suite_of(suite).number

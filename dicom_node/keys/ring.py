@@ -36,6 +36,17 @@ class KeyKind(StrEnum):
     """Opens what this site seals itself."""
     SPOOL = "spool"
     """Seals what is on its way; rings of earlier versions have none."""
+    NODE = "node"
+    """Opens what is sealed to this node alone; made when it is first needed."""
+
+
+SHARED: Final = (
+    KeyKind.IDENTITY,
+    KeyKind.SIGNING,
+    KeyKind.DERIVATION,
+    KeyKind.EPOCH,
+)
+"""What every node of a site has; the others are each node's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +87,9 @@ class Ring:
     grant_head: str = ""
     """Digest of the last of them: another history has another."""
     public: Mapping[str, str] = field(default_factory=dict)
-    """The public half of the ``recovery`` key in Base64, if there is one; and the SHA-256
-    of each site file that was added, under its folder and name."""
+    """The public half of the ``recovery`` key in Base64, if there is one; the SHA-256 of
+    each site file that was added, under its folder and name; and what
+    :mod:`dicom_node.keys.membership` knows of the nodes of this site."""
 
     def __post_init__(self) -> None:
         """Refuse a tenant of another length."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.durable import sync_folder, write_durably
 from dicom_node.errors import KeyFolderError
-from dicom_node.keys.ring import FILE, KeyEntry, KeyKind, Ring, require_mac
+from dicom_node.keys.ring import FILE, SHARED, KeyEntry, KeyKind, Ring, require_mac
 from dicom_node.keys.roots import open_root
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ SIZES: Final = {
     KeyKind.DERIVATION: 32,
     KeyKind.EPOCH: 32,
     KeyKind.SPOOL: 32,
+    KeyKind.NODE: 32,
 }
 """Bytes of each kind of key."""
 
@@ -176,7 +177,8 @@ def make(
             hint="Objects sealed with them could not be restored with others. Choose "
             "another folder.",
         )
-    entries = tuple(KeyEntry(kind=kind, version=1, created=now) for kind in KeyKind)
+    kinds = [*SHARED, KeyKind.SPOOL]
+    entries = tuple(KeyEntry(kind=kind, version=1, created=now) for kind in kinds)
     secrets = {entry.kind: random(SIZES[entry.kind]) for entry in entries}
     try:
         # Half a set of keys opens nothing, so it is made aside and moved.
@@ -193,6 +195,30 @@ def make(
         sync_folder(folder.parent)
     except OSError as error:
         raise KeyFolderError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def put_together(
+    folder: Path, root: Root, ring: Ring, secrets: Mapping[tuple[KeyKind, int], bytes]
+) -> None:
+    """Write a ring and its keys into a folder where the root lies already.
+
+    Args:
+        folder: Nobody opens keys there yet.
+        root: Seals them.
+        ring: Which keys there are.
+        secrets: Of each that is not destroyed, by kind and version.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    for part in ("recipients", "trusted"):
+        (folder / part).mkdir(exist_ok=True)
+    for entry in ring.keys:
+        if not entry.is_destroyed:
+            secret = secrets[entry.kind, entry.version]
+            _write_key(folder, root, ring.tenant, entry, secret)
+    key = secrets[KeyKind.DERIVATION, 1]
+    write_durably(folder / FILE, ring.to_bytes(key))
 
 
 def exists(folder: Path) -> bool:

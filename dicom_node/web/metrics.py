@@ -148,7 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         if lacks:
             lines = "".join(f"{lack}\n" for lack in lacks)
             return HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, lines
-        return HTTPStatus.OK, _PLAIN, "ready\n"
+        notes = "".join(f"{note}\n" for note in self.server.vitals.notes())
+        return HTTPStatus.OK, _PLAIN, f"ready\n{notes}"
 
     def _say(self, status: HTTPStatus, kind: str, text: str) -> None:
         body = text.encode("utf-8")
