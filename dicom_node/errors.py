@@ -11,6 +11,7 @@
       AuditError                  passing: what happens cannot be written down
       LedgerError                 the second copy of the records cannot be used
       ChangingError               passing: by which rules to go on is not settled yet
+        AnotherSearchError        marks of this node would be others than its site's
       CodecProcessError           passing: nothing compressed can be decoded just now
       BackfillError               an archive cannot be back-filled as was asked for
         SourceError               passing: where objects come from, or go, does not answer
@@ -84,6 +85,10 @@ class LedgerError(NodeError):
 
 class ChangingError(NodeError):
     """The node goes over to another configuration, and this may be right by either."""
+
+
+class AnotherSearchError(ChangingError):
+    """This node would find other marks than the other nodes of its site."""
 
 
 class CodecProcessError(NodeError):

@@ -24,7 +24,14 @@ from dicom_node.errors import SpoolError
 from dicom_node.glass import Glass
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
-from dicom_node.markers import batch_marker, codestream_keeper, keeper, marker, referrer
+from dicom_node.markers import (
+    batch_marker,
+    codestream_keeper,
+    keeper,
+    marker,
+    may_search,
+    referrer,
+)
 from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.readying import Readying
@@ -130,6 +137,8 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
                     renamings.find,
                     decode,
                     found_marks.find,
+                    partial(may_search, state.folder, keyring),
+                    config.node.search_threads,
                 )
             ),
             refer=referrer(sealer, now, config.node.marking, renamings.find),

@@ -16,6 +16,7 @@ from dicom_node.keys.sealer import opening_of
 from dicom_node.marking import WeakMarks
 from dicom_node.naming import Naming, nothing
 from dicom_node.rewrapping import keep
+from dicom_node.sameness import keep_search, require_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from dicom_node.readying import Mark
     from dicom_node.renamings import Renamings
     from miadmark_core.sealing.recipients import Recipient
-    from miadmark_core.search.finder import Finder, FoundMark
+    from miadmark_core.search.finder import Finder, FoundMark, Wanted
 
 SHIPPED_WEIGHTS: Final = Path(__file__).parent.parent / "miadmark_core" / "weights"
 SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
@@ -49,6 +50,10 @@ def _never(_: bytes) -> Sequence[FoundMark] | None:
     return None
 
 
+def _anything(_: str) -> None:
+    """Let whatever search there is look for marks."""
+
+
 def batch_marker(
     weights: Path | None,
     sealer: Sealer,
@@ -57,6 +62,8 @@ def batch_marker(
     remembered: Remembered = nothing,
     decode: Decode = decode_frames,
     before: Before = _never,
+    may_search: Callable[[str], None] = _anything,
+    threads: int = 0,
 ) -> MarkAll:
     """Return what marks several instances together; torch is loaded by the first.
 
@@ -68,6 +75,9 @@ def batch_marker(
         remembered: Knows the new names of what objects refer to, if no rule does.
         decode: Calls the codecs.
         before: Knows what originals went out with.
+        may_search: Is told what the search is (:attr:`Finder.sameness`) before it looks
+            for anything, and raises where it must not.
+        threads: Of the search; 0 leaves that to torch.
     """
     finder: list[Finder] = []
 
@@ -88,11 +98,20 @@ def batch_marker(
             if isinstance(effort, Effort):
                 effort = replace(effort, mode=marking.mode)
             folders = [folder for folder in (weights, SHIPPED_WEIGHTS) if folder]
+            if threads:
+                import torch
+
+                torch.set_num_threads(threads)
             finder.append(Finder(*folders, device=best_device(), effort=effort))
+
+        def find(wanted: Sequence[Wanted]) -> list[FoundMark]:
+            may_search(finder[0].sameness)
+            return finder[0].find(wanted)
+
         return [
             *mark(
                 instances,
-                find=finder[0].find,
+                find=find,
                 before=before,
                 keys=sealer.with_recipients(recipients),
                 now=clock(),
@@ -106,6 +125,47 @@ def batch_marker(
         ]
 
     return mark_all
+
+
+def may_search(state: Path, keyring: Keyring, search: str) -> None:
+    """Return if a search may look for marks here, and remember which it is.
+
+    Args:
+        state: The state folder.
+        keyring: Of this node.
+        search: See :attr:`Finder.sameness`.
+
+    Raises:
+        AnotherSearchError: It would find others than the lead of the site.
+    """
+    keyring.refresh()
+    if keyring.nodes.taken:
+        require_same(search, keyring.nodes.search)
+    keep_search(state, search)
+
+
+def one_by_one(mark_all: MarkAll) -> MarkAll:
+    """Return what marks instances as a node does: each as if it were the only one.
+
+    What is found for one of several that are searched together depends on the others.
+    """
+
+    def mark_each(
+        instances: Sequence[OpenInstance],
+        regions: Regions,
+        recipients: Sequence[Recipient] = (),
+        *,
+        marks_quantities: bool = False,
+    ) -> list[MarkedInstance | Exception]:
+        return [
+            outcome
+            for instance in instances
+            for outcome in mark_all(
+                [instance], regions, recipients, marks_quantities=marks_quantities
+            )
+        ]
+
+    return mark_each
 
 
 def marker(mark_all: MarkAll) -> Mark:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,7 +145,14 @@ def _protect(options: argparse.Namespace) -> int:
     from dicom_node.filters.foresight import foreseen
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
-    from dicom_node.markers import batch_marker, codestream_keeper, keeper, referrer
+    from dicom_node.markers import (
+        batch_marker,
+        codestream_keeper,
+        keeper,
+        may_search,
+        one_by_one,
+        referrer,
+    )
     from dicom_node.naming import Naming
 
     todo = files.tasks(options.paths, options.out)
@@ -188,17 +196,21 @@ def _protect(options: argparse.Namespace) -> int:
         def remembered(source: str) -> str | None:
             return names.get(source) or renamings.find(source)
 
+        mark_all = batch_marker(
+            options.weights,
+            sealer,
+            terminal.now,
+            marking,
+            remembered,
+            decode,
+            found_marks.find,
+            partial(may_search, state.folder, keyring),
+        )
+        # Of a site with several nodes, every original gets the mark of a node.
+        has_nodes = bool(keyring.nodes.all())
         outcomes = files.protect(
             todo,
-            mark_all=batch_marker(
-                options.weights,
-                sealer,
-                terminal.now,
-                marking,
-                remembered,
-                decode,
-                found_marks.find,
-            ),
+            mark_all=one_by_one(mark_all) if has_nodes else mark_all,
             refer=referrer(sealer, terminal.now, marking, remembered),
             keep=keeper(keyring, ledger, renamings, found_marks, terminal.now),
             keep_codestream=codestream_keeper(keyring, state.codestreams())

@@ -6,7 +6,9 @@ This is the door to the search: what goes in and comes out is arrays, not tensor
 from __future__ import annotations
 
 import hashlib
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
@@ -25,7 +27,6 @@ from miadmark_core.search.views import Window, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -141,6 +142,22 @@ class Finder:
         told = repr((used, self._drawing(modality, body_part), self._effort))
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
+    @property
+    def sameness(self) -> str:
+        """Return, in a line, all that marks depend on beside images and seeds.
+
+        Two searches that say the same find the same, on whatever machines: weights,
+        effort, library, device, and how many threads split a sum on what processor.
+        """
+        listed = sorted(self._listed, key=lambda one: one.name)
+        told = hashlib.sha256(repr((listed, self._effort)).encode()).hexdigest()[:16]
+        if self._device.type == "cuda":
+            where = torch.cuda.get_device_name(self._device)
+        else:
+            kind = torch.backends.cpu.get_cpu_capability()
+            where = f"{_processor()} {kind} {torch.get_num_threads()} threads"
+        return f"search {told}, torch {torch.__version__}, {where}"
+
     def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
         """Return a mark for each frame, in order.
 
@@ -233,6 +250,16 @@ class Finder:
             entry: Weights = next(w for w in self._listed if w.name == name)
             self._loaded[name] = surrogate(self._folders[name], entry, self._device)
         return self._loaded[name]
+
+
+def _processor() -> str:
+    """Return what the processor calls itself: sums are split by its caches."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    named = (one.partition(":")[2].strip() for one in lines if "model name" in one)
+    return next(named, platform.machine())
 
 
 def _chance(frame: Wanted) -> torch.Generator:
