@@ -17,6 +17,7 @@ from dicom_node.commands import (
     bench,
     config,
     doctor,
+    drain,
     grants,
     init,
     inspect,
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
         *(init, study, inspect, keys, grants, records, audit, config, node, route),
-        nodes,
+        *(nodes, drain),
         *(backfill, watch, orders, bench, backup, science, doctor),
     ):
         group.add(commands)

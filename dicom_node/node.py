@@ -23,6 +23,7 @@ from dicom_node import __version__
 from dicom_node.audit import Event
 from dicom_node.changing import Changing
 from dicom_node.doors import Doors
+from dicom_node.draining import require_in_service
 from dicom_node.errors import AuditError, ConfigError
 from dicom_node.extras import extra
 from dicom_node.figures import forget_levels
@@ -97,6 +98,7 @@ def serve(
                 hint="One state folder, one node. Stop the other one first.",
             )
         stack.enter_context(held)
+        require_in_service(state.folder)
         _sweep(config, state, spool, queue, stopping)
         forget_levels(state.figures().path)
         Room(state.folder, config.storage).tend()

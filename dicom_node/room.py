@@ -1,5 +1,7 @@
 """Room on the disk that the state lies on: enough to take something in, or not.
 
+A node that is being drained takes in nothing either: that is a lack of room, too.
+
 Receiving stops well before the disk is full, so that what has been taken in can still be
 marked, sent and written down. Where others fill the disk all the same, a file that was
 made for that is given up: the ledger, the queue and the audit go on in its place, what is
@@ -13,6 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.draining import is_draining
 from dicom_node.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class Room:
             SpoolError: There is not.
         """
         if lack := self.lack():
+            if is_draining(self._folder):
+                raise SpoolError(lack, hint="Send it to another node of this site.")
             raise SpoolError(
                 f"{self._folder}: {lack}",
                 hint="Make room, or find out why nothing is sent: miadmark status.",
@@ -118,6 +123,8 @@ class Room:
 
     def _looked(self) -> str:
         seen, wanted = self._look(self._folder), self._wanted
+        if is_draining(self._folder):
+            return "this node is being drained, and takes in nothing more"
         free = seen.f_bavail * seen.f_frsize
         if free < wanted.least_free:
             return f"{free >> 20} MB are free, {wanted.least_free_mb:.0f} are wanted"

@@ -23,6 +23,7 @@ _FILES: Final = (
     "tallies.sql",
     "purging.sql",
     "commitments.sql",
+    "handing.sql",
 )
 
 

@@ -1,0 +1,430 @@
+"""A node is emptied into another: every count adds up, and nothing goes on twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_node.config import Config
+from dicom_node.config_file import load
+from dicom_node.draining import Drain, Phase, is_draining
+from dicom_node.elements import Limits
+from dicom_node.emptying import finish, left, pack, take
+from dicom_node.errors import ConfigError, KeyFolderError, LedgerError, SpoolError
+from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.filters.strip import strip
+from dicom_node.instance import OpenInstance
+from dicom_node.keys.sealer import Sealer
+from dicom_node.markers import keeper
+from dicom_node.queue.handing import Handing
+from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.rewrapping import end_epochs
+from dicom_node.room import Room
+from dicom_node.state import State, opening_with
+from miadmark_core.search.finder import FoundMark, Wanted
+from tests.conftest import miadmark, opened
+from tests.fleet import NOON, Site
+
+MINUTE = timedelta(minutes=1)
+TABLES = """
+[node]
+ae_title = "GATEWAY"
+state = "{state}"
+[[destination]]
+name = "pacs"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 104
+[[route]]
+name = "research"
+destination = "pacs"
+action = "mark"
+[[route]]
+name = "copies"
+destination = "pacs"
+action = "pass"
+[storage]
+least_free_mb = 0.0
+reserve_mb = 0.0
+"""
+
+
+class Nodes:
+    """Two of a site, and what one of them owes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site = Site(folder)
+        self.first, self.second = self.site.joined("n1", "n2")
+        self.folder = folder / "handover"
+
+    def config(self, state: State) -> Config:
+        file = state.folder.with_suffix(".toml")
+        file.write_text(TABLES.replace("{state}", str(state.folder)), "utf-8")
+        return load(file)
+
+    def owe(self, number: int, *routes: str, state: State | None = None) -> str:
+        """Have an instance come in; return its UID."""
+        at, uid = state or self.first, f"1.2.3.{number}"
+        spool, queue = at.spool(at.keys().spool), at.queue({"copies"})
+        name = spool.write([f"content of {number}".encode()])
+        arrival = Arrival(uid, number.to_bytes(32), name, "1.2", "CT1", "1.2.840")
+        queue.add(arrival, [Owed(r, "pacs") for r in routes], NOON)
+        queue.close()
+        return uid
+
+    def pack(self, to: str = "n2") -> tuple[int, int]:
+        keys = self.first.keys()
+        given = pack(self.first, self.config(self.first), keys, to, self.folder)
+        assert not given.lost
+        return given.instances, given.jobs
+
+    def take(self) -> tuple[tuple[int, int, int], bytes]:
+        config = self.config(self.second)
+        got, receipt = take(self.second, config, self.second.keys(), self.folder)
+        return (got.instances, got.added, got.known), receipt
+
+    def finish(self, receipt: bytes) -> int:
+        config = self.config(self.first)
+        return finish(self.first, config, self.first.keys(), receipt)
+
+    def begin(self) -> None:
+        Drain(
+            phase=Phase.SENDING,
+            handover="ab" * 16,
+            by="anna",
+            why="disk",
+            since="today",
+        ).keep(self.first.folder)
+
+    def counts(self, state: State) -> dict[str, int]:
+        queue = state.queue()
+        counts = {s.value: n for s, n in queue.counts().items() if n}
+        assert all(tally.is_exact for tally in queue.tallies(NOON))
+        queue.close()
+        return counts
+
+    def contents(self, state: State) -> list[bytes]:
+        """What the spool holds that the queue needs."""
+        spool, queue = state.spool(state.keys().spool), state.queue()
+        files = sorted(queue.files())
+        queue.close()
+        found = []
+        for name in files:
+            with spool.file(name).open("rb") as stream:
+                found.append(stream.read())
+        lying = [f for f in spool._files() if f.parent == state.folder / "spool"]
+        assert {file.name for file in lying} == set(files)
+        return sorted(found)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Nodes:
+    return Nodes(tmp_path)
+
+
+def test_all_that_is_left_goes_and_the_counts_add_up(nodes: Nodes) -> None:
+    for number in range(4):
+        nodes.owe(number, "research", "copies")
+    queue = nodes.first.queue({"copies"})
+    spool = nodes.first.spool(nodes.first.keys().spool)
+    held, suspect, ready, sent = (queue.claim(NOON, MINUTE) for _ in range(4))
+    assert held is not None
+    assert suspect is not None
+    assert ready is not None
+    assert sent is not None
+    queue.hold(held, "too odd")
+    queue.quarantine(suspect, "kills")
+    made = spool.write([b"what is to be sent"])
+    queue.keep_filtered(ready, made, "mark pacs")
+    queue.sent([sent], NOON)
+    spool.delete(queue.forget_sent([sent]))
+    queue.close()
+    nodes.begin()
+    before = nodes.contents(nodes.first)
+    assert nodes.pack() == (4, 7)
+    assert nodes.take()[0] == (4, 7, 0)
+    _, receipt = nodes.take()
+    assert nodes.finish(receipt) == 7
+    assert nodes.counts(nodes.first) == {"sent": 1, "dropped": 7}
+    assert nodes.contents(nodes.first) == []
+    assert nodes.counts(nodes.second) == {"waiting": 5, "held": 1, "quarantined": 1}
+    assert nodes.contents(nodes.second) == before
+    queue = nodes.second.queue()
+    assert [job.reason for job in queue.held()] == ["too odd"]
+    assert [job.reason for job in queue.held(JobState.QUARANTINED)] == ["kills"]
+    queue.close()
+
+
+def test_what_was_taken_is_not_taken_again_whatever_became_of_it(nodes: Nodes) -> None:
+    nodes.owe(1, "copies")
+    nodes.begin()
+    nodes.pack()
+    assert nodes.take()[0] == (1, 1, 0)
+    queue = nodes.second.queue({"copies"})
+    job = queue.claim(NOON + 600 * MINUTE, MINUTE)
+    assert job is not None
+    queue.sent([job], NOON)
+    queue.purge(NOON + 60 * MINUTE)
+    queue.close()
+    assert nodes.take()[0] == (1, 1, 0)
+    assert nodes.counts(nodes.second) == {"sent": 1}
+
+
+def test_what_the_other_node_has_by_another_way_is_known(nodes: Nodes) -> None:
+    nodes.owe(1, "copies", "research")
+    nodes.owe(1, "copies", state=nodes.second)
+    nodes.begin()
+    nodes.pack()
+    assert nodes.take()[0] == (1, 1, 1)
+    assert nodes.counts(nodes.second) == {"waiting": 2}
+    assert nodes.contents(nodes.second) == [b"content of 1"]
+
+
+def test_other_bytes_under_the_name_are_kept_apart(nodes: Nodes) -> None:
+    nodes.owe(1, "copies")
+    queue = nodes.second.queue({"copies"})
+    spool = nodes.second.spool(nodes.second.keys().spool)
+    name = spool.write([b"others"])
+    queue.add(Arrival("1.2.3.1", bytes(32), name), [Owed("copies", "pacs")], NOON)
+    queue.close()
+    nodes.begin()
+    nodes.pack()
+    nodes.take()
+    assert nodes.counts(nodes.second) == {"waiting": 1, "quarantined": 1}
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3, 5, 8])
+def test_a_take_that_is_cut_off_goes_on_where_it_stopped(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    for number in range(3):
+        nodes.owe(number, "research")
+    nodes.begin()
+    nodes.pack()
+    calls = 0
+
+    def cut(before: Callable[..., object]) -> Callable[..., object]:
+        def called(*given: object, **more: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == at + 1:
+                raise OSError("the power went")
+            return before(*given, **more)
+
+        return called
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Handing, "take", cut(Handing.take))
+        patched.setattr(Handing, "has", cut(Handing.has))
+        patched.setattr(Handing, "needs", cut(Handing.needs))
+        with pytest.raises(OSError, match="the power went"):
+            nodes.take()
+    assert nodes.take()[0] == (3, 3, 0)
+    assert nodes.counts(nodes.second) == {"waiting": 3}
+    queue = nodes.second.queue()
+    spool = nodes.second.spool()
+    spool.sweep(queue.files())
+    queue.close()
+    assert len(nodes.contents(nodes.second)) == 3
+
+
+def test_it_is_packed_again_after_it_was_cut_off(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes.owe(1, "copies")
+    nodes.begin()
+    with monkeypatch.context() as patched:
+        patched.setattr("dicom_node.handover.sync_folder", _power_cut)
+        with pytest.raises(OSError, match="the power went"):
+            nodes.pack()
+    with pytest.raises(SpoolError, match="no whole hand-over"):
+        nodes.take()
+    nodes.pack()
+    _, older = nodes.take()
+    nodes.pack()
+    with pytest.raises(SpoolError, match="for what was packed before"):
+        nodes.finish(older)
+    assert nodes.finish(nodes.take()[1]) == 1
+    assert nodes.counts(nodes.second) == {"waiting": 1}
+
+
+def _power_cut(*_: object) -> None:
+    raise OSError("the power went")
+
+
+def test_a_hand_over_is_for_one_node_of_one_site(nodes: Nodes) -> None:
+    nodes.owe(1, "copies")
+    nodes.begin()
+    nodes.pack()
+    with pytest.raises(KeyFolderError, match="is for n2, and this is n1"):
+        take(nodes.first, nodes.config(nodes.first), nodes.first.keys(), nodes.folder)
+    other = Site(nodes.site.folder / "other").joined("n2")[0]
+    with pytest.raises(KeyFolderError, match="not what a node of this site has packed"):
+        take(other, nodes.config(other), other.keys(), nodes.folder)
+    body = (nodes.folder / "handover.json").read_bytes()
+    assert b"1.2.3.1" not in body
+    assert all(
+        b"content of 1" not in file.read_bytes() for file in nodes.folder.iterdir()
+    )
+
+
+def test_a_file_that_was_changed_on_the_way_is_not_taken(nodes: Nodes) -> None:
+    nodes.owe(1, "copies")
+    nodes.begin()
+    nodes.pack()
+    for file in nodes.folder.glob("*.sealed"):
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    with pytest.raises(Exception, match="is not as it was written"):
+        nodes.take()
+    assert nodes.counts(nodes.second) == {}
+
+
+def test_a_receipt_is_believed_from_the_node_it_went_to(nodes: Nodes) -> None:
+    nodes.owe(1, "copies")
+    nodes.begin()
+    nodes.pack()
+    _, receipt = nodes.take()
+    values = json.loads(receipt)
+    values["signature"] = values["signature"][::-1]
+    with pytest.raises((KeyFolderError, ValueError)):
+        nodes.finish(json.dumps(values).encode())
+    assert nodes.counts(nodes.first) == {"waiting": 1}
+
+
+def test_records_of_an_epoch_that_is_gone_there_are_not_taken(nodes: Nodes) -> None:
+    nodes.owe(1, "copies")
+    lead = nodes.site.lead.keys()
+    with nodes.site.lead.ledger() as ledger:
+        end_epochs(lead, ledger, NOON)
+    charter = nodes.site.issue()
+    nodes.site.take("n2", charter)
+    nodes.begin()
+    nodes.pack()
+    with pytest.raises(LedgerError, match="epochs 1 to 1, and this node has 2 to 2"):
+        nodes.take()
+    nodes.site.take("n1", charter)
+    nodes.pack()
+    assert nodes.take()[0] == (1, 1, 0)
+
+
+def test_while_it_is_emptied_nothing_comes_in_and_it_does_not_start_again(
+    nodes: Nodes,
+) -> None:
+    nodes.owe(1, "copies")
+    config = nodes.config(nodes.first)
+    room = Room(nodes.first.folder, config.storage)
+    room.require()
+    nodes.begin()
+    assert is_draining(nodes.first.folder)
+    with pytest.raises(SpoolError, match="being drained"):
+        Room(nodes.first.folder, config.storage).require()
+    file = nodes.first.folder.with_suffix(".toml")
+    nodes.pack()
+    assert left(nodes.first, config).jobs == 1
+    ended = miadmark("serve", "--config", file)
+    assert (ended.returncode, "handed over to n2" in ended.stderr) == (1, True)
+    nodes.finish(nodes.take()[1])
+    ended = miadmark("serve", "--config", file)
+    assert (ended.returncode, "was emptied" in ended.stderr) == (1, True)
+    told = miadmark("drain", "status", "--config", file)
+    assert told.returncode == 0, told.stdout
+    ended = miadmark(
+        *("drain", "cancel", "--by", "anna", "--why", "new disk", "--config", file)
+    )
+    assert (ended.returncode, is_draining(nodes.first.folder)) == (0, False)
+
+
+def test_nothing_is_packed_while_the_node_runs(nodes: Nodes) -> None:
+    nodes.owe(1, "copies")
+    nodes.begin()
+    holding = (
+        "import fcntl, sys; f = open(sys.argv[1], 'ab'); "
+        "fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    )
+    lock = nodes.first.folder / "worker.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(ConfigError, match=r"the node runs on .* \(worker\)"):
+            nodes.pack()
+        process.send_signal(signal.SIGKILL)
+    nodes.pack()
+
+
+@dataclass
+class Search:
+    """Finds another mark each time."""
+
+    chance: np.random.Generator = field(default_factory=np.random.default_rng)
+    searched: int = 0
+
+    def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
+        self.searched += len(wanted)
+        steps = self.chance.integers(-30, 31, (64, 64, 1), np.int8)
+        return [FoundMark(steps, {"one": True}) for _ in wanted]
+
+
+def marked(state: State, original: OpenInstance, search: Search) -> MarkedInstance:
+    """Mark an original as a node does, and keep its record there."""
+    keys = state.keys()
+    with (
+        state.ledger() as ledger,
+        state.found_marks(keys) as found,
+        state.renamings(keys) as renamings,
+    ):
+        (outcome,) = mark(
+            [original],
+            find=search.find,
+            before=found.find,
+            keys=Sealer(keys, ledger.number),
+            now=NOON,
+            holds_weak=True,
+            style="fast auto",
+        )
+        assert isinstance(outcome, MarkedInstance), outcome
+        keeper(keys, ledger, renamings, found, lambda: NOON)(outcome)
+    return outcome
+
+
+def test_the_memory_of_marks_goes_along(nodes: Nodes, images: Path) -> None:
+    """What one node has marked, the other marks likewise, and restores."""
+    original, search = opened(images / "ct.dcm"), Search()
+    first = marked(nodes.first, original, search)
+    nodes.begin()
+    assert nodes.pack() == (0, 0)
+    nodes.take()
+    second = marked(nodes.second, original, search)
+    assert search.searched == 1
+    assert second.marked_digest == first.marked_digest
+    assert second.sop_instance_uid == first.sop_instance_uid
+    keys = nodes.second.keys()
+    with nodes.second.ledger() as ledger:
+        sent = OpenInstance.of(first.file.to_bytes(), Limits())
+        restored = strip(sent, opening_with(keys, ledger))
+    assert restored.file.dataset == original.file.dataset
+
+
+def test_two_marks_of_one_original_are_told(nodes: Nodes, images: Path) -> None:
+    original = opened(images / "ct.dcm")
+    for state in (nodes.first, nodes.second):
+        marked(state, original, Search())
+    nodes.begin()
+    nodes.pack()
+    config = nodes.config(nodes.second)
+    got, _ = take(nodes.second, config, nodes.second.keys(), nodes.folder)
+    assert got.differing == 1
