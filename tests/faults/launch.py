@@ -2,8 +2,9 @@
 
 The marks are drawn by chance, another one every time: so nothing rests on a search being
 repeatable. With ``MIADMARK_FAULT_SEEDED`` they are drawn from the seed that the product
-gives to a search, so that they tell whose key that is. Everything else is the product. What the process starts is started like this
-too. (This file is run, not imported; ``shim.c`` knows the role by its name.)
+gives to a search, so that they tell whose key that is. Everything else is the product.
+What the process starts is started like this too. (This file is run, not imported;
+``shim.c`` knows the role by its name.)
 """
 
 from __future__ import annotations
