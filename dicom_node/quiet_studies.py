@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dicom_node.elements import Limits
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, SpoolError
 from dicom_node.instance import OpenInstance
 from dicom_node.queue.job import Arrival, Owed
 
@@ -53,6 +53,8 @@ class QuietStudies:
     def _list(self, study: Quiet, route: Route, now: datetime) -> None:
         try:
             content = self._listings.document(study).to_bytes()
+        except SpoolError:
+            raise  # it is listed when that is over
         except NodeError as error:
             logger.warning("not listed objects=%d reason=%s", len(study.ids), error)
         else:
