@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.doors import Doors
     from dicom_node.log import Format
-    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.reloading import Watch
     from dicom_node.supervising import Crew
 
@@ -334,7 +334,7 @@ class Changing:
         except SpoolError:
             return {}
 
-    def _queue(self) -> SqliteQueue:
+    def _queue(self) -> SqlQueue:
         assert self._rules is not None  # begun
         config = self._rules.config
         return State(config.node.state).queue(config.passed)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from dicom_node.errors import SpoolError
 from dicom_node.queue.job import JobState
@@ -98,6 +98,10 @@ class Search(NamedTuple):
 
 class History:
     """Reads a queue's file; one connection, one thread."""
+
+    _unused: ClassVar = "+"
+    """Before a column, keeps the database from using an index (sqlite.org, "Query
+    Planning"): it does not know that few jobs are held, and many sent."""
 
     def __init__(self, path: Path) -> None:
         """Open it.
@@ -186,7 +190,7 @@ class History:
         if search.calling_ae_title:
             order = "instance.id DESC, job.id DESC"
             older = f"(instance.id, job.id) < ({_PLACE})"
-        clauses = ["1"]
+        clauses = ["1 = 1"]
         values: dict[str, object] = {"most": most, "before": before}
         if search.uid:
             clauses.append(
@@ -202,10 +206,10 @@ class History:
             values[f"to_{number}"] = name
         if search.destinations:
             names = ", ".join(f":to_{n}" for n in range(len(search.destinations)))
-            clauses.append(f"{_by(search, 'destination')} IN ({names})")
+            clauses.append(f"{self._by(search, 'destination')} IN ({names})")
         for column in ("route", "state"):
             if wanted := getattr(search, column):
-                clauses.append(f"{_by(search, column)} = :{column}")
+                clauses.append(f"{self._by(search, column)} = :{column}")
                 values[column] = wanted
         if before:
             clauses.append(older)
@@ -245,6 +249,18 @@ class History:
             for row in rows
         ]
 
+    def _by(self, search: Search, column: str) -> str:
+        """Return a column as it is compared: only by one of them jobs are looked up."""
+        if search.uid or search.calling_ae_title:
+            return f"{self._unused}job.{column}"
+        wanted = {"route": search.route, "destination": search.destinations}
+        is_rare = search.state and search.state not in _SETTLED
+        if is_rare or not any(wanted.values()):
+            first = "state"
+        else:
+            first = next(name for name, value in wanted.items() if value)
+        return f"job.{column}" if column == first else f"{self._unused}job.{column}"
+
     def _rows(self, statement: str, **values: object) -> list[Any]:
         with _translated():
             return self._database.execute(statement, values).fetchall()
@@ -253,23 +269,6 @@ class History:
 def slot_of(moment: datetime) -> str:
     """Return the name of the ten minutes that a moment is in."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:_SLOT_LENGTH]
-
-
-def _by(search: Search, column: str) -> str:
-    """Return a column as it is compared: only by one of them jobs are looked up.
-
-    The plus keeps the database from using an index (sqlite.org, "Query Planning"): it
-    does not know that few jobs are held, and many sent.
-    """
-    if search.uid or search.calling_ae_title:
-        return f"+job.{column}"
-    wanted = {"route": search.route, "destination": search.destinations}
-    is_rare = search.state and search.state not in _SETTLED
-    if is_rare or not any(wanted.values()):
-        first = "state"
-    else:
-        first = next(name for name, value in wanted.items() if value)
-    return f"job.{column}" if column == first else f"+job.{column}"
 
 
 def _moment(text: str) -> datetime:

@@ -44,8 +44,9 @@ UPDATE job SET priority = (SELECT priority FROM glass WHERE job_id = :id)
 DELETE FROM glass WHERE job_id = :id;
 
 -- hold_route
-INSERT OR IGNORE INTO held_route (route, by, why, since)
-VALUES (:route, :by, :why, :since);
+INSERT INTO held_route (route, by, why, since)
+VALUES (:route, :by, :why, :since)
+    ON CONFLICT (route) DO NOTHING;
 
 -- release_route
 DELETE FROM held_route WHERE route = :route;

@@ -227,6 +227,10 @@ UPDATE job
        lease_until = NULL, not_before = :not_before
  WHERE state = 'working' AND lane = :lane;
 
+-- hold_instance
+-- Whoever adds the same instance meanwhile waits.
+SELECT id FROM instance WHERE id = :id;
+
 -- with_files
 -- Instances that may have a file that nobody is owed.
 SELECT id FROM instance WHERE file IS NOT NULL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dicom_node.queue.statements import SQL, Statements, as_text, translated
+from dicom_node.queue.statements import SQL, Statements, as_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,7 +17,7 @@ class SqlitePurging(Statements):
     def purge(self, before: datetime, count: int = 500) -> int:
         """Forget instances of long ago; see the protocol."""
         wanted = {"before": as_text(before), "count": count}
-        with translated():
+        with self._translated():
             # Looked for outside a transaction, which would keep others out.
             if not self._all("purgeable", **wanted):
                 return 0
@@ -27,7 +27,7 @@ class SqlitePurging(Statements):
             ids = json.dumps(numbers)
             self._all("purge_jobs", ids=ids)
             self._all("purge_instances", ids=ids)
-        with translated():
+        with self._translated():
             # To its end, which a single step of a statement without rows is not.
             self._database.executescript(SQL["give_back"])
         return len(numbers)

@@ -12,6 +12,7 @@ from dicom_node.errors import SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from dicom_node.queue.turn import Turn
@@ -27,7 +28,7 @@ _FILES: Final = (
 )
 
 
-def _statements(file: str) -> dict[str, str]:
+def statements_in(file: str) -> dict[str, str]:
     """Return the statements of a file by the name in the line before each."""
     text = resources.files("dicom_node.queue").joinpath(file).read_text("utf-8")
     found: dict[str, list[str]] = {}
@@ -43,15 +44,36 @@ def _statements(file: str) -> dict[str, str]:
     return {name: "\n".join(lines) for name, lines in found.items()}
 
 
-SQL: Final = {name: text for file in _FILES for name, text in _statements(file).items()}
+SQL: Final = {
+    name: text for file in _FILES for name, text in statements_in(file).items()
+}
 """By their names."""
 
 
 class Statements:
-    """One connection, and what is done on it: by one thread at a time."""
+    """One connection, and what is done on it: by one thread at a time.
+
+    It is to a SQLite file, unless something says else.
+    """
 
     _database: sqlite3.Connection
     _turn: Turn
+
+    @staticmethod
+    def _translated() -> AbstractContextManager[None]:
+        """Raise what the database raises as :class:`SpoolError`."""
+        return translated()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+        self._turn.close()
+
+    def _alone_with(self, what: str) -> None:
+        """Let nobody else be at something until the transaction ends.
+
+        Whoever writes to a SQLite file is alone with all of it.
+        """
 
     def _changed(self, name: str, **values: object) -> int:
         """Carry out a statement in a transaction; return how many rows it changed."""
@@ -75,7 +97,7 @@ class Statements:
             lasts: False for what a power cut may undo: it is not durable, until
                 something that is comes after it.
         """
-        with translated(), self._turn:
+        with self._translated(), self._turn:
             if not lasts:
                 self._database.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -93,7 +115,7 @@ class Statements:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Read what is read in a block as it was at one moment."""
-        with translated(), self._turn.lock:
+        with self._translated(), self._turn.lock:
             self._database.execute("BEGIN")
             try:
                 yield

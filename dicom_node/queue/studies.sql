@@ -3,8 +3,11 @@ SELECT route, study_instance_uid, stage, arrived, expected, due FROM study
  WHERE route = :route AND study_instance_uid = :study;
 
 -- keep_study
-INSERT OR REPLACE INTO study (route, study_instance_uid, stage, arrived, expected, due)
-VALUES (:route, :study_instance_uid, :stage, :arrived, :expected, :due);
+INSERT INTO study (route, study_instance_uid, stage, arrived, expected, due)
+VALUES (:route, :study_instance_uid, :stage, :arrived, :expected, :due)
+    ON CONFLICT (route, study_instance_uid) DO UPDATE
+   SET stage = excluded.stage, arrived = excluded.arrived,
+       expected = excluded.expected, due = excluded.due;
 
 -- studies_due
 SELECT route, study_instance_uid, stage, arrived, expected, due FROM study

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.keys.keyring import Keyring
     from dicom_node.queue.history import History
-    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.state import State
     from dicom_node.watching import Web
     from dicom_node.web.oidc import Provider
@@ -93,7 +93,7 @@ class Site:
             yield history
 
     @contextmanager
-    def queue(self) -> Iterator[SqliteQueue]:
+    def queue(self) -> Iterator[SqlQueue]:
         """Open the queue, for one request that changes something."""
         with closing(self.state.queue(self.config.passed)) as queue:
             yield queue
