@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-    from types import TracebackType
 
 
 def write_durably(file: Path, content: bytes, mode: int = 0o600) -> None:
@@ -94,22 +93,3 @@ def database(
     connection.execute("PRAGMA synchronous = FULL")
     connection.executescript(schema)
     return connection
-
-
-class Tables:
-    """What keeps tables in a file that is open until the end of a block."""
-
-    _database: sqlite3.Connection
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._database.close()

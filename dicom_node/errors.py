@@ -5,6 +5,8 @@
     NodeError                     about the world around the image
       ConfigError                 says file, field, value and what would be accepted
       SpoolError                  disk full or not writable: refuse new instances
+        ServerError               passing: the database server cannot be used
+          UnsureError             it went away: what it was told is done, or is not
       ClashError                  other bytes under a known UID: kept, not acknowledged
       KeyFolderError              keys are missing, unreadable or already there
       KeyServiceError             passing: whatever keeps the root key does not answer
@@ -61,6 +63,22 @@ class ConfigError(NodeError):
 
 class SpoolError(NodeError):
     """An instance cannot be made durable."""
+
+
+class ServerError(SpoolError):
+    """The database server cannot be reached, or has refused; nothing is changed."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Keep what the server said."""
+        super().__init__(
+            f"the database server cannot be used: {message}",
+            hint=hint
+            or "Is it there, and lets this node in? miadmark config check says.",
+        )
+
+
+class UnsureError(ServerError):
+    """The database server went away while it was told: it is done, or it is not."""
 
 
 class ClashError(NodeError):

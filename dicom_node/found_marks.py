@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sqlite3
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -29,14 +28,15 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dicom_node.durable import Tables, database
 from dicom_node.errors import AnotherMarkError, LedgerError
 from dicom_node.ledger import SCHEMA
+from dicom_node.tables import FAILURES, Tables, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from dicom_node.queueing import Queueing
     from dicom_node.uids import Keyed
     from miadmark_core.search.finder import FoundMark
 
@@ -52,12 +52,15 @@ class FoundMarks(Tables):
     """A table of what was found for which original; one connection, one thread."""
 
     def __init__(
-        self, path: Path, keyed: Keyed, random: Callable[[int], bytes] = os.urandom
+        self,
+        place: Path | Queueing,
+        keyed: Keyed,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Open the table, or make it.
 
         Args:
-            path: The ledger's file.
+            place: The ledger's.
             keyed: Of this site.
             random: Returns that many bytes nobody can predict.
 
@@ -67,8 +70,7 @@ class FoundMarks(Tables):
         self._cipher = AESGCM(keyed(b"found marks"))
         self._random = random
         with _translated():
-            self._database = database(path, SCHEMA)
-            self._database.execute("PRAGMA secure_delete = ON")
+            self._database = opened(place, SCHEMA)
 
     def find(self, source: bytes) -> list[FoundMark] | None:
         """Return the marks that an original goes out with; None if it never did.
@@ -180,7 +182,7 @@ def _are_equal(some: Sequence[FoundMark], others: Sequence[FoundMark]) -> bool:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise LedgerError(
             f"the marks that went out cannot be looked up or written down: {error}",
             hint="Check that the state folder is writable and its disk not full.",

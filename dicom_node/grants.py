@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -23,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dicom_node.authorising import Grant, GrantMode, Terms, explain, granting
-from dicom_node.durable import Tables, database
 from dicom_node.errors import LedgerError, NotGrantedError
 from dicom_node.keys.charter import GrantEntry
+from dicom_node.tables import FAILURES, Tables, opened
 from miadmark_core.sealing.suites import HYBRID
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from dicom_node.authorising import Request
     from dicom_node.keys.keyring import Keyring
+    from dicom_node.queueing import Queueing
 
 APPROVALS: Final = 2
 """How many people have to agree, until a site says otherwise."""
@@ -52,15 +52,20 @@ _LISTS: Final = ("ae_titles", "purposes", "sop_classes", "studies")
 
 
 class Grants(Tables):
-    """A SQLite file of grants; one connection, one thread."""
+    """A table of grants; one connection, one thread."""
 
-    def __init__(self, path: Path, keyring: Keyring) -> None:
-        """Open the file, or make it.
+    def __init__(self, place: Path | Queueing, keyring: Keyring) -> None:
+        """Open the table, or make it.
+
+        Args:
+            place: Its file, or a database on a server.
+            keyring: Whose keys sign.
 
         Raises:
             LedgerError: It cannot be opened.
         """
-        self._path, self._keyring = path, keyring
+        self._path = getattr(place, "told", place)
+        self._keyring = keyring
         self._read: list[Grant] = []
         self._approvals, self._number, self._before = APPROVALS, 0, ""
         self._signed_by = 0
@@ -68,7 +73,7 @@ class Grants(Tables):
         self._agreeing: dict[int, set[str]] = {}
         """Who wants fewer approvals, by how many."""
         with self._translated():
-            self._database = database(path, _SCHEMA)
+            self._database = opened(place, _SCHEMA)
 
     @property
     def approvals(self) -> int:
@@ -249,26 +254,20 @@ class Grants(Tables):
         if not by:
             raise ValueError("somebody has to do it")
         self._keyring.nodes.require_lead()
-        with self._translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                self.all()
-                values = act | {
-                    "number": self._number + 1,
-                    "before": self._before,
-                    "by": by,
-                    "at": now.astimezone(UTC).isoformat(),
-                }
-                body = json.dumps(values, sort_keys=True).encode("ascii")
-                signature = self._keyring.signer().sign(HYBRID, "grant", body)
-                self._database.execute(
-                    "INSERT INTO entry VALUES (?, ?, ?)",
-                    (values["number"], body, signature),
-                )
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        with self._translated(), self._database.transaction(alone="grants"):
+            self.all()
+            values = act | {
+                "number": self._number + 1,
+                "before": self._before,
+                "by": by,
+                "at": now.astimezone(UTC).isoformat(),
+            }
+            body = json.dumps(values, sort_keys=True).encode("ascii")
+            signature = self._keyring.signer().sign(HYBRID, "grant", body)
+            self._database.execute(
+                "INSERT INTO entry VALUES (?, ?, ?)",
+                (values["number"], body, signature),
+            )
         self.all()
         self._keyring.keep_grant_entries(self._number, self._before)
         return int(values["number"])  # another process may have added one since
@@ -337,7 +336,7 @@ class Grants(Tables):
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (*FAILURES, ValueError, KeyError, TypeError) as error:
             raise LedgerError(
                 f"the grants cannot be used: {error}",
                 hint="Check that the state folder is writable and its disk not full.",

@@ -13,12 +13,11 @@ the ledger's SQL.
 from __future__ import annotations
 
 import hmac
-import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicom_node.durable import Tables, database
 from dicom_node.errors import LedgerError, LostRecordError, ShreddedError
+from dicom_node.tables import FAILURES, FileDatabase, Tables, opened
 from miadmark_core.errors import DamagedSealError, Layer
 from miadmark_core.sealing.record import SealedRecord, parse
 from miadmark_core.sealing.stanza import StanzaType
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from dicom_node.queueing import Queueing
     from miadmark_core.sealing.record import Header
 
 SCHEMA: Final = """
@@ -75,18 +75,19 @@ class Rewrapped(NamedTuple):
 
 
 class Ledger(Tables):
-    """A SQLite file of sealed records; one connection, one thread."""
+    """Tables of sealed records; one connection, one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, place: Path | Queueing) -> None:
         """Open the ledger, or make it.
 
+        Args:
+            place: Its file, or a database on a server.
+
         Raises:
-            LedgerError: The file cannot be opened or is no ledger.
+            LedgerError: It cannot be opened or is no ledger.
         """
         with _translated():
-            self._database = database(path, SCHEMA)
-            # What was shredded does not stay behind in free pages.
-            self._database.execute("PRAGMA secure_delete = ON")
+            self._database = opened(place, SCHEMA)
 
     def number(self) -> int:
         """Return the number of the next record; no two records get the same."""
@@ -121,7 +122,7 @@ class Ledger(Tables):
             is_closed: No key of this site opens it, so no epoch's end waits for it.
         """
         header = parse(record.header)
-        with _translated(), self._transaction():
+        with _translated(), self._database.transaction():
             self._database.execute(
                 "INSERT INTO record"
                 " (record_id, marked_digest, epoch, study, header, payload, created)"
@@ -137,7 +138,8 @@ class Ledger(Tables):
             )
             # A ledger made again from objects goes on where they left off.
             self._database.execute(
-                "UPDATE numbered SET last = max(last, ?)", (header.sequence,)
+                "UPDATE numbered SET last = ? WHERE last < ?",
+                (header.sequence, header.sequence),
             )
 
     def forget(self, record_id: bytes) -> None:
@@ -243,7 +245,7 @@ class Ledger(Tables):
 
     def rewrap(self, wrapped: Iterable[Rewrapped]) -> None:
         """Keep object keys under a later epoch's key, in place of an earlier one."""
-        with _translated(), self._transaction():
+        with _translated(), self._database.transaction():
             self._database.executemany(
                 "INSERT INTO rewrapped VALUES (?, ?, ?) ON CONFLICT (record_id)"
                 " DO UPDATE SET epoch = excluded.epoch, body = excluded.body",
@@ -253,7 +255,7 @@ class Ledger(Tables):
     def shred(self, record_id: bytes, by: str, now: datetime) -> None:
         """Forget a record, and remember that it was forgotten."""
         with _translated():
-            with self._transaction():
+            with self._database.transaction():
                 self._database.execute(
                     "INSERT INTO shredded VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                     (record_id, by, now.isoformat()),
@@ -268,24 +270,16 @@ class Ledger(Tables):
                         f"DELETE FROM {table} WHERE record_id = ?",  # noqa: S608
                         (record_id,),
                     )
-            # The write-ahead log holds copies of pages until then.
-            self._database.execute("PRAGMA wal_checkpoint (TRUNCATE)")
+            if isinstance(self._database, FileDatabase):
+                # The write-ahead log holds copies of pages until then. A server's log,
+                # pages and copies are beyond what can be done from here.
+                self._database.execute("PRAGMA wal_checkpoint (TRUNCATE)")
 
     def count(self) -> int:
         """Return how many records there are."""
         with _translated():
             row = self._database.execute("SELECT count(*) FROM record").fetchone()
         return int(row[0])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
 
 
 def _epoch(header: Header) -> int:
@@ -297,8 +291,9 @@ def _epoch(header: Header) -> int:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise LedgerError(
             f"the ledger cannot be used: {error}",
-            hint="Check that the state folder is writable and its disk not full.",
+            hint=getattr(error, "hint", "")
+            or "Check that the state folder is writable and its disk not full.",
         ) from error

@@ -13,16 +13,15 @@ The entries hold what a list says of its patient; the state folder is its owner'
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydicom import uid
 
-from dicom_node.durable import database
 from dicom_node.errors import SpoolError
 from dicom_node.listing import Listed, listing
+from dicom_node.tables import FAILURES, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from dicom_node.instance import OpenInstance
     from dicom_node.part10 import Part10
+    from dicom_node.queueing import Queueing
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sent (
@@ -63,11 +63,11 @@ class Quiet(NamedTuple):
 class Listings:
     """What is still to be listed; one connection, one thread."""
 
-    def __init__(self, path: Path, keyed: Callable[[bytes], bytes]) -> None:
-        """Open the file, or make it.
+    def __init__(self, place: Path | Queueing, keyed: Callable[[bytes], bytes]) -> None:
+        """Open them, or make them.
 
         Args:
-            path: Of the file.
+            place: Their file, or a database on a server.
             keyed: 32 bytes that only this node can derive from what it is given.
 
         Raises:
@@ -75,7 +75,7 @@ class Listings:
         """
         self._keyed = keyed
         with _translated():
-            self._database = database(path, _SCHEMA)
+            self._database = opened(place, _SCHEMA)
 
     def close(self) -> None:
         """Close the file."""
@@ -92,14 +92,16 @@ class Listings:
             return
         with _translated():
             self._database.execute(
-                "INSERT OR REPLACE INTO sent (route, study, sop_instance_uid, listed, at)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO sent (route, study, sop_instance_uid, listed, at)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (route, sop_instance_uid)"
+                " DO UPDATE SET study = excluded.study, listed = excluded.listed,"
+                " at = excluded.at",
                 (
                     route,
                     one.study_instance_uid,
                     one.sop_instance_uid,
                     one.to_bytes(),
-                    now.astimezone(UTC).isoformat(timespec="microseconds"),
+                    _text(now),
                 ),
             )
 
@@ -113,12 +115,11 @@ class Listings:
         Raises:
             SpoolError: The file cannot be read.
         """
-        text = before.astimezone(UTC).isoformat(timespec="microseconds")
         with _translated():
             found = self._database.execute(
-                "SELECT study, max(at) AS last FROM sent WHERE route = ?"
-                " GROUP BY study HAVING last <= ? ORDER BY last LIMIT 1",
-                (route, text),
+                "SELECT study, max(at) FROM sent WHERE route = ?"
+                " GROUP BY study HAVING max(at) <= ? ORDER BY max(at) LIMIT 1",
+                (route, _text(before)),
             ).fetchone()
             if found is None:
                 return None
@@ -156,18 +157,20 @@ class Listings:
         """
         with _translated():
             self._database.execute(
-                "INSERT OR IGNORE INTO list (digest) VALUES (?)", (_digest(document),)
+                "INSERT INTO list (digest) VALUES (?) ON CONFLICT DO NOTHING",
+                (_digest(document),),
             )
 
     def forget(self, study: Quiet) -> None:
-        """Forget what is listed now.
+        """Forget what is listed now; what was sent again since is not.
 
         Raises:
             SpoolError: It cannot be written.
         """
         with _translated():
             self._database.executemany(
-                "DELETE FROM sent WHERE id = ?", [(number,) for number in study.ids]
+                "DELETE FROM sent WHERE id = ? AND at <= ?",
+                [(number, _text(study.last)) for number in study.ids],
             )
 
     def keep_only(self, routes: Sequence[str]) -> None:
@@ -197,6 +200,11 @@ class Listings:
         return found is not None
 
 
+def _text(moment: datetime) -> str:
+    """Return a moment as text that sorts as time does."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 def _digest(file: Part10) -> bytes:
     return hashlib.sha256(file.dataset).digest()
 
@@ -205,7 +213,7 @@ def _digest(file: Part10) -> bytes:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise SpoolError(
             f"what is to be listed cannot be kept: {error}",
             hint="Check that the state folder is writable and its disk not full.",

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node import breaker as breaking
 from dicom_node.breaker import NEW, Health, Trouble
-from dicom_node.durable import Tables, database
 from dicom_node.errors import SpoolError
+from dicom_node.tables import FileDatabase, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,7 +64,7 @@ class Reachability(Tables):
         self._addresses = {one.name: one.address for one in destinations}
         self._breaker, self._chance = breaker, chance
         with _translated():
-            self._database = database(path, _SCHEMA)
+            self._database = FileDatabase(path, _SCHEMA)
 
     def all(self) -> dict[str, Health]:
         """Return how each destination of the configuration is.
@@ -188,15 +188,8 @@ class Reachability(Tables):
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Let nobody else change the table meanwhile."""
-        with _translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+        with _translated(), self._database.transaction():
+            yield
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -8,17 +8,17 @@ and losing it loses no original: references to what went out before stay as they
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.durable import Tables, database
 from dicom_node.errors import LedgerError
+from dicom_node.tables import FAILURES, Tables, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from dicom_node.queueing import Queueing
     from dicom_node.uids import Keyed
 
 SCHEMA: Final = """
@@ -32,11 +32,11 @@ CREATE TABLE IF NOT EXISTS renamed (
 class Renamings(Tables):
     """A table of what was renamed; one connection, one thread."""
 
-    def __init__(self, path: Path, keyed: Keyed) -> None:
+    def __init__(self, place: Path | Queueing, keyed: Keyed) -> None:
         """Open the table, or make it.
 
         Args:
-            path: The ledger's file.
+            place: The ledger's.
             keyed: Of this site.
 
         Raises:
@@ -44,7 +44,7 @@ class Renamings(Tables):
         """
         self._keyed = keyed
         with _translated():
-            self._database = database(path, SCHEMA)
+            self._database = opened(place, SCHEMA)
 
     def add(self, source: str, derived: str) -> None:
         """Remember that ``source`` went out as ``derived``, from now on.
@@ -56,7 +56,7 @@ class Renamings(Tables):
             self._database.execute(
                 "INSERT INTO renamed VALUES (?, ?) ON CONFLICT (source)"
                 " DO UPDATE SET derived = excluded.derived"
-                " WHERE derived <> excluded.derived",
+                " WHERE renamed.derived <> excluded.derived",
                 (self._hash(source), derived),
             )
 
@@ -80,7 +80,7 @@ class Renamings(Tables):
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise LedgerError(
             f"what was renamed cannot be looked up or written down: {error}",
             hint="Check that the state folder is writable and its disk not full.",

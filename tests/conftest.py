@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from itertools import count
 from pathlib import Path
@@ -25,12 +26,19 @@ from dicom_node.instance import OpenInstance
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import SHIPPED_WEIGHTS
+from dicom_node.queue.postgres import PostgresQueue
+from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.queueing import Queueing
 from miadmark_core.search.finder import Finder
 from miadmark_core.search.optimise import Effort
+from tests.postgres_server import PostgresServer, a_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dicom_node.queue.sql_queue import SqlQueue
+
+    Opens = Callable[..., SqlQueue]
     MarkOne = Callable[[OpenInstance], MarkedInstance]
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -61,6 +69,29 @@ def certificate_of(folder: Path, name: str) -> Path:
     """Make a certificate, and return where it lies, PEM."""
     make_certificate(folder, name)
     return folder / f"{name}-cert.pem"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the session."""
+    with a_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def place(postgres: PostgresServer) -> Iterator[Queueing]:
+    """A database of it for one test."""
+    place = postgres.database()
+    yield place
+    postgres.drop(place)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Opens:
+    """Opens one and the same queue, which is in a file or on a server."""
+    if request.param == "sqlite":
+        return partial(SqliteQueue, tmp_path / "queue.sqlite")
+    return partial(PostgresQueue, request.getfixturevalue("place"))
 
 
 @pytest.fixture(scope="session")

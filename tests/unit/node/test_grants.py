@@ -15,6 +15,7 @@ from dicom_node.errors import LedgerError, NotGrantedError
 from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.ring import KeyKind
+from dicom_node.tables import FileDatabase
 from miadmark_core.sealing.suites import HYBRID
 from tests.conftest import NOW
 
@@ -182,7 +183,8 @@ def test_an_older_copy_is_seen_to_be_older(
 ) -> None:
     number = given(grants)
     with sqlite3.connect(tmp_path / "old.sqlite") as copy:
-        grants._database.backup(copy)
+        assert isinstance(grants._database, FileDatabase)
+        grants._database._connection.backup(copy)
     grants.revoke(number, by="one", now=NOW)
     with (
         Grants(tmp_path / "old.sqlite", keyring) as old,
