@@ -10,7 +10,12 @@ import hashlib
 from typing import TYPE_CHECKING, TypeGuard
 
 from dicom_node.elements import Limits
-from dicom_node.errors import ClashError, NotAsAnnouncedError, NotGrantedError
+from dicom_node.errors import (
+    ClashError,
+    NotAsAnnouncedError,
+    NotGrantedError,
+    UnsureError,
+)
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import IN_MEMORY, chunks
 from dicom_node.outline import outline
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from dicom_node.instance import Identity
     from dicom_node.mapped import Buffer
     from dicom_node.pseudonyms import Patients
-    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.room import Room
     from dicom_node.scp import Received
     from dicom_node.sealed_file import Stored
@@ -40,7 +45,7 @@ def accept(
     *,
     config: Config,
     spool: Spool,
-    queue: SqliteQueue,
+    queue: SqlQueue,
     lock: threading.Lock,
     room: Room,
     clock: Callable[[], datetime],
@@ -108,6 +113,10 @@ def accept(
                 moment - config.storage.remember_sent,
                 spool.holds,
             )
+    except UnsureError:
+        # It may be owed: what nobody is owed is swept later.
+        taken = Taken.OWED
+        raise
     finally:
         if not taken.needs_file:
             spool.delete([name])

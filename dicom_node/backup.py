@@ -5,6 +5,9 @@ written last. In it the queue owes nothing whose file has gone meanwhile, and th
 has the record of everything that the queue is to send. What is only coming in is left
 out: nobody was told that it is here.
 
+Where the state goes with a database on a server, what lies there, and in the folder that
+all its nodes share, is not in the copy: :func:`left_out` says so.
+
 What is not promised: that a state that was put back knows what happened since. What was
 sent in between is sent again, and may be marked again, so it is for going back before
 anything was sent, and for the day when the folder is gone.
@@ -18,10 +21,11 @@ import json
 import os
 import shutil
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.attachment import attached
 from dicom_node.audit_files import as_it_stands
 from dicom_node.durable import make_folder, sync_folder, write_durably
 from dicom_node.errors import ConfigError, NodeError
@@ -63,14 +67,18 @@ def back_up(state: Path, target: Path) -> int:
             be copied.
         OSError: Something cannot be read or written.
     """
-    if not (state / "keys").is_dir():
+    found = attached(state)
+    is_shared = found is not None and found.place.shared is not None
+    if not is_shared and not (state / "keys").is_dir():
         raise ConfigError(f"{state} is no state folder: it has no keys")
     made_in = format_of(state)
     _make_empty(target)
-    _copy_queue(state, target)  # most of it, while keys may change
-    with _keys_held(state / "keys"):
+    if found is None:
+        _copy_queue(state, target)  # most of it, while keys may change
+    with nullcontext() if is_shared else _keys_held(state / "keys"):
         # No key goes that opens what is copied here, and none comes that seals it.
-        _copy_queue(state, target)
+        if found is None:
+            _copy_queue(state, target)
         names = _names(state)
         for name in names:
             if name.suffix == _DATABASE and name.name != _QUEUE:
@@ -88,6 +96,27 @@ def back_up(state: Path, target: Path) -> int:
     content = json.dumps({"format": made_in, "files": files}, indent=1)
     write_durably(target / LIST, content.encode())
     return len(files)
+
+
+def left_out(state: Path) -> list[str]:
+    """Return what is no part of a copy of ``state``, in words.
+
+    Raises:
+        ConfigError: The folder does not say which database it goes with.
+    """
+    found = attached(state)
+    if found is None:
+        return []
+    said = [
+        f"the database at {found.place.told}: queue, ledger, grants (pg_dump has it)"
+    ]
+    if found.place.shared is not None:
+        said.append(
+            f"{found.place.shared}: keys, spool, codestreams (with the storage)"
+        )
+    else:
+        said.append(f"{state / 'spool'}: files that the queue in the database owes")
+    return said
 
 
 def put_back(backup: Path, state: Path) -> int:

@@ -18,6 +18,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.listening import Guarding, Listening, Peer
 from dicom_node.log import Logging
 from dicom_node.marking import Marking, Profile, WeakMarks
+from dicom_node.queueing import Queueing
 from dicom_node.routing import Action, Route
 from dicom_node.storage import Storage
 from dicom_node.timing import Complete
@@ -153,6 +154,7 @@ class Config:
     destinations: tuple[Destination, ...]
     routes: tuple[Route, ...]
     pools: tuple[Pool, ...] = ()
+    queue: Queueing = field(default_factory=Queueing)
     retry: Retry = field(default_factory=Retry)
     breaker: Breaker = field(default_factory=Breaker)
     storage: Storage = field(default_factory=Storage)

@@ -30,6 +30,7 @@ from dicom_node.log import Format, Logging
 from dicom_node.marking import Profile, WeakMarks
 from dicom_node.notifying import Notifying, Security
 from dicom_node.pool import Choose, Pool
+from dicom_node.queueing import Queueing
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.storage import OtherBytes, Storage
 from dicom_node.syntaxes import Syntax
@@ -107,6 +108,7 @@ def _config(tables: Mapping[str, Any], path: Path) -> Config:
         destinations=tuple(_made(Destination, t, path.parent) for t in destinations),
         routes=tuple(_made(Route, t, path.parent) for t in routes),
         pools=tuple(_made(Pool, t, path.parent) for t in _tables(tables, "pool")),
+        queue=_made(Queueing, tables.get("queue", {}), path.parent.absolute()),
         breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
         retry=_made(Retry, tables.get("retry", {}), path.parent),
         storage=_made(Storage, tables.get("storage", {}), path.parent),
@@ -176,6 +178,7 @@ _TABLES: Final = frozenset(
         "log",
         "notify",
         "hatch",
+        "queue",
     }
 )
 _PATHS: Final = frozenset(
@@ -194,6 +197,7 @@ _PATHS: Final = frozenset(
         "publish",
         "secret_file",
         "password_file",
+        "shared",
         "oidc_ca",
         "oidc_secret_file",
     }

@@ -34,7 +34,7 @@ LASTS: Final = timedelta(days=7)
 """How long a key is used."""
 GRACE: Final = timedelta(days=1)
 """How long after a key was replaced somebody may still begin a file with it."""
-_LOOK_S: Final = 3600.0
+_LOOK_S: Final = 60.0
 _DAMAGED_BITS: Final = 8
 """Of the 64 in a key's id. Those of two keys are as alike once in a thousand million."""
 
@@ -91,8 +91,11 @@ class Forgetting:
             SpoolError: What is in the spool cannot be told, so nothing is destroyed.
         """
         now = self._clock()
-        if self._ring.rotate_if_due(now, LASTS):
-            handed.add(self._ring.newest())
+        self._ring.rotate_if_due(now, LASTS)
+        newest = self._ring.newest()
+        # Another node, which shares the folder, may have made it.
+        if newest != handed.newest():
+            handed.add(newest)
         ended = self._ring.ended(now, GRACE)
         if not ended:
             return

@@ -197,20 +197,17 @@ class Grants(Tables):
         Raises:
             LedgerError: They are not this site's, or tell another history.
         """
-        with self._translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
+        try:
+            with self._translated(), self._database.transaction(alone="grants"):
                 mine = self.entries()
                 self._require_begins(entries, mine)
                 self._database.executemany(
                     "INSERT INTO entry VALUES (?, ?, ?)", entries[len(mine) :]
                 )
                 self.all()  # each is believed before it is kept
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                self._forget()
-                raise
-            self._database.execute("COMMIT")
+        except BaseException:
+            self._forget()
+            raise
         self._keyring.keep_grant_entries(self._number, self._before)
 
     def _require_begins(

@@ -35,7 +35,6 @@ from dicom_node.markers import (
 from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.readying import Readying
-from dicom_node.room import Room
 from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
@@ -54,8 +53,9 @@ if TYPE_CHECKING:
     from dicom_node.keys.keyring import Keyring
     from dicom_node.ledger import Ledger
     from dicom_node.opening import Opening
-    from dicom_node.queue.sqlite import SqliteQueue
-    from dicom_node.queue.sqlite_commitments import SqliteCommitments
+    from dicom_node.queue.sql_commitments import SqlCommitments
+    from dicom_node.queue.sql_queue import SqlQueue
+    from dicom_node.room import Room
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ _REST_AFTER_S: Final = 2.0
 _TEND_AFTER_S: Final = 1.0
 _LATE: Final = timedelta(days=7)
 """How long what comes of a study that was complete is known to come late."""
-_LEFT_AFTER_S: Final = 600.0
+LEFT_AFTER_S: Final = 600.0
 """How long what is coming in may lie in the spool and not be owed yet."""
 
 
@@ -169,7 +169,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             nonlocal swept
             _tend(room, queue, config)
             figures.flush()
-            if time.monotonic() - swept > _LEFT_AFTER_S:
+            if time.monotonic() - swept > LEFT_AFTER_S:
                 swept = time.monotonic()
                 _sweep_left(state, queue, spool, alone=False)
 
@@ -178,7 +178,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             room.tend()
             queue.release_claims(now() + config.retry.first_wait)
 
-        room = Room(state.folder, config.storage)
+        room = state.room(config.storage)
         _run(worker, tend, recover, stopping, parent)
 
 
@@ -197,8 +197,8 @@ def _opening(
 
 
 def _commitments(
-    config: Config, state: State, queue: SqliteQueue, spool: Spool, stack: ExitStack
-) -> SqliteCommitments:
+    config: Config, state: State, queue: SqlQueue, spool: Spool, stack: ExitStack
+) -> SqlCommitments:
     """Return what is to be promised, open until the end of a block."""
     commitments = state.commitments()
     stack.callback(commitments.close)
@@ -209,7 +209,7 @@ def _commitments(
     return commitments
 
 
-def _tend(room: Room, queue: SqliteQueue, config: Config) -> None:
+def _tend(room: Room, queue: SqlQueue, config: Config) -> None:
     """Keep the disk from filling up, by what is old as well."""
     room.tend()
     queue.purge(now() - config.storage.keep_sent)
@@ -252,7 +252,7 @@ def _taken_over(
     config: Config,
     state: State,
     keyring: Keyring,
-    queue: SqliteQueue,
+    queue: SqlQueue,
     lane: Lane,
     suspects: frozenset[int],
 ) -> Spool:
@@ -263,15 +263,15 @@ def _taken_over(
         logger.info("released jobs=%d", released)
     spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
     spool.delete(queue.forget_sent())
-    # Only filtering makes files to be sent.
-    _sweep_left(state, queue, spool, alone=lane is Lane.FILTER)
+    # Only filtering makes files to be sent, and that of other nodes.
+    _sweep_left(state, queue, spool, alone=lane is Lane.FILTER and not state.node)
     return spool
 
 
-def _sweep_left(state: State, queue: SqliteQueue, spool: Spool, *, alone: bool) -> None:
+def _sweep_left(state: State, queue: SqlQueue, spool: Spool, *, alone: bool) -> None:
     """Delete what others have left, and forget what is long over."""
-    spool.sweep_left(queue.files, time.time() - _LEFT_AFTER_S, alone=alone)
-    state.codestreams().sweep(time.time() - _LEFT_AFTER_S)
+    spool.sweep_left(queue.files, time.time() - LEFT_AFTER_S, alone=alone)
+    state.codestreams().sweep(time.time() - LEFT_AFTER_S)
     queue.forget_studies(now() - _LATE)
 
 

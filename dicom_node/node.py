@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -28,12 +29,11 @@ from dicom_node.errors import AuditError, ConfigError
 from dicom_node.extras import extra
 from dicom_node.figures import forget_levels
 from dicom_node.forgetting import require_key_folder, spool_keys
-from dicom_node.lanes import NAMES
+from dicom_node.lanes import LEFT_AFTER_S, NAMES
 from dicom_node.presence import present
 from dicom_node.pseudonyms import LABEL
 from dicom_node.receiver import incoming_of
 from dicom_node.reloading import LOCK, Watch
-from dicom_node.room import Room
 from dicom_node.scp import tls_of
 from dicom_node.state import State, keys_of, now
 from dicom_node.supervising import LOOK_S, Crew, all_locked, locked, supervise
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.config import Config
     from dicom_node.log import Format
-    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,8 @@ def serve(
         KeyFolderError: The keys cannot be read, or the spool was sealed with others.
     """
     state = State(config.node.state)
-    require_key_folder(state.folder / "keys", state.spool())
+    attached = state.attach(config.queue)
+    require_key_folder(state.files / "keys", state.spool())
     keyring = keys_of(state, config.node.fingerprint)
     for door in config.listeners:
         tls_of(door)
@@ -99,9 +100,16 @@ def serve(
             )
         stack.enter_context(held)
         require_in_service(state.folder)
+        if attached is not None:
+            from dicom_node.queue.neighbours import Neighbours, among
+
+            neighbours = Neighbours(
+                attached.place, attached.node, state.files, clock=now
+            )
+            stack.enter_context(among(neighbours))
         _sweep(config, state, spool, queue, stopping)
         forget_levels(state.figures().path)
-        Room(state.folder, config.storage).tend()
+        state.room(config.storage).tend()
         queue.close()
         sealed_with = stack.enter_context(spool_keys(keyring.spool, spool, now))
         doors = Doors()
@@ -146,7 +154,7 @@ def _sweep(
     config: Config,
     state: State,
     spool: Spool,
-    queue: SqliteQueue,
+    queue: SqlQueue,
     stopping: threading.Event,
 ) -> None:
     """Put in order what a crash or another configuration has left.
@@ -159,8 +167,13 @@ def _sweep(
         if not are_all_gone:
             return
         queue.assign({route.name: route.destinations[0] for route in config.routes})
-        swept = spool.sweep(queue.files())
-        for folder in spool.incoming.glob(incoming_of("*")):
+        if state.node:  # others may be taking in
+            swept = spool.sweep_left(
+                queue.files, time.time() - LEFT_AFTER_S, alone=False
+            )
+        else:
+            swept = spool.sweep(queue.files())
+        for folder in spool.incoming.glob(incoming_of(state, "*")):
             shutil.rmtree(folder)
     if swept:
         logger.info("swept files=%d", swept)

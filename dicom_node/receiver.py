@@ -23,7 +23,6 @@ from dicom_node.figures import ASSOCIATIONS
 from dicom_node.presence import RECEIVING, present
 from dicom_node.pseudonyms import Patients
 from dicom_node.rejections import Rejections
-from dicom_node.room import Room
 from dicom_node.scp import StorageScp
 from dicom_node.spool_keys import HandedKeys
 from dicom_node.state import State, now
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from dicom_node.config import Config
     from dicom_node.queue.commitments import Settled
-    from dicom_node.queue.sqlite import SqliteQueue
+    from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ def receive(
         spool = state.spool(sealed_with, encrypts=config.storage.encrypt)
         queue = state.queue(config.passed)
         stack.callback(queue.close)
-        incoming = spool.incoming / incoming_of(number)
+        incoming = spool.incoming / incoming_of(state, number)
         # Whoever had this number before has died, and owes nobody what is in it.
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(mode=0o700)
@@ -101,7 +100,7 @@ def receive(
         )
         if os.getppid() != parent:
             return
-        room, rejections = Room(state.folder, config.storage), Rejections()
+        room, rejections = state.room(config.storage), Rejections()
         lock = threading.Lock()
         commitment = _commitment(config, state, queue, spool, lock, stack)
         stack.callback(_left, rejections, state, number)
@@ -160,7 +159,7 @@ def _seen(state: State) -> ExitStack:
 def _commitment(
     config: Config,
     state: State,
-    queue: SqliteQueue,
+    queue: SqlQueue,
     spool: Spool,
     lock: threading.Lock,
     stack: ExitStack,
@@ -199,6 +198,6 @@ def _left(rejections: Rejections, state: State, number: int) -> None:
         logger.error("who was turned away is not written down: %s", error.strerror)  # noqa: TRY400
 
 
-def incoming_of(number: object) -> str:
+def incoming_of(state: State, number: object) -> str:
     """Return the name of the folder that a receiver has for what is coming in."""
-    return f"receiver-{number}"
+    return f"receiver-{state.node}{number}"

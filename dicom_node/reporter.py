@@ -34,7 +34,6 @@ from dicom_node.checkpointing import Checkpointing
 from dicom_node.errors import AuditError, NodeError
 from dicom_node.lookout import Lookout
 from dicom_node.rejections import RejectionsLeft
-from dicom_node.room import Room
 from dicom_node.state import State, keys_of, now
 from dicom_node.supervising import LOOK_S, locked
 from dicom_node.syslog import SyslogServer
@@ -227,7 +226,7 @@ def _announcing(
         queue,
         follower,
         now,
-        lack=Room(state.folder, config.storage).lack,
+        lack=state.room(config.storage).lack,
         down=partial(_down, config, state),
         certificates=certificates(config),
         backlog=timedelta(minutes=wanted.backlog_min),

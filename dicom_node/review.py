@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dicom_node.destination import Destination
     from dicom_node.listening import Listening, Peer
     from dicom_node.pool import Pool
+    from dicom_node.queueing import Queueing
     from dicom_node.routing import Route
 
 
@@ -27,6 +28,7 @@ def warnings_of(config: Config) -> list[str]:
     return [
         *_both_ways(config),
         *_without_tls(config),
+        *_database(config),
         *_glass(config),
         *_never_taken(config),
         *_twice(config),
@@ -91,6 +93,13 @@ def destination_line(destination: Destination) -> str:
         where += ", a certificate of ours"
     promise = ", asked to keep what it gets" if destination.commitment else ""
     return f"{destination.name}: {where}, {how}{promise}"
+
+
+def queue_line(queue: Queueing) -> str:
+    """Return where the queue and the ledger are, in a sentence."""
+    how = "TLS, and its name is checked" if queue.is_protected else "not checked by TLS"
+    which = "one node's" if queue.shared is None else f"of all nodes of {queue.shared}"
+    return f"{queue.told}: {how}; {which}"
 
 
 def pool_line(pool: Pool) -> str:
@@ -199,6 +208,14 @@ def _without_tls(config: Config) -> Iterator[str]:
         elif not door.refuses_unknown and not is_loopback(door.bind):
             where = f"listener {door.bind}:{door.port}"
             yield f"{where} takes in what any AE title sends"
+
+
+def _database(config: Config) -> Iterator[str]:
+    if not config.queue.is_protected:
+        yield (
+            "queue: whoever is on the way to the database can read along or answer for "
+            "it: sslmode=verify-full, and sslrootcert"
+        )
 
 
 def _glass(config: Config) -> Iterator[str]:

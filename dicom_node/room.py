@@ -41,6 +41,7 @@ class Room:
         folder: Path,
         wanted: Storage,
         *,
+        spooling: Path | None = None,
         look: Callable[[Path], os.statvfs_result] = os.statvfs,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,11 +50,13 @@ class Room:
         Args:
             folder: The state folder.
             wanted: What is to be left free.
+            spooling: Where what is taken in lies, if that is elsewhere.
             look: Says what is free.
             monotonic: Returns seconds.
         """
         self._folder, self._wanted = folder, wanted
         self._look, self._monotonic = look, monotonic
+        self._looked_at = dict.fromkeys((folder, spooling or folder))
         self._reserve = folder / "reserve"
         self._seen = -LOOK_AGAIN_S
         self._lack = ""
@@ -62,7 +65,8 @@ class Room:
         """Return what is missing, in words; empty if something can be taken in."""
         if self._monotonic() - self._seen >= LOOK_AGAIN_S:
             self._seen = self._monotonic()
-            self._lack = self._looked()
+            lacks = (self._looked(one) for one in self._looked_at)
+            self._lack = next(filter(None, lacks), "")
         return self._lack
 
     def require(self) -> None:
@@ -121,8 +125,8 @@ class Room:
         seen = self._look(self._folder)
         return seen.f_bavail * seen.f_frsize
 
-    def _looked(self) -> str:
-        seen, wanted = self._look(self._folder), self._wanted
+    def _looked(self, folder: Path) -> str:
+        seen, wanted = self._look(folder), self._wanted
         if is_draining(self._folder):
             return "this node is being drained, and takes in nothing more"
         free = seen.f_bavail * seen.f_frsize

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from dicom_node.attachment import Attached, attach, attached
 from dicom_node.audit import Audit
 from dicom_node.codestreams import Codestreams
 from dicom_node.durable import make_folder
@@ -24,6 +25,7 @@ from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.reachability import Reachability
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener
+from dicom_node.room import Room
 from dicom_node.slots import Slots
 from dicom_node.spool import Spool
 from dicom_node.state_format import require_known
@@ -36,7 +38,11 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.opening import Opening
     from dicom_node.queue.job import Lane
+    from dicom_node.queue.sql_commitments import SqlCommitments
+    from dicom_node.queue.sql_queue import SqlQueue
+    from dicom_node.queueing import Queueing
     from dicom_node.spool_keys import SpoolKeys
+    from dicom_node.storage import Storage
 
 
 def now() -> datetime:
@@ -54,6 +60,39 @@ class State:
     folder: Path
     clock: Callable[[], datetime] = now
 
+    @property
+    def attached(self) -> Attached | None:
+        """Return the database that it goes with; None if it has files of its own."""
+        return attached(self.folder)
+
+    def attach(self, place: Queueing) -> Attached | None:
+        """Have it go with what a configuration says.
+
+        Raises:
+            ConfigError: It has a queue or a ledger of its own, or goes with a database
+                and the configuration names none.
+        """
+        self._make()
+        return attach(self.folder, place)
+
+    @property
+    def node(self) -> str:
+        """Return what tells the files of this node from those of others beside them."""
+        found = self.attached
+        return "" if found is None or found.place.shared is None else f"{found.node}-"
+
+    @property
+    def files(self) -> Path:
+        """Return the folder of keys and spool: that of all nodes, where they share it."""
+        found = self.attached
+        return self.folder if found is None else found.place.shared or self.folder
+
+    def _tables(self, file: str) -> Path | Queueing:
+        """Return where tables are: on a server, or in a file of the folder."""
+        self._make()
+        found = self.attached
+        return self.folder / file if found is None else found.place
+
     def keys(self) -> Keyring:
         """Return the keys of this site, made now if there are none.
 
@@ -61,7 +100,7 @@ class State:
             KeyFolderError: They cannot be read or made.
         """
         self._make()
-        folder = self.folder / "keys"
+        folder = self.files / "keys"
         if Keyring.exists(folder):
             return Keyring(folder)
         if (self.folder / JOINING).exists():
@@ -73,44 +112,50 @@ class State:
 
     def ledger(self) -> Ledger:
         """Open the ledger."""
-        self._make()
-        return Ledger(self.folder / "ledger.sqlite")
+        return Ledger(self._tables("ledger.sqlite"))
 
     def renamings(self, keyring: Keyring) -> Renamings:
         """Open what was renamed, which lies in the ledger's file."""
-        self._make()
-        return Renamings(self.folder / "ledger.sqlite", keyring.derive)
+        return Renamings(self._tables("ledger.sqlite"), keyring.derive)
 
     def found_marks(self, keyring: Keyring) -> FoundMarks:
         """Open what originals went out with, which lies in the ledger's file."""
-        self._make()
-        return FoundMarks(self.folder / "ledger.sqlite", keyring.derive)
+        return FoundMarks(self._tables("ledger.sqlite"), keyring.derive)
 
     def grants(self, keyring: Keyring) -> Grants:
         """Open the grants, which the site's keys sign."""
-        self._make()
-        return Grants(self.folder / "grants.sqlite", keyring)
+        return Grants(self._tables("grants.sqlite"), keyring)
 
     def audit(self, keyring: Keyring) -> Audit:
         """Return the audit, whose entries the site's keys authenticate."""
         self._make()
         return Audit(self.folder / "audit.jsonl", keyring.derive(b"audit"), self.clock)
 
-    def queue(
-        self, passed: Collection[str] = (), lane: Lane | None = None
-    ) -> SqliteQueue:
+    def queue(self, passed: Collection[str] = (), lane: Lane | None = None) -> SqlQueue:
         """Open the queue; see :class:`SqliteQueue`."""
         self._make()
+        if found := self.attached:
+            from dicom_node.queue.postgres import PostgresQueue
+
+            return PostgresQueue(found.place, node=found.node, passed=passed, lane=lane)
         return SqliteQueue(self.folder / "queue.sqlite", passed=passed, lane=lane)
 
-    def commitments(self) -> SqliteCommitments:
-        """Open what is to be kept and not promised, in the file of a queue."""
+    def commitments(self) -> SqlCommitments:
+        """Open what is to be kept and not promised, beside the queue."""
+        if found := self.attached:
+            from dicom_node.queue.postgres_commitments import PostgresCommitments
+
+            return PostgresCommitments(found.place, found.node)
         self.queue().close()  # or its tables may not be there
         return SqliteCommitments(self.folder / "queue.sqlite")
 
     def history(self) -> History:
         """Open what people are shown of the queue."""
         self._make()
+        if found := self.attached:
+            from dicom_node.queue.postgres_history import PostgresHistory
+
+            return PostgresHistory(found.place)
         path = self.folder / "queue.sqlite"
         if not path.exists():
             self.queue().close()
@@ -123,8 +168,7 @@ class State:
 
     def listings(self, keyring: Keyring) -> Listings:
         """Open what is still to be listed."""
-        self._make()
-        return Listings(self.folder / "listings.sqlite", keyring.derive)
+        return Listings(self._tables("listings.sqlite"), keyring.derive)
 
     def reachability(self, config: Config) -> Reachability:
         """Open what is known of how destinations are."""
@@ -140,12 +184,16 @@ class State:
     def spool(self, keys: SpoolKeys | None = None, *, encrypts: bool = True) -> Spool:
         """Return the spool; see :class:`Spool`."""
         self._make()
-        return Spool(self.folder / "spool", keys=keys, encrypts=encrypts)
+        return Spool(self.files / "spool", keys=keys, encrypts=encrypts)
 
     def codestreams(self) -> Codestreams:
         """Return the sealed copies of what compressed originals came in."""
         self._make()
-        return Codestreams(self.folder / "codestreams")
+        return Codestreams(self.files / "codestreams")
+
+    def room(self, storage: Storage) -> Room:
+        """Return who looks after the disk of it, and that of the spool."""
+        return Room(self.folder, storage, spooling=self.files)
 
     @property
     def rejections(self) -> Path:

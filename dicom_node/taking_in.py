@@ -26,7 +26,6 @@ from dicom_node.mapped import CHUNK
 from dicom_node.presence import present
 from dicom_node.pseudonyms import Patients
 from dicom_node.receiver import incoming_of
-from dicom_node.room import Room
 from dicom_node.scp import Received
 from dicom_node.spool_keys import HandedKeys
 from dicom_node.state import State, now
@@ -220,7 +219,7 @@ def take_in(config: Config, parent: int, keys: int, pseudonyms: bytes) -> None:
         spool = state.spool(sealed_with, encrypts=encrypts)
         queue = state.queue(config.passed)
         stack.callback(queue.close)
-        incoming = spool.incoming / incoming_of("hatch")
+        incoming = spool.incoming / incoming_of(state, "hatch")
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(mode=0o700)
         take = partial(
@@ -229,7 +228,7 @@ def take_in(config: Config, parent: int, keys: int, pseudonyms: bytes) -> None:
             spool=spool,
             queue=queue,
             lock=threading.Lock(),
-            room=Room(state.folder, config.storage),
+            room=state.room(config.storage),
             clock=now,
             patients=Patients(pseudonyms, config.audit.patients),
         )

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.certificates import ServerTls
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ConfigError, ServerError
+from dicom_node.extras import extra
 from dicom_node.scp import tls_of
 from dicom_node.sockets import listening_socket
 from dicom_node.syslog import SyslogServer
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dicom_node.config import Config
+    from dicom_node.queueing import Queueing
 
 
-_MADE = frozenset({"checkpoints", "publish"})
-"""Fields that name what is written."""
+_MADE = frozenset({"checkpoints", "publish", "shared"})
+"""Fields that name what is written, or a folder."""
 
 
 def require_usable(config: Config) -> None:
@@ -50,6 +52,8 @@ def require_usable(config: Config) -> None:
             "web: the page needs uvicorn, which is not installed",
             hint="pip install 'miadmark[web]', or take [web] out.",
         )
+    if config.queue.database:
+        require_database(config.queue)
     weights = config.node.weights
     if weights is not None and not weights.is_dir():
         raise ConfigError(f"node: weights {weights} is no folder")
@@ -63,6 +67,29 @@ def require_usable(config: Config) -> None:
             ) from error
 
 
+def require_database(place: Queueing) -> None:
+    """Return if a database can be reached and used; nothing is made in it.
+
+    Raises:
+        ConfigError: It cannot, or the folder that its nodes share is not there.
+    """
+    with extra("postgres", "a database on a PostgreSQL server"):
+        from dicom_node.postgres import Server
+    from dicom_node.postgres_schema import require_known
+
+    try:
+        with Server(place) as server:
+            require_known(server)
+    except ServerError as error:
+        raise ConfigError(f"queue: {error}", hint=error.hint) from error
+    shared = place.shared
+    if shared is not None and not shared.is_dir():
+        raise ConfigError(
+            f"queue: shared {shared} is no folder",
+            hint="It is that of all nodes: is it mounted?",
+        )
+
+
 def require_same_state(running: Config, wanted: Config) -> None:
     """Return if a node can go over from one configuration to another as it runs.
 
@@ -74,6 +101,11 @@ def require_same_state(running: Config, wanted: Config) -> None:
             f"the state folder is {running.node.state} and cannot become "
             f"{wanted.node.state} while the node runs",
             hint="What is owed lies there. Stop the node, move the folder, start it.",
+        )
+    if running.queue != wanted.queue:
+        raise ConfigError(
+            "[queue] cannot become another while the node runs",
+            hint="What is owed lies there. Stop the node, and start it.",
         )
 
 
@@ -104,7 +136,7 @@ def _reaching(config: Config) -> Iterator[tuple[str, object]]:
 
 def _files(config: Config) -> Iterator[tuple[str, Path]]:
     """Yield the files of tables that other sites are reached by, and whose they are."""
-    for where, table in _reaching(config):
+    for where, table in (*_reaching(config), ("queue", config.queue)):
         for field in fields(table):  # type: ignore[arg-type]
             value = getattr(table, field.name)
             if isinstance(value, Path) and field.name not in _MADE:

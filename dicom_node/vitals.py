@@ -16,7 +16,6 @@ from dicom_node.charter_source import Known
 from dicom_node.exposition import Told
 from dicom_node.figures import ASSOCIATIONS, histograms, level
 from dicom_node.presence import RECEIVING, is_present
-from dicom_node.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,7 +77,7 @@ class Vitals:
             for name, is_up in self.processes().items()
             if not is_up and (beside or name not in _BESIDE)
         ]
-        lack = Room(self._state.folder, self._config.storage).lack()
+        lack = self._state.room(self._config.storage).lack()
         return [*lacks, lack] if lack else lacks
 
     def notes(self) -> list[str]:

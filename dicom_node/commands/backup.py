@@ -1,4 +1,4 @@
-"""``state backup`` and ``state restore``."""
+"""``state backup``, ``state restore`` and ``state move``."""
 
 from __future__ import annotations
 
@@ -27,13 +27,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     restore.add_argument("backup", type=Path, metavar="DIR")
     add_state(restore)
     restore.set_defaults(run=_restore)
+    move = verbs.add_parser(
+        "move", help="move ledger and grants into the database of a configuration"
+    )
+    move.add_argument("--config", type=Path, required=True, metavar="FILE")
+    move.set_defaults(run=_move)
 
 
 def _backup(options: argparse.Namespace) -> int:
-    from dicom_node.backup import back_up
+    from dicom_node.backup import back_up, left_out
 
     count = back_up(options.state, options.target)
     print(f"{options.target}: {count} files. It holds keys: keep it as you keep them.")
+    for what in left_out(options.state):
+        print(f"not in it: {what}")
     return 0
 
 
@@ -42,4 +49,28 @@ def _restore(options: argparse.Namespace) -> int:
 
     count = put_back(options.backup, options.state)
     print(f"{options.state}: {count} files")
+    return 0
+
+
+def _move(options: argparse.Namespace) -> int:
+    from dicom_node.config_file import load
+    from dicom_node.errors import ConfigError
+    from dicom_node.extras import extra
+    from dicom_node.reloading import LOCK
+    from dicom_node.supervising import locked
+
+    with extra("postgres", "a database on a PostgreSQL server"):
+        from dicom_node.moving import move
+
+    config = load(options.config)
+    if not config.queue.database:
+        raise ConfigError(f"{options.config} names no database: [queue]")
+    state = config.node.state
+    held = locked(state / LOCK)
+    if held is None:
+        raise ConfigError(f"a node runs on {state}", hint="Stop it first.")
+    with held:
+        records = move(state, config.queue)
+    print(f"{config.queue.told}: {records} records, and the grants; the files are kept")
+    print(f"in {state}, named *.moved. Delete them once the node has sent something.")
     return 0

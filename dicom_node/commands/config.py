@@ -73,6 +73,7 @@ def _told(config: Config, *, is_against_state: bool) -> dict[str, list[str]]:
         "listeners": [review.listener_line(d, config.peers) for d in config.listeners],
         "peers": [review.peer_line(peer) for peer in config.peers],
         "destinations": [review.destination_line(d) for d in config.destinations],
+        "queues": [review.queue_line(config.queue)] if config.queue.database else [],
         "pools": [review.pool_line(pool) for pool in config.pools],
         "routes": [review.route_line(route) for route in config.routes],
         "warnings": warnings,

@@ -63,7 +63,13 @@ def _opened(options: argparse.Namespace) -> tuple[State, Config]:
     from dicom_node.config_file import load
 
     config = load(options.config)
-    return state_in(config.node.state), config
+    state = state_in(config.node.state)
+    if state.attached is not None:
+        raise NodeError(
+            "this node's queue is in a database, and other nodes work off it",
+            hint="Stop it: they take up what it has. Nothing lies here alone.",
+        )
+    return state, config
 
 
 def _start(options: argparse.Namespace) -> int:

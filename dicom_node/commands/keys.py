@@ -140,7 +140,8 @@ def make_keys(state: Path, make_root: MakeRoot) -> Keyring:
     from dicom_node.keys.keyring import Keyring
 
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = Keyring.make(state / "keys", terminal.now(), make_root)
+    folder = state_in(state).files / "keys"
+    made = Keyring.make(folder, terminal.now(), make_root)
     state_in(state).audit(made).add(
         Event.KEYS, did="made", root=made.ring.root["kind"], by=terminal.user()
     )

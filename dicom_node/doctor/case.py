@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dicom_node.attachment import attached
 from dicom_node.config_file import load
 from dicom_node.errors import ConfigError
 from dicom_node.keys.keyring import Keyring
@@ -70,6 +71,15 @@ class Case:
         assert self.state is not None  # whoever asks has looked
         return self.state
 
+    @property
+    def files(self) -> Path:
+        """Return where its keys are: with those of all nodes, where they share them."""
+        try:
+            found = attached(self.folder)
+        except ConfigError:  # said of the databases
+            found = None
+        return self.folder if found is None else found.place.shared or self.folder
+
     @cached_property
     def keyring(self) -> Keyring | None:
         """Return the keys of the site, opened; None if there are none, or they do not.
@@ -88,5 +98,5 @@ class Case:
             KeyFolderError: They cannot be opened.
             KeyServiceError: Whoever keeps the root does not answer.
         """
-        folder = self.folder / "keys"
+        folder = self.files / "keys"
         return Keyring(folder) if Keyring.exists(folder) else None

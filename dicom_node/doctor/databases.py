@@ -11,7 +11,10 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from dicom_node.attachment import attached
 from dicom_node.doctor.finding import note, ok, wrong
+from dicom_node.errors import ConfigError
+from dicom_node.usability import require_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +44,7 @@ def databases(case: Case) -> Iterator[Finding]:
     """Yield whether each of them is whole."""
     if not case.has_state:
         return
+    yield from _served(case.folder)
     whole = []
     for name in NAMES:
         path = case.folder / f"{name}.sqlite"
@@ -58,6 +62,19 @@ def databases(case: Case) -> Iterator[Finding]:
             f"{ledger} is gone: what was marked can be marked anew, in another way",
             _BACKUP["ledger"],
         )
+
+
+def _served(folder: Path) -> Iterator[Finding]:
+    """Yield whether the database can be used that a state folder goes with, if any."""
+    try:
+        found = attached(folder)
+        if found is None:
+            return
+        require_database(found.place)
+    except ConfigError as error:
+        yield wrong(str(error), error.hint)
+        return
+    yield ok(f"the database at {found.place.told} can be used")
 
 
 @contextmanager

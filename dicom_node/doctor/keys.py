@@ -38,7 +38,7 @@ def keys(case: Case) -> Iterator[Finding]:
     if keyring is None:
         yield from _none(case)
         return
-    yield from _private(case.folder / "keys", keyring)
+    yield from _private(case.files / "keys", keyring)
     _open_all(keyring)
     found = keyring.site("").fingerprint
     wanted = "" if case.config is None else case.config.node.fingerprint

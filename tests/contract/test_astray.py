@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination
 from dicom_node.queue.job import Arrival, JobState, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
+from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool
@@ -21,10 +23,14 @@ from tests.workers import worker_of
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     if request.param == "memory":
         yield MemoryQueue()
+        return
+    if request.param == "postgres":
+        with closing(PostgresQueue(request.getfixturevalue("place"))) as served:
+            yield served
         return
     queue = SqliteQueue(tmp_path / "queue.sqlite")
     yield queue

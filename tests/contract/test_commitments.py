@@ -26,6 +26,8 @@ from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
 from dicom_node.queue.order import BROKEN_GLASS, Order
+from dicom_node.queue.postgres import PostgresQueue
+from dicom_node.queue.postgres_commitments import PostgresCommitments
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.web.overview import totals_of
@@ -40,11 +42,19 @@ class Both(NamedTuple):
     commitments: Commitments
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Both]:
     if request.param == "memory":
         queue = MemoryQueue()
         yield Both(queue, MemoryCommitments(queue))
+        return
+    if request.param == "postgres":
+        place = request.getfixturevalue("place")
+        with (
+            closing(PostgresQueue(place)) as served,
+            closing(PostgresCommitments(place)) as noted,
+        ):
+            yield Both(served, noted)
         return
     file = tmp_path / "queue.sqlite"
     on_disk, commitments = SqliteQueue(file), SqliteCommitments(file)

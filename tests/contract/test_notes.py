@@ -17,6 +17,7 @@ from dicom_node.queue.job import Arrival, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.note import Note
 from dicom_node.queue.order import Order
+from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.transfers import LONGEST, QUIET, Transfers
 
@@ -25,10 +26,14 @@ SECOND = timedelta(seconds=1)
 LEASE = timedelta(minutes=1)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     if request.param == "memory":
         yield MemoryQueue()
+        return
+    if request.param == "postgres":
+        with closing(PostgresQueue(request.getfixturevalue("place"))) as served:
+            yield served
         return
     queue = SqliteQueue(tmp_path / "queue.sqlite")
     yield queue

@@ -6,24 +6,33 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue, Resting
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.order import BROKEN_GLASS, HeldRoute, Order
+from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.study import Gathering
+
+if TYPE_CHECKING:
+    from tests.conftest import Opens
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 ORDER = Order("Dr. Who", "trauma", NOON + MINUTE)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     if request.param == "memory":
         yield MemoryQueue()
+        return
+    if request.param == "postgres":
+        with closing(PostgresQueue(request.getfixturevalue("place"))) as served:
+            yield served
         return
     with closing(SqliteQueue(tmp_path / "queue.sqlite")) as queue:
         yield queue
@@ -243,14 +252,13 @@ def test_a_study_that_is_forgotten_is_gathered_anew(queue: Queue) -> None:
     assert sorted(s.study_instance_uid for s in queue.gathering()) == ["8", "9"]
 
 
-def test_orders_and_studies_survive_their_process(tmp_path: Path) -> None:
-    path = tmp_path / "queue.sqlite"
-    with closing(SqliteQueue(path)) as queue:
+def test_orders_and_studies_survive_their_process(opens: Opens) -> None:
+    with closing(opens()) as queue:
         add(queue, 1, *waiting())
         add(queue, 2)
         queue.break_glass(2, ORDER)
         queue.hold_route(HeldRoute("r", "Who", "why", NOON))
-    with closing(SqliteQueue(path)) as queue:
+    with closing(opens()) as queue:
         assert [held.route for held in queue.held_routes()] == ["r"]
         assert claimed(queue, ORDER.at, RESTING).order == ORDER
         assert len(queue.complete_studies(NOON + 2 * MINUTE)) == 1

@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,17 +27,25 @@ from dicom_node.queue.job import (
     Taken,
 )
 from dicom_node.queue.memory import MemoryQueue
+from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.retry import next_attempt
 from dicom_node.queue.sqlite import SqliteQueue
+
+if TYPE_CHECKING:
+    from tests.conftest import Opens
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     if request.param == "memory":
         yield MemoryQueue()
+        return
+    if request.param == "postgres":
+        with closing(PostgresQueue(request.getfixturevalue("place"))) as served:
+            yield served
         return
     queue = SqliteQueue(tmp_path / "queue.sqlite")
     yield queue
@@ -193,22 +202,14 @@ def test_a_lease_that_runs_out_is_counted_until_the_job_is_ready(queue: Queue) -
     assert third.crashes == 1
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_a_lease_that_runs_out_at_what_passes_is_not_counted(
-    kind: str, tmp_path: Path
-) -> None:
-    names = ["plain"]
-    if kind == "memory":
-        queue: MemoryQueue | SqliteQueue = MemoryQueue(passed=names)
-    else:
-        queue = SqliteQueue(tmp_path / "queue.sqlite", passed=names)
-    queue.add(arrival(), on("plain"), NOON)
-    assert queue.claim(NOON, MINUTE) is not None
-    innocent = queue.claim(NOON + 2 * MINUTE, MINUTE)
-    assert innocent is not None
-    assert innocent.crashes == 0
-    if isinstance(queue, SqliteQueue):
-        queue.close()
+def test_a_lease_that_runs_out_at_what_passes_is_not_counted(opens: Opens) -> None:
+    with closing(opens(passed=["plain"])) as on_disk:
+        for queue in (MemoryQueue(passed=["plain"]), on_disk):
+            queue.add(arrival(), on("plain"), NOON)
+            assert queue.claim(NOON, MINUTE) is not None
+            innocent = queue.claim(NOON + 2 * MINUTE, MINUTE)
+            assert innocent is not None
+            assert innocent.crashes == 0
 
 
 def test_a_death_is_counted_for_whom_it_is_said_of(queue: Queue) -> None:
@@ -230,8 +231,8 @@ def test_a_death_is_counted_for_whom_it_is_said_of(queue: Queue) -> None:
     assert (again.id, again.crashes) == (first.id, 1)
 
 
-def test_threads_share_a_queue_on_disk(tmp_path: Path) -> None:
-    with closing(SqliteQueue(tmp_path / "queue.sqlite")) as queue:
+def test_threads_share_a_queue_on_disk(opens: Opens) -> None:
+    with closing(opens()) as queue:
         for number in range(60):
             queue.add(arrival(f"1.2.{number}", f"{number}.dcm"), on("archive"), NOON)
         together = threading.Barrier(4)
@@ -417,10 +418,10 @@ def test_the_only_worker_takes_over_before_a_lease_ends(queue: Queue) -> None:
     assert queue.claim(NOON + MINUTE, MINUTE) is not None
 
 
-def test_a_queue_on_disk_survives_its_process(tmp_path: Path) -> None:
-    queue = SqliteQueue(tmp_path / "queue.sqlite")
+def test_a_queue_on_disk_survives_its_process(opens: Opens) -> None:
+    queue = opens()
     queue.add(arrival(), on("archive"), NOON)
-    again = SqliteQueue(tmp_path / "queue.sqlite")
+    again = opens()
     job = again.claim(NOON, MINUTE)
     queue.close()
     again.close()
@@ -476,11 +477,10 @@ def test_what_was_claimed_before_is_not_claimed_together_with_others(
     assert (alone.claim, alone.crashes) == (2, 0)
 
 
-def test_what_passes_is_claimed_by_whoever_passes(tmp_path: Path) -> None:
-    path = tmp_path / "queue.sqlite"
+def test_what_passes_is_claimed_by_whoever_passes(opens: Opens) -> None:
     with (
-        closing(SqliteQueue(path, passed=["plain"], lane=Lane.PASS)) as passing,
-        closing(SqliteQueue(path, passed=["plain"], lane=Lane.FILTER)) as filtering,
+        closing(opens(passed=["plain"], lane=Lane.PASS)) as passing,
+        closing(opens(passed=["plain"], lane=Lane.FILTER)) as filtering,
     ):
         passing.add(arrival(), on("research", "plain"), NOON)
         passed, filtered = passing.claim(NOON, MINUTE), filtering.claim(NOON, MINUTE)
@@ -494,11 +494,10 @@ def test_what_passes_is_claimed_by_whoever_passes(tmp_path: Path) -> None:
         assert passing.sent([passed], NOON) == [False]
 
 
-def test_what_is_owed_goes_to_the_lane_that_its_route_has_now(tmp_path: Path) -> None:
-    path = tmp_path / "queue.sqlite"
-    with closing(SqliteQueue(path, passed=["plain"])) as queue:
+def test_what_is_owed_goes_to_the_lane_that_its_route_has_now(opens: Opens) -> None:
+    with closing(opens(passed=["plain"])) as queue:
         queue.add(arrival(), on("plain"), NOON)
-    with closing(SqliteQueue(path, lane=Lane.FILTER)) as queue:
+    with closing(opens(lane=Lane.FILTER)) as queue:
         assert queue.claim(NOON, MINUTE) is None
         queue.assign()
         assert queue.claim(NOON, MINUTE) is not None

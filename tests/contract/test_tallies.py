@@ -18,6 +18,8 @@ from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
 from dicom_node.queue.order import Order
+from dicom_node.queue.postgres import PostgresQueue
+from dicom_node.queue.postgres_commitments import PostgresCommitments
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.queue.tally import Tally
@@ -31,10 +33,14 @@ ORDER = Order("Dr. Who", "trauma", NOON)
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     if request.param == "memory":
         yield MemoryQueue()
+        return
+    if request.param == "postgres":
+        with closing(PostgresQueue(request.getfixturevalue("place"))) as served:
+            yield served
         return
     queue = SqliteQueue(tmp_path / "queue.sqlite")
     yield queue
@@ -42,9 +48,16 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
 
 
 @pytest.fixture
-def commitments(queue: Queue, tmp_path: Path) -> Iterator[Commitments]:
+def commitments(
+    request: pytest.FixtureRequest, queue: Queue, tmp_path: Path
+) -> Iterator[Commitments]:
     if isinstance(queue, MemoryQueue):
         yield MemoryCommitments(queue)
+        return
+    if isinstance(queue, PostgresQueue):
+        place = request.getfixturevalue("place")
+        with closing(PostgresCommitments(place)) as served:
+            yield served
         return
     with closing(SqliteCommitments(tmp_path / "queue.sqlite")) as commitments:
         yield commitments

@@ -18,7 +18,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.forgetting import GRACE, LASTS, Forgetting
 from dicom_node.incoming import IncomingFile
 from dicom_node.queue.job import Arrival, Owed
-from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.queue.sql_queue import SqlQueue
 from dicom_node.spool import Spool
 from dicom_node.state import State
 from dicom_node.state_format import FILE, FORMAT
@@ -44,7 +44,7 @@ def state(tmp_path: Path) -> State:
     return made
 
 
-def arrive(queue: SqliteQueue, spool: Spool, number: int) -> None:
+def arrive(queue: SqlQueue, spool: Spool, number: int) -> None:
     part = spool.incoming / f"{number}.in"
     part.write_bytes(b"object %d" % number)
     name = spool.take(part)
