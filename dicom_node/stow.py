@@ -50,7 +50,7 @@ from dicom_node.stow_verdict import (
     trouble,
     unexplained,
 )
-from dicom_node.web_connection import WebConnection
+from dicom_node.web_connection import WebConnection, bearer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -368,23 +368,7 @@ class StowSending:
             raise _UnreadableError(item, error) from error
 
     def _headers(self) -> dict[str, str]:
-        headers = {"Accept": ANSWER_TYPE}
-        file = self.destination.token_file
-        if file is not None:
-            try:
-                token = file.read_text("ascii").strip()
-            except (OSError, ValueError) as error:
-                raise SendInterruptedError(
-                    f"{self._named()}: {file} cannot be read",
-                    hint="It holds a bearer token, and nothing else.",
-                ) from error
-            if not token or not token.isprintable() or " " in token:
-                raise SendInterruptedError(
-                    f"{self._named()}: {file} holds no token",
-                    hint="It holds a bearer token, and nothing else.",
-                )
-            headers["Authorization"] = f"Bearer {token}"
-        return headers
+        return {"Accept": ANSWER_TYPE} | bearer(self.destination)
 
     @property
     def _path(self) -> str:

@@ -20,7 +20,7 @@ from dicom_node.errors import BrokenOffError, SendInterruptedError, UnreachableE
 from dicom_node.grants import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from dicom_node.destination import Destination
 
@@ -121,6 +121,52 @@ class WebConnection:
             self.close()  # half a request is on it
             raise
 
+    def receive(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        opened: Callable[[str], Callable[[bytes], object]],
+    ) -> Answer:
+        """Return what is answered to GET, without its content, on the open connection.
+
+        What a server hands out may be large: it is handed on piece by piece, each within
+        the time that the destination has for an answer.
+
+        Args:
+            path: At the server.
+            headers: Of the request.
+            opened: Called with the Content-Type where the answer is 200; returns what
+                takes the pieces. What it raises comes out here.
+
+        Raises:
+            SendInterruptedError: It broke, or nothing more came in time.
+        """
+        connection = self._connection
+        if connection is None:
+            raise SendInterruptedError(f"{self._named()}: the connection is closed")
+        try:
+            connection.request("GET", path, None, headers)
+            if connection.sock is not None:
+                connection.sock.settimeout(self._destination.answer_timeout_s)
+            with connection.getresponse() as response:
+                take: Callable[[bytes], object] = _nowhere
+                if response.status == 200:
+                    take = opened(response.getheader("Content-Type") or "")
+                while piece := response.read1(_PIECE):
+                    take(piece)
+                answer = Answer(response.status, response.getheader("Retry-After"), b"")
+            if connection.sock is None:
+                self.close()  # as the server has announced
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise BrokenOffError(
+                f"{self._named()}: the connection broke: {said(error)}"
+            ) from error
+        except BaseException:
+            self.close()  # half an answer is on it
+            raise
+        return answer
+
     def _answered(self, connection: http.client.HTTPConnection) -> Answer:
         assert connection.sock is not None  # or nothing would have been asked
         wait_s = self._destination.answer_timeout_s
@@ -180,6 +226,35 @@ class WebConnection:
 
     def _named(self) -> str:
         return f"{self._destination.name} ({self._destination.address})"
+
+
+def bearer(destination: Destination) -> dict[str, str]:
+    """Return the header that holds a destination's token; nothing if it has none.
+
+    Raises:
+        SendInterruptedError: The file cannot be read, or holds no token.
+    """
+    file = destination.token_file
+    if file is None:
+        return {}
+    named = f"{destination.name} ({destination.address})"
+    try:
+        token = file.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise SendInterruptedError(
+            f"{named}: {file} cannot be read",
+            hint="It holds a bearer token, and nothing else.",
+        ) from error
+    if not token or not token.isprintable() or " " in token:
+        raise SendInterruptedError(
+            f"{named}: {file} holds no token",
+            hint="It holds a bearer token, and nothing else.",
+        )
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _nowhere(_: bytes) -> None:
+    """Let a piece go by: of an answer that is no, nothing is needed."""
 
 
 def said(error: Exception) -> str:

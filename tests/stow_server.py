@@ -92,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_OPTIONS(self) -> None:
         self._answer("OPTIONS", ())
 
+    def do_GET(self) -> None:
+        self._answer("GET", ())
+
     def _files(self) -> tuple[bytes, ...]:
         left, content = int(self.headers["Content-Length"]), b""
         while left and (piece := self.rfile.read(min(left, 1 << 20))):

@@ -53,9 +53,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Each object is done once, however often this is interrupted: the "
         "same command again goes on where it was.",
     )
-    command.add_argument("source", metavar="SOURCE", help="a folder")
+    command.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder; s3://bucket/prefix; dicom://AETITLE@host:port; a DICOMweb URL",
+    )
     to = command.add_mutually_exclusive_group(required=True)
-    to.add_argument("--out", metavar="TARGET", help="a folder")
+    to.add_argument("--out", metavar="TARGET", help="a folder, or s3://bucket/prefix")
     to.add_argument(
         "--node",
         type=Path,
@@ -69,6 +73,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="FILE",
         help="what is done (default: one in the state folder for each source and target)",
     )
+    asked = command.add_argument_group("of a PACS or a DICOMweb server")
+    asked.add_argument("--dates", default="", help="of studies: 20190101-20191231")
+    asked.add_argument("--calling", default="MIADMARK", help="AE title (%(default)s)")
+    for name in ("ca", "certificate", "key", "token-file"):
+        asked.add_argument(f"--{name}", type=Path, metavar="FILE")
     pace = command.add_argument_group("how fast, and when")
     for what in ("objects", "bytes"):
         pace.add_argument(
@@ -103,7 +112,7 @@ def _backfill(options: argparse.Namespace) -> int:
     from dicom_node.backfill.filling import Filling
     from dicom_node.backfill.manifest import Heading, Manifest
     from dicom_node.backfill.pacing import Pacing
-    from dicom_node.backfill.places import require_apart, source_at
+    from dicom_node.backfill.places import Access, require_apart, source_at
     from dicom_node.hours import Hours
 
     began = time.monotonic()
@@ -111,7 +120,15 @@ def _backfill(options: argparse.Namespace) -> int:
     hours = Hours.of(tuple(options.hours), options.timezone) if options.hours else None
     with ExitStack() as stack:
         stopping = stack.enter_context(_interrupts())
-        source = stack.enter_context(closing(source_at(options.source)))
+        access = Access(
+            calling=options.calling,
+            dates=options.dates,
+            ca=options.ca,
+            certificate=options.certificate,
+            key=options.key,
+            token_file=options.token_file,
+        )
+        source = stack.enter_context(closing(source_at(options.source, access)))
         job, folder = stack.enter_context(_job(options, source.address))
         require_apart(source.address, job.target.address)
         heading = Heading(

@@ -1,0 +1,43 @@
+"""The names that objects of a PACS have here: ``study/series/instance.dcm``, UIDs all."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from dicom_node.errors import SourceError
+
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
+_SUFFIX: Final = ".dcm"
+
+
+def name_of(study: str, series: str, instance: str) -> str:
+    """Return the name of an object; the inverse of :func:`uids_in`.
+
+    Raises:
+        SourceError: What a PACS has called a UID is none.
+    """
+    uids = (study, series, instance)
+    for uid in uids:
+        require_uid(uid)
+    return f"{'/'.join(uids)}{_SUFFIX}"
+
+
+def uids_in(name: str) -> tuple[str, str, str]:
+    """Return the UIDs of study, series and instance."""
+    study, series, instance = name.removesuffix(_SUFFIX).split("/")
+    return study, series, instance
+
+
+def require_uid(uid: str) -> str:
+    """Return a UID from outside (PS3.5 9.1), which is about to be part of a path.
+
+    Raises:
+        SourceError: It is none.
+    """
+    if len(uid) > 64 or not _UID.fullmatch(uid):
+        raise SourceError(
+            "the archive lists something under what is no UID",
+            hint="Nothing is left out in silence: find it there, or narrow --dates.",
+        )
+    return uid
