@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from dicom_node.attachment import attached
 from dicom_node.config_file import load
 from dicom_node.errors import ConfigError
 from dicom_node.keys.keyring import Keyring
+from dicom_node.keys.ring import FILE
 from dicom_node.routing import Action
 
 if TYPE_CHECKING:
@@ -79,6 +81,17 @@ class Case:
         except ConfigError:  # said of the databases
             found = None
         return self.folder if found is None else found.place.shared or self.folder
+
+    @property
+    def root_kind(self) -> str:
+        """Return what keeps the root key; empty if there is none, or it is not said."""
+        if not self.has_state:
+            return ""
+        try:
+            ring = json.loads((self.files / "keys" / FILE).read_bytes())
+            return str(ring["root"]["kind"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ""  # what is wrong with the ring is said where keys are looked at
 
     @cached_property
     def keyring(self) -> Keyring | None:

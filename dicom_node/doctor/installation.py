@@ -49,6 +49,8 @@ def packages(case: Case) -> Iterator[Finding]:
         )
         return
     needed = needed_extras(case.config) if case.config else {}
+    if case.root_kind == "pkcs11":
+        needed["hsm"] = "a token keeps the root key"
     yield from judged_packages(required, _installed, needed)
 
 
