@@ -26,6 +26,7 @@ from dicom_node.markers import SHIPPED_WEIGHTS
 from dicom_node.sockets import listening_socket
 from tests.certificates import DAY, Authority
 from tests.conftest import NOW
+from tests.receivers import storescp
 from tests.sites import MONTHS, Site, a_site, copied
 
 SLOW = ("torch", "weights", "codecs", "peers")
@@ -178,6 +179,12 @@ def own_weights(site: Site) -> None:
     shutil.copytree(SHIPPED_WEIGHTS, folder)
     garbled(folder / "brain_mri-efficientnet-lite2.safetensors", 4096, 1)
     site.say('state = "state"\n', 'state = "state"\nweights = "weights"\n')
+
+
+def sent_to(site: Site, port: int, told: str) -> None:
+    """Have the destination be at another port, and something more be said of it."""
+    (destination,) = site.case().config.destinations  # type: ignore[union-attr]
+    site.say(f"port = {destination.port}\n", f"port = {port}\n{told}")
 
 
 def file_as(name: str) -> Plant:
@@ -463,12 +470,36 @@ def test_a_list_that_has_run_out_refuses_everybody(site: Site) -> None:
     assert any("every caller is refused" in one for one in found)
 
 
+@pytest.mark.peers
+@pytest.mark.usefixtures("peers")
+@pytest.mark.parametrize(
+    ("receiver", "told", "says"),
+    [
+        pytest.param(["--refuse"], "", "rejected", id="one that refuses"),
+        pytest.param(
+            ["--enable-tls", "{key}", "{certificate}", "--ignore-peer-cert"],
+            'tls_ca = "pki/hospital-cert.pem"\n',
+            "certificate",
+            id="one whose certificate nobody knows",
+        ),
+    ],
+)
+def test_a_peer_that_takes_nothing_from_us(
+    site: Site, tmp_path: Path, receiver: list[str], told: str, says: str
+) -> None:
+    stranger = Authority(tmp_path, "stranger").certify("receiver")
+    options = [
+        one.format(key=stranger.key_file, certificate=stranger.file) for one in receiver
+    ]
+    with storescp(tmp_path / "received", *options) as port:
+        sent_to(site, port, told)
+        (found,) = site.wrong("peers")
+    assert "research" in found
+    assert says in found
+
+
 def test_a_peer_that_says_nothing_is_not_waited_for_long(site: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        site.say('ae_title = "RESEARCH"', 'ae_title = "RESEARCH"\ntimeout_s = 0.2')
-        text = site.config.read_text("utf-8")
-        before = text.partition("[[destination]]")[2].partition("port = ")[2]
-        site.say(f"port = {before.split()[0]}", f"port = {port}")
+        sent_to(site, silent.getsockname()[1], "timeout_s = 0.2\n")
         (found,) = site.wrong("peers")
     assert "research" in found
