@@ -132,11 +132,13 @@ def _on_a_stop(
         ups.append(padding.lower - 1)
         downs.append(padding.upper + 1)
     stops: NDArray[np.bool_] = np.zeros(frame.shape, np.bool_)
+    is_anywhere = False
     for is_beyond, ends in ((np.greater, ups), (np.less, downs)):
         for end in ends:
             is_there = frame == end
             if is_there.any():  # few pictures reach what their words can hold at most
                 stops |= is_there & is_beyond(mark, 0)
-    if padding is not None:
+                is_anywhere = True
+    if padding is not None and is_anywhere:
         stops &= ~(_within(frame, padding) if is_padding is None else is_padding)
     return stops

@@ -54,6 +54,12 @@ class ValueRange(NamedTuple):
         return np.dtype(f"u{size}")
 
 
+def _range_of(dtype: np.dtype[Any]) -> ValueRange:
+    """Return what fits into a type: nothing else can be in an array of it."""
+    limits = np.iinfo(dtype)
+    return ValueRange(int(limits.min), int(limits.max))
+
+
 class DisplayWindow(NamedTuple):
     """Which stored values are shown as black and as white."""
 
@@ -153,7 +159,9 @@ class HostImage:
             raise UnsupportedImageError(
                 f"pixels of type {self.pixels.dtype} for values {tuple(self.values)}"
             )
-        if not isinstance(self.pixels, np.ndarray):
+        if not isinstance(self.pixels, np.ndarray) or self.values == _range_of(
+            self.values.dtype
+        ):
             return
         lowest, highest = int(self.pixels.min()), int(self.pixels.max())
         if lowest < self.values.lower or highest > self.values.upper:
