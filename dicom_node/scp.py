@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from pydicom.uid import UID
@@ -268,13 +268,21 @@ def offered(
         str(context.abstract_syntax)
         for context in asked.presentation_context_definition_list
     }
-    contexts = [
-        build_context(c, list(TRANSFER_SYNTAXES)) for c in classes if _is_kept(c)
-    ]
+    contexts = [_context(c) for c in classes if _is_kept(c)]
     if commitment is not None and SOP_CLASS in classes:
         calling = (asked.calling_ae_title or "").strip()
         contexts += commitment.offered(calling)
     return [*contexts, _verification()]
+
+
+@lru_cache(maxsize=512)
+def _context(sop_class: str) -> PresentationContext:
+    """Return what objects of a class need; not to be changed.
+
+    A caller asks for a hundred classes, and pynetdicom takes longer to make what is
+    offered for them than to receive an object.
+    """
+    return build_context(sop_class, list(TRANSFER_SYNTAXES))
 
 
 def _verification() -> PresentationContext:

@@ -14,6 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 from pydicom import dcmread
+from pynetdicom import build_context
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicom_node.accepting import accept
 from dicom_node.config import Config, Listener
@@ -30,7 +32,7 @@ from dicom_node.queue.job import JobState, Taken
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.room import Room
 from dicom_node.routing import Action, Route
-from dicom_node.scp import Received, handle_store
+from dicom_node.scp import TRANSFER_SYNTAXES, Received, handle_store, offered
 from dicom_node.spool import Spool
 from tests.conftest import NOW
 
@@ -277,3 +279,20 @@ def test_another_object_than_the_command_announced_is_refused(
     with pytest.raises(NotAsAnnouncedError):
         node.take(headed(ct, **{keyword: "1.2.3"}))
     assert not node.files()
+
+
+def test_each_caller_is_offered_the_same_for_the_classes_that_he_has_asked_for() -> (
+    None
+):
+    """And nothing for a worklist, nor for what another has asked for."""
+    ct, private = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.4.5"
+    worklist, echo = "1.2.840.10008.5.1.4.31", "1.2.840.10008.1.1"
+    everything = sorted(TRANSFER_SYNTAXES)
+    for classes in ([ct, private], [ct, worklist], [ct, private]):
+        asked = A_ASSOCIATE()
+        asked.presentation_context_definition_list = [
+            build_context(one, everything[:1]) for one in classes
+        ]
+        given = {str(c.abstract_syntax): c.transfer_syntax for c in offered(asked)}
+        assert given.keys() == {*classes, echo} - {worklist}
+        assert all(sorted(given[c]) == everything for c in given.keys() - {echo})
