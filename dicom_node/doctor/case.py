@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.config import Config
+    from dicom_node.queueing import Queueing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +75,19 @@ class Case:
         return self.state
 
     @property
-    def files(self) -> Path:
-        """Return where its keys are: with those of all nodes, where they share them."""
+    def place(self) -> Queueing | None:
+        """Return the database on a server that the state goes with; None if none."""
         try:
             found = attached(self.folder)
         except ConfigError:  # said of the databases
-            found = None
-        return self.folder if found is None else found.place.shared or self.folder
+            return None
+        return None if found is None else found.place
+
+    @property
+    def files(self) -> Path:
+        """Return where its keys are: with those of all nodes, where they share them."""
+        place = self.place
+        return self.folder if place is None else place.shared or self.folder
 
     @property
     def root_kind(self) -> str:

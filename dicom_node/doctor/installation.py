@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dicom_node.doctor.finding import Finding
 
 PACKAGE: Final = "miadmark"
-_EXTRAS: Final = ("mark", "codecs", "desk", "hsm", "web")
+_EXTRAS: Final = ("mark", "codecs", "desk", "hsm", "postgres", "web", "bucket")
 """Those that a node may need; the others make weights and run tests."""
 
 
@@ -78,6 +78,8 @@ def needed_extras(config: Config) -> dict[str, str]:
             needed["mark"] = f"route {route.name!r} marks"
     if config.release is not None:
         needed["desk"] = "[release] is a desk"
+    if config.queue.database:
+        needed["postgres"] = "[queue] is a database on a server"
     if config.web is not None:
         needed["web"] = "[web] is a page"
     return needed

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.doctor.finding import note, ok, wrong
+from dicom_node.draining import is_draining
 from dicom_node.reloading import LOCK
 from dicom_node.room import Room
 from dicom_node.storage import Storage
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from dicom_node.config import Config
     from dicom_node.doctor.case import Case
-    from dicom_node.doctor.finding import Finding
+from dicom_node.doctor.finding import Finding
 
 _NEARLY: Final = 2
 """Times what is wanted, below which there is not much left."""
@@ -32,7 +33,9 @@ def disk(case: Case) -> Iterator[Finding]:
         return
     place = next(one for one in (case.state, *case.state.parents) if one.exists())
     wanted = case.config.storage if case.config is not None else Storage()
-    if lack := Room(place, wanted).lack():
+    if case.has_state and is_draining(case.state):
+        yield note("the node is being emptied into another, and takes in nothing more")
+    elif lack := _lack(case, place, wanted):
         yield wrong(
             f"nothing is taken in: {lack}",
             "Make room, or find out why nothing is sent: miadmark status.",
@@ -45,6 +48,12 @@ def disk(case: Case) -> Iterator[Finding]:
             "the reserve was given up, or was never made: the disk has been full",
             "A node that starts, or finds room again, makes it.",
         )
+
+
+def _lack(case: Case, place: Path, wanted: Storage) -> str:
+    """Return what is missing where the state is, or the spool."""
+    spooling = case.files if case.has_state else place
+    return Room(place, wanted, spooling=spooling).lack()
 
 
 def judged_room(seen: os.statvfs_result, wanted: Storage) -> Iterator[Finding]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.doctor.databases import UnsettledError, opened
 from dicom_node.doctor.finding import note, ok, wrong
+from dicom_node.doctor.tables import UNREADABLE, tables
 from dicom_node.errors import SpoiledFileError
 from dicom_node.hatch_folder import HatchFolder
 from dicom_node.queue.job import JobState
@@ -29,18 +28,19 @@ _LONG: Final = timedelta(hours=1)
 
 def owing(case: Case) -> Iterator[Finding]:
     """Yield what is to be said of the queue and the spool."""
-    path = (case.folder / "queue.sqlite") if case.has_state else None
-    if path is None or not path.exists():
+    if not case.has_state:
         return
     try:
-        with opened(path) as queue:
-            files = [name for (name,) in queue.execute(SQL["files"])]
-            counts = dict(queue.execute(SQL["counts"]).fetchall())
-            owed = dict(queue.execute(SQL["owed"]).fetchall())
-            (since,) = queue.execute(SQL["waiting_since"]).fetchone()
-    except (sqlite3.Error, UnsettledError):
+        with tables(case, "queue") as rows:
+            if rows is None:
+                return
+            files = [name for (name,) in rows(SQL["files"])]
+            counts = {what: int(count) for what, count in rows(SQL["counts"])}
+            owed = {route: int(count) for route, count in rows(SQL["owed"])}
+            ((since,),) = rows(SQL["waiting_since"])
+    except UNREADABLE:
         return  # said of the databases
-    spool = case.folder / "spool"
+    spool = case.files / "spool"
     there = {one.name for one in spool.iterdir()} if spool.is_dir() else set()
     yield from judged_files(files, there)
     yield from _judged_seals(case, [spool / name for name in files])

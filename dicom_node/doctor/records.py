@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.audit_files import set_aside
 from dicom_node.chain import START, Follower, Head, head_of
 from dicom_node.checkpoints import confirmed, kept
-from dicom_node.doctor.databases import UnsettledError, opened
 from dicom_node.doctor.finding import note, ok, wrong
+from dicom_node.doctor.tables import UNREADABLE, tables
 from dicom_node.errors import AuditError, LedgerError
 from dicom_node.grants import Grants
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+    from dicom_node.authorising import Grant
     from dicom_node.chain import Entry
     from dicom_node.checkpoints import Checkpoint
     from dicom_node.doctor.case import Case
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dicom_node.keys.keyring import Keyring
 
 _MANY: Final = 1000
+_ENTRIES: Final = "SELECT number, body, signature FROM entry ORDER BY number"
 
 
 def audit(case: Case) -> Iterator[Finding]:
@@ -55,31 +57,27 @@ def audit(case: Case) -> Iterator[Finding]:
 
 def grants(case: Case) -> Iterator[Finding]:
     """Yield whether the grants are those that this site has signed."""
-    path = (case.folder / "grants.sqlite") if case.has_state else None
-    if path is None or case.keyring is None:
+    if not case.has_state or case.keyring is None:
         return
-    if not path.exists():
-        if case.keyring.grant_entries():
-            yield wrong(
-                f"{path} is gone, and the keys know of "
-                f"{case.keyring.grant_entries()} entries",
-                "Put it back from its backup: nobody is granted anything until then.",
-            )
+    try:
+        with tables(case, "grants") as read:
+            rows = [] if read is None else read(_ENTRIES)
+    except UNREADABLE:
+        return  # said of the databases
+    known = case.keyring.grant_entries()
+    if read is None and known:
+        yield wrong(
+            f"{case.folder / 'grants.sqlite'} is gone, and the keys know of {known} "
+            "entries",
+            "Put it back from its backup: nobody is granted anything until then.",
+        )
+    if read is None:
         return
-    # Opening them writes; so a copy is opened.
-    with tempfile.TemporaryDirectory(prefix="miadmark-") as folder:
-        copy = Path(folder) / path.name
-        try:
-            with opened(path) as original, closing(sqlite3.connect(copy)) as target:
-                original.backup(target)
-        except (sqlite3.Error, UnsettledError):
-            return  # said of the databases
-        try:
-            with Grants(copy, case.keyring) as found:
-                standing = [one for one in found.all() if not one.revoked_by]
-        except LedgerError as error:
-            yield wrong(str(error).replace(str(copy), str(path)), error.hint)
-            return
+    try:
+        standing = [one for one in _signed(rows, case.keyring) if not one.revoked_by]
+    except LedgerError as error:
+        yield wrong(str(error), error.hint)
+        return
     late = [one for one in standing if one.terms.not_after < case.now]
     if late:
         yield note(
@@ -93,6 +91,28 @@ def grants(case: Case) -> Iterator[Finding]:
             f"miadmark grant approve {waiting[0].id}, from another account.",
         )
     yield ok(f"{len(standing) - len(late) - len(waiting)} grants in force, as signed")
+
+
+def _signed(rows: Sequence[tuple[object, ...]], keyring: Keyring) -> list[Grant]:
+    """Return grants whose entries are as they were signed.
+
+    Opening them makes tables where there are none, so that they are opened in a copy.
+
+    Raises:
+        LedgerError: One is not as it was signed, or there were more.
+    """
+    with tempfile.TemporaryDirectory(prefix="miadmark-") as folder:
+        copy = Path(folder) / "grants.sqlite"
+        with Grants(copy, keyring):
+            pass  # it makes the table
+        with closing(sqlite3.connect(copy)) as target, target:
+            target.executemany("INSERT INTO entry VALUES (?, ?, ?)", rows)
+        try:
+            with Grants(copy, keyring) as found:
+                return found.all()
+        except LedgerError as error:
+            says = str(error).replace(str(copy), "the table of grants")
+            raise LedgerError(says, hint=error.hint) from error
 
 
 def _elsewhere(

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from pydicom import uid
 
+from dicom_node.charter_source import Known
+from dicom_node.chartered import Following
 from dicom_node.decoding import DecodedFrames, decode_frames
 from dicom_node.destination import Destination
 from dicom_node.doctor import (
     clock,
     codecs,
+    fellows,
     folder,
     installation,
     keys,
@@ -282,3 +285,15 @@ def test_one_check_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch) ->
     assert [one.finding.level for one in found] == [Level.OK, Level.WRONG, Level.NOTE]
     assert "RuntimeError in test_doctor_verdicts.py" in found[1].finding.says
     assert "DOE" not in found[1].finding.says
+
+
+def test_a_charter_that_nobody_hears_of() -> None:
+    following = Following(source="charter.bin", again_h=24.0)
+    known = Known(7, NOW - timedelta(days=1), NOW)
+    assert fellows.judged_charter(known, following, NOW).level is Level.OK
+    assert fellows.judged_charter(None, following, NOW).level is Level.NOTE
+    silent = known._replace(reason="it is gone")
+    assert fellows.judged_charter(silent, following, NOW).level is Level.NOTE
+    late = fellows.judged_charter(silent, following, NOW + timedelta(days=3))
+    assert late.level is Level.WRONG
+    assert "it is gone" in late.says
