@@ -63,6 +63,13 @@ class Batch(NamedTuple):
         return self.budget.kept(grid, self.pixels.shape[-1])
 
 
+def moved(pixels: Tensor, device: torch.device) -> Tensor:
+    """Return pixels on a device; a GPU fetches them while the CPU goes on."""
+    if device.type != "cuda":
+        return pixels.to(device)
+    return pixels.pin_memory().to(device, non_blocking=True)
+
+
 def eyes_on(views: Sequence[View], surrogates: Sequence[Surrogate]) -> list[Eye]:
     """Return each surrogate behind each window, one surrogate after the other.
 

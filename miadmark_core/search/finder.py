@@ -161,8 +161,10 @@ class Finder:
     def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
         """Return a mark for each frame, in order.
 
-        Frames of one kind are searched together, ``BATCH`` at a time. The same frames
-        in the same order and with the same seeds get the same marks.
+        Frames of one kind are searched together, ``BATCH`` at a time, and on a CPU in
+        parts, a core each. Each draws from its own seed alone: the same frame gets the
+        same mark in whatever company, but for how arithmetic rounds there, and the very
+        same in the same company.
 
         Raises:
             WeightsError: The weights that are needed cannot be loaded.
@@ -182,12 +184,8 @@ class Finder:
             surrogates = [self._surrogate(name) for name in names]
             for first in range(0, len(indices), BATCH):
                 chosen = indices[first : first + BATCH]
-                result = self._search(
-                    [_view(wanted[i]) for i in chosen],
-                    surrogates,
-                    _chance(wanted[chosen[0]]),
-                    start,
-                )
+                batch = [wanted[i] for i in chosen]
+                result = self._search(batch, surrogates, start)
                 for i, steps, misled in zip(
                     chosen, result.steps.numpy(), result.misled.tolist(), strict=True
                 ):
@@ -200,16 +198,16 @@ class Finder:
 
     def _search(
         self,
-        views: Sequence[View],
+        batch: Sequence[Wanted],
         surrogates: Sequence[Surrogate],
-        generator: torch.Generator,
         start: Start | None,
     ) -> Found:
+        views, chance = [_view(w) for w in batch], [_chance(w) for w in batch]
         if self._other is not None:
-            return self._other(views, surrogates, generator, self._device)
+            return self._other(views, surrogates, chance[0], self._device)
         if isinstance(self._effort, LogoEffort):
-            return place_logos(views, surrogates, self._effort, generator, self._device)
-        return optimise(views, surrogates, self._effort, generator, self._device, start)
+            return place_logos(views, surrogates, self._effort, chance, self._device)
+        return optimise(views, surrogates, self._effort, chance, self._device, start)
 
     def _surrogates(self, modality: str, body_part: str) -> list[Weights]:
         """Return whom to look through for a kind of image."""
@@ -263,7 +261,7 @@ def _processor() -> str:
 
 
 def _chance(frame: Wanted) -> torch.Generator:
-    """Return what a batch draws from, by the frame that it starts with."""
+    """Return what a frame draws from."""
     seed = frame.seed
     if frame.number:
         told = hashlib.sha256(f"{frame.seed} {frame.number}".encode()).digest()

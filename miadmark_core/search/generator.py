@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from miadmark_core.search.budget import Budget
+    from miadmark_core.search.chance import Chance
 
 SIDE: Final = 112
 """Rows and columns of the image that it is shown, and of the grid that it draws."""
@@ -104,7 +105,7 @@ class Generator(nn.Module):
         pixels: Tensor,
         budget: Budget,
         anchors: Sequence[Tensor],
-        generator: torch.Generator,
+        chance: Chance,
     ) -> Tensor:
         """Return where a search may start: :data:`miadmark_core.search.optimise.Start`.
 
@@ -112,9 +113,9 @@ class Generator(nn.Module):
             pixels: ``(batch, 3, side, side)``, 0..1.
             budget: What the marks may show.
             anchors: Of the surrogates, ``(batch, ...)``.
-            generator: Draws the noise.
+            chance: Draws the noise.
         """
-        noise = noise_for(len(pixels), generator).to(pixels.device)
+        noise = torch.cat([noise_for(1, own) for own in chance]).to(pixels.device)
         leaving = leaving_of(anchors, self.classes)
         with torch.no_grad():
             drawn: Tensor = self(pixels, budget.limit, leaving, noise)

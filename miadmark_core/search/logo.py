@@ -21,12 +21,15 @@ from torch.nn import functional
 from miadmark_core.mark import FULL_STEP
 from miadmark_core.mode import Mode
 from miadmark_core.search.aim import Aim
+from miadmark_core.search.batch import moved
+from miadmark_core.search.chance import of_part, uniform
 from miadmark_core.search.optimise import Found
 from miadmark_core.search.pose import GENES, blended, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from miadmark_core.search.chance import Chance
     from miadmark_core.search.surrogate import Surrogate
     from miadmark_core.search.views import View
 
@@ -90,7 +93,7 @@ def place_logos(
     views: Sequence[View],
     surrogates: Sequence[Surrogate],
     effort: LogoEffort,
-    generator: torch.Generator,
+    chance: Chance,
     device: torch.device,
 ) -> Found:
     """Return for each view how opaque logos are at each place that mislead.
@@ -99,15 +102,15 @@ def place_logos(
         views: What to mark. Not modified.
         surrogates: Whom to mislead; what they look at is out of bounds.
         effort: How hard to look.
-        generator: The only source of chance, on the CPU: same seed and device, same
-            logos.
+        chance: The only source of it: same seed and device, same logos.
         device: Where the surrogates are.
 
     Returns:
         Steps of the size of a view: 127 is opaque white, -127 opaque black.
     """
     # They are black and white in the window that a viewer opens with.
-    pixels = torch.stack([v.windows[0].shown(v.pixels) for v in views]).to(device)
+    shown = torch.stack([v.windows[0].shown(v.pixels) for v in views])
+    pixels = moved(shown, device)
     fixed = torch.stack([v.fixed for v in views])[:, None].to(device)
     aim = Aim(Mode.ERROR, torch.zeros(len(views), device=device), MARGIN)
     full = _Batch(
@@ -126,7 +129,7 @@ def place_logos(
     poses = torch.empty(len(views), 0, GENES, device=device)
     left = torch.arange(len(views), device=device)
     for _ in range(effort.rounds):
-        poses = _evolved(poses, draft.part(left), surrogates, effort, generator)
+        poses = _evolved(poses, draft.part(left), surrogates, effort, chance)
         poses = _refined(poses, draft.part(left), surrogates, effort)
         part = full.part(left)
         found = (_opacity(poses, part) * FULL_STEP).round()
@@ -138,6 +141,7 @@ def place_logos(
         misled[left[is_better]] = misleads[is_better]
         is_left = ~misled[left].all(dim=1)
         left, poses = left[is_left], poses[is_left]
+        chance = of_part(chance, is_left.nonzero()[:, 0])
         if not len(left):
             break
     return Found(steps.permute(0, 2, 3, 1).to("cpu", torch.int8), misled.cpu())
@@ -172,7 +176,7 @@ def _evolved(
     batch: _Batch,
     surrogates: Sequence[Surrogate],
     effort: LogoEffort,
-    generator: torch.Generator,
+    chance: Chance,
 ) -> Tensor:
     """Return ``start`` with some poses added, the best that evolution came to.
 
@@ -181,7 +185,7 @@ def _evolved(
         batch: Its images.
         surrogates: Whom to mislead.
         effort: How many candidates, and how often.
-        generator: Draws the candidates.
+        chance: Draws the candidates.
 
     Source:
         Storn and Price, 1997, "Differential evolution", with the mutants of their
@@ -190,7 +194,7 @@ def _evolved(
     n, p = len(batch.pixels), effort.population
 
     def drawn(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator).to(batch.pixels.device)
+        return uniform(chance, *shape).to(batch.pixels.device)
 
     def costs(candidates: Tensor) -> Tensor:
         found = torch.empty(n, p, device=start.device)
@@ -199,15 +203,15 @@ def _evolved(
                 found[:, column] = _cost(candidates[:, column], batch, surrogates)
         return found
 
-    added = drawn(n, p, effort.copies, GENES)
+    added = drawn(p, effort.copies, GENES)
     old = torch.cat([start[:, None].expand(-1, p, -1, -1), added], dim=2)
     cost = costs(old)
     rows = torch.arange(n, device=start.device)[:, None]
     for _ in range(effort.generations):
         best = old[rows, cost.argmin(dim=1, keepdim=True)]
-        one, other = (old[rows, drawn(n, p).argsort(dim=1)] for _ in range(2))
+        one, other = (old[rows, drawn(p).argsort(dim=1)] for _ in range(2))
         mutant = _reflected(old + DIFFERENCE * (best - old + one - other))
-        taken = drawn(*old.shape[:3], 1) < CROSSOVER
+        taken = drawn(*old.shape[1:3], 1) < CROSSOVER
         new = torch.where(taken, mutant, old)
         new_cost = costs(new)
         is_better = new_cost < cost

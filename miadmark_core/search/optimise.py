@@ -12,8 +12,10 @@ from torch.nn import functional
 from miadmark_core.mark import FULL_STEP
 from miadmark_core.mode import Mode
 from miadmark_core.search.aim import Aim
-from miadmark_core.search.batch import Batch, ends_of, eyes_on, through
+from miadmark_core.search.batch import Batch, ends_of, eyes_on, moved, through
 from miadmark_core.search.budget import budget_of, region_of
+from miadmark_core.search.chance import normal, of_part, uniform
+from miadmark_core.search.parts import parts_of, side_by_side
 from miadmark_core.search.transform import transformed
 from miadmark_core.search.views import GRID_SIDE
 
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
     from miadmark_core.search.batch import Eye
     from miadmark_core.search.budget import Budget
+    from miadmark_core.search.chance import Chance
     from miadmark_core.search.surrogate import Surrogate
     from miadmark_core.search.views import View
 
-    Start = Callable[[Tensor, Budget, Sequence[Tensor], torch.Generator], Tensor]
+    Start = Callable[[Tensor, Budget, Sequence[Tensor], Chance], Tensor]
     """Of pixels, their budget, the surrogates' anchors, and chance: a grid each,
     ``(batch, planes, height, width)``, in full steps."""
 
@@ -92,7 +95,7 @@ def optimise(
     views: Sequence[View],
     surrogates: Sequence[Surrogate],
     effort: Effort,
-    generator: torch.Generator,
+    chance: Chance,
     device: torch.device,
     start: Start | None = None,
 ) -> Found:
@@ -102,9 +105,10 @@ def optimise(
         views: What to mark, all of as many planes and windows. Not modified.
         surrogates: Whom to mislead.
         effort: How hard to look.
-        generator: The only source of chance, on the CPU: same seed and device, same
-            grids. The start and the classes that images are led to are drawn from it,
-            so that no mark is a public function of its image.
+        chance: The only source of it: same seed and device, same grid. The start, the
+            classes that an image is led to and the changes that it is seen through are
+            drawn from what is its own, so that no mark is a public function of its
+            image, and none depends on whose company it was found in, but for rounding.
         device: Where the surrogates are.
         start: What to start from; by default noise.
 
@@ -113,12 +117,12 @@ def optimise(
         replaced by a normalised gradient: a sign moves smooth tissue as far as texture
         and draws patterns there that could be taken for anatomy.
     """
-    pixels = torch.stack([v.pixels for v in views]).to(device)
+    pixels = moved(torch.stack([v.pixels for v in views]), device)
     eyes = eyes_on(views, surrogates)
     ends = ends_of(views, device)
     looks = [e.surrogate.looked(through(pixels, ends, e.window)) for e in eyes]
     region = region_of(views, [look.saliency for look in looks])
-    lots = torch.rand(len(views), generator=generator).to(device)
+    lots = uniform(chance).to(device)
     aim = Aim(effort.mode, lots, effort.margin)
     batch = Batch(
         is_coloured=views[0].planes > 1,
@@ -130,18 +134,25 @@ def optimise(
             for eye, look in zip(eyes, looks, strict=True)
         ),
     )
-    shape = (len(views), views[0].planes, *batch.budget.limit.shape[2:])
     if start is None:
-        grid = START_SIZE * torch.randn(shape, generator=generator).to(device)
+        shape = (views[0].planes, *batch.budget.limit.shape[2:])
+        grid = START_SIZE * normal(chance, *shape).to(device)
     else:
-        grid = start(pixels, batch.budget, batch.anchors, generator)
+        grid = start(pixels, batch.budget, batch.anchors, chance)
     grid = _in_cells(grid, effort)
     steps = effort.steps if start is None else effort.drawn_steps or 0
-    grid = _climbed(batch.kept(grid), batch, eyes, effort, steps, generator)
-    grid = _settled(grid, batch, eyes, effort)
-    misled = _misled(grid, batch, eyes)
+
+    def led_away(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return grids for some images, and which eyes they mislead."""
+        part, own = batch.part(chosen), of_part(chance, chosen)
+        found = _climbed(part.kept(grid[chosen]), part, eyes, effort, steps, own)
+        found = _settled(found, part, eyes, effort)
+        return found, _misled(found, part, eyes)
+
+    everyone = torch.arange(len(views), device=device)
+    grid, misled = _together(side_by_side(led_away, parts_of(everyone)))
     if effort.settling and not misled.all():
-        grid, misled = _escalated(grid, misled, batch, eyes, effort, generator)
+        grid, misled = _escalated(grid, misled, batch, eyes, effort, chance)
     whole = (grid * FULL_STEP).round().permute(0, 2, 3, 1)
     by_all = misled.view(len(views), len(surrogates), -1).all(dim=2)
     return Found(whole.to("cpu", torch.int8), by_all.cpu())
@@ -153,7 +164,7 @@ def _climbed(
     eyes: Sequence[Eye],
     effort: Effort,
     steps: int,
-    generator: torch.Generator,
+    chance: Chance,
 ) -> Tensor:
     """Return ``grid`` after so many steps through random changes."""
     momentum = torch.zeros_like(grid)
@@ -169,13 +180,9 @@ def _climbed(
             eye = eyes[index]
             shown = part.seen(part.marked(moving), eye)
             if effort.is_changed:
-                shown = transformed(
-                    shown,
-                    generator,
-                    eye.surrogate.size,
-                    is_coloured=batch.is_coloured,
-                )
-            still = eye.surrogate.recognition(shown, part.anchors[index])
+                own = of_part(chance, seen.nonzero()[:, 0])
+                shown = _changed(shown, own, eye, part)
+            still = _recognition(eye, shown, part.anchors[index])
             distance[seen, index] = still.detach()
             # The square favours whoever is least misled.
             (gradient[seen],) = torch.autograd.grad(still.square().sum(), moving)
@@ -221,7 +228,7 @@ def _pulled(marked: Tensor, part: Batch, eyes: Sequence[Eye]) -> tuple[Tensor, T
     pulls: list[Tensor] = []
     for eye, anchor in zip(eyes, part.anchors, strict=True):
         seen = marked.clone().requires_grad_()
-        square = eye.surrogate.recognition(part.seen(seen, eye), anchor).square()
+        square = _recognition(eye, part.seen(seen, eye), anchor).square()
         loss = loss + square.detach()
         if square.detach().any():
             pulls += torch.autograd.grad(square.sum(), seen)
@@ -234,18 +241,22 @@ def _escalated(
     batch: Batch,
     eyes: Sequence[Eye],
     effort: Effort,
-    generator: torch.Generator,
+    chance: Chance,
 ) -> tuple[Tensor, Tensor]:
     """Return grids and which eyes are misled, after more steps with a larger budget.
 
     Only images that somebody still sees through are touched, and only if it helps.
     """
+
+    def led_further(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        part, own = batch.part(chosen), of_part(chance, chosen)
+        more = part._replace(budget=part.budget.escalated(effort.escalated_psnr_db))
+        found = _climbed(grid[chosen], more, eyes, effort, effort.escalation, own)
+        found = _settled(found, more, eyes, effort)
+        return found, _misled(found, more, eyes)
+
     left = (~misled.all(dim=1)).nonzero()[:, 0]
-    part = batch.part(left)
-    more = part._replace(budget=part.budget.escalated(effort.escalated_psnr_db))
-    found = _climbed(grid[left], more, eyes, effort, effort.escalation, generator)
-    found = _settled(found, more, eyes, effort)
-    now = _misled(found, more, eyes)
+    found, now = _together(side_by_side(led_further, parts_of(left)))
     helps = now.sum(dim=1) > misled[left].sum(dim=1)
     grid, misled = grid.clone(), misled.clone()
     grid[left[helps]], misled[left[helps]] = found[helps], now[helps]
@@ -262,6 +273,32 @@ def _misled(grid: Tensor, batch: Batch, eyes: Sequence[Eye]) -> Tensor:
         ],
         dim=1,
     )
+
+
+def _together(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return grids, and which eyes they mislead, of all parts."""
+    grids, misled = zip(*parts, strict=True)
+    return torch.cat(grids), torch.cat(misled)
+
+
+def _changed(shown: Tensor, chance: Chance, eye: Eye, batch: Batch) -> Tensor:
+    """Return what an eye is shown, each image changed at random as it would be alone."""
+    size, coloured = eye.surrogate.size, batch.is_coloured
+    return torch.cat(
+        [
+            transformed(shown[[n]], own, size, is_coloured=coloured)
+            for n, own in enumerate(chance)
+        ]
+    )
+
+
+def _recognition(eye: Eye, shown: Tensor, anchor: Tensor) -> Tensor:
+    """Return how well an eye still sees: on a GPU in half precision where that will do.
+
+    What a mark comes to is decided in full precision, by :func:`_misled`.
+    """
+    with torch.autocast(shown.device.type, torch.bfloat16, enabled=shown.is_cuda):
+        return eye.surrogate.recognition(shown, anchor).float()
 
 
 def _shaped(direction: Tensor, effort: Effort) -> Tensor:

@@ -47,7 +47,7 @@ def drawn(generator: Generator, seed: int, peak: float = 8 / 255) -> torch.Tenso
     limit[..., :30] = 0
     anchors = [torch.tensor([[2.0, 0.0], [0.0, 2.0]])]
     budget = Budget(limit, torch.full((2, 1, 1, 1), peak), 36.0)
-    chance = torch.Generator().manual_seed(seed)
+    chance = [torch.Generator().manual_seed(2 * seed + n) for n in range(2)]
     views = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(9))
     return generator.start(views, budget, anchors, chance)
 

@@ -67,12 +67,17 @@ def test_logos_are_drawn_and_leave_the_border_clear() -> None:
         assert 0 <= logo.min() <= logo.max() == 1
 
 
+def chance(views: list[View]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in range(1, 1 + len(views))]
+
+
 def test_the_same_seed_gives_the_same_logos(
     views: list[View], surrogates: list[Surrogate]
 ) -> None:
     def found(seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return place_logos(views[:1], surrogates[:1], QUICK, generator, CPU).steps
+        return place_logos(
+            views[:1], surrogates[:1], QUICK, [torch.Generator().manual_seed(seed)], CPU
+        ).steps
 
     assert torch.equal(found(1), found(1))
     assert not torch.equal(found(1), found(2))
@@ -87,8 +92,7 @@ def test_no_logo_lies_in_the_region_of_interest_nor_on_padding(
         v._replace(fixed=view(np.zeros((100, 150, 1), np.float32), 0.03, padding).fixed)
         for v in views
     ]
-    generator = torch.Generator().manual_seed(1)
-    steps = place_logos(padded, surrogates, QUICK, generator, CPU).steps
+    steps = place_logos(padded, surrogates, QUICK, chance(padded), CPU).steps
     free = free_places(pixels(views), surrogates, QUICK)[:, 0]
     assert 0.3 <= free.mean() < 1
     assert not steps[free == 0].any()
@@ -99,9 +103,8 @@ def test_no_logo_lies_in_the_region_of_interest_nor_on_padding(
 def test_who_is_said_to_be_misled_is(
     views: list[View], surrogates: list[Surrogate]
 ) -> None:
-    generator = torch.Generator().manual_seed(1)
     effort = LogoEffort(population=4, generations=1, steps=8)
-    found = place_logos(views, surrogates, effort, generator, CPU)
+    found = place_logos(views, surrogates, effort, chance(views), CPU)
     before = pixels(views)
     marked = blended(before, found.steps.permute(0, 3, 1, 2) / 127)
     for column, surrogate in enumerate(surrogates):
@@ -123,8 +126,7 @@ def test_where_all_is_salient_the_least_salient_part_is_free(
 
 def test_an_encoder_without_a_task_will_do(views: list[View]) -> None:
     encoder = EncoderSurrogate("tiny", Tiny(1), 64)
-    generator = torch.Generator().manual_seed(1)
-    found = place_logos(views, [encoder], QUICK, generator, CPU)
+    found = place_logos(views, [encoder], QUICK, chance(views), CPU)
     before = pixels(views)
     marked = blended(before, found.steps.permute(0, 3, 1, 2) / 127)
     anchor = encoder.anchor(encoder.remembered(before), ERROR)
