@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -66,7 +67,14 @@ class Case:
     @property
     def has_state(self) -> bool:
         """Return whether there is a state folder to look into."""
-        return self.state is not None and self.state.is_dir()
+        return self.state is not None and self.state.is_dir() and not self.is_shut
+
+    @property
+    def is_shut(self) -> bool:
+        """Return whether this account may not look into a state folder that is there."""
+        return (
+            self.state is not None and self.state.is_dir() and not _is_open(self.state)
+        )
 
     @property
     def folder(self) -> Path:
@@ -120,3 +128,7 @@ class Case:
         """
         folder = self.files / "keys"
         return Keyring(folder) if Keyring.exists(folder) else None
+
+
+def _is_open(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK, effective_ids=True)

@@ -31,6 +31,13 @@ def folder(case: Case) -> Iterator[Finding]:
     if not case.state.is_dir():
         yield wrong(f"{case.state} is no folder", "Name another: state in [node].")
         return
+    if case.is_shut:
+        yield wrong(
+            f"{case.state} belongs to user {case.state.stat().st_uid}, and you may not "
+            "look into it: much else is not looked at",
+            "Ask again under the account of the node, or as root.",
+        )
+        return
     found = format_of(case.state)  # what it raises is what is wrong
     if found > FORMAT:
         yield wrong(
@@ -115,7 +122,7 @@ def judged_place(path: Path, place: tuple[str, bool]) -> Iterator[Finding]:
 
 def _not_yet(path: Path) -> Iterator[Finding]:
     above = next(one for one in path.absolute().parents if one.exists())
-    if not os.access(above, os.W_OK | os.X_OK):
+    if not os.access(above, os.W_OK | os.X_OK, effective_ids=True):
         yield wrong(
             f"{path} is not there, and {above} is not yours to make it in",
             f"As root: install -d -m 700 -o ACCOUNT {path}",

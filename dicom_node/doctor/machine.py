@@ -29,7 +29,7 @@ _DIFFERING: Final = "Max open files"
 
 def disk(case: Case) -> Iterator[Finding]:
     """Yield whether something can be taken in, and for how long that will be so."""
-    if case.state is None:
+    if case.state is None or case.is_shut:
         return
     place = next(one for one in (case.state, *case.state.parents) if one.exists())
     wanted = case.config.storage if case.config is not None else Storage()
@@ -81,15 +81,13 @@ def judged_room(seen: os.statvfs_result, wanted: Storage) -> Iterator[Finding]:
 
 def limits(case: Case) -> Iterator[Finding]:
     """Yield whether a node that runs, or would be started here, may open enough files."""
-    if case.config is None:
+    if case.config is None or case.is_shut:
         return
-    need = needed_files(case.config)
-    lock = case.folder / LOCK
-    holder = holder_of(Path("/proc/locks").read_text("ascii"), lock)
-    text = ""
+    need, text = needed_files(case.config), ""
+    holder = holder_of(Path("/proc/locks").read_text("utf-8"), case.folder / LOCK)
     if holder:
         try:
-            text = Path(f"/proc/{holder}/limits").read_text("ascii")
+            text = Path(f"/proc/{holder}/limits").read_text("utf-8")
         except OSError:
             yield note("what the running node may open is not yours to see")
     most = most_files(text) if text else resource.getrlimit(resource.RLIMIT_NOFILE)[1]

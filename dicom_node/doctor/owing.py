@@ -139,7 +139,7 @@ def _judged_hatches(config: Config) -> Iterator[Finding]:
             yield wrong(f"{folder.folder} is no folder", "Name another.")
         elif not folder.folder.exists():
             yield note(f"{folder.folder} is not there yet: the node makes it")
-        elif not os.access(folder.folder, os.W_OK | os.X_OK):
+        elif not _is_open(folder.folder):
             yield wrong(
                 f"{folder.folder} is not yours to take from",
                 "The node's account has to be in its group: deploy/miadmark.tmpfiles",
@@ -152,3 +152,7 @@ def _judged_hatches(config: Config) -> Iterator[Finding]:
                     "A sentence lies beside each. Move it back to try again.",
                 )
             yield ok(f"{folder.folder}: {len(folder.waiting())} files wait in it")
+
+
+def _is_open(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)

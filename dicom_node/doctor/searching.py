@@ -1,6 +1,7 @@
 """What marking stands on: torch, its threads, the GPU if there is one, and the weights.
 
-Looked at only where a route marks: a site that strips does without all of it.
+Looked at where a route marks, or nobody has said what routes there are: a site that
+strips does without all of it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ _NVIDIA: Final = Path("/proc/driver/nvidia/version")
 
 def torch(case: Case) -> Iterator[Finding]:
     """Yield whether torch loads, and what it computes on."""
-    if not case.marks:
+    if case.config is not None and not case.marks:
         yield ok("no route marks, so that torch is not needed")
         return
     if find_spec("torch") is None:
-        return  # it is missed among the packages
+        return  # it is missed among the packages, if somebody needs it
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -101,12 +102,12 @@ def judged_gpu(*, has_gpu: bool, is_built_for_it: bool, is_there: bool) -> Findi
 
 def weights(case: Case) -> Iterator[Finding]:
     """Yield whether each file of weights is the one that its manifest lists."""
-    if not case.marks or find_spec("torch") is None:
+    if (case.config is not None and not case.marks) or find_spec("torch") is None:
         return
     from miadmark_core.search.packs import listed_bytes, read_manifest
 
-    assert case.config is not None  # or nothing would be marked
-    for folder in (case.config.node.weights, SHIPPED_WEIGHTS):
+    own = None if case.config is None else case.config.node.weights
+    for folder in (own, SHIPPED_WEIGHTS):
         if folder is None:
             continue
         listed = read_manifest(folder)

@@ -8,25 +8,33 @@ import os
 import shutil
 import socket
 import sqlite3
+import ssl
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from dicom_node.demo.loopback import await_that
 from dicom_node.doctor.examination import CHECKS
 from dicom_node.doctor.papers import papers
 from dicom_node.keys.keyring import Keyring
 from dicom_node.listening import Listening
 from dicom_node.markers import SHIPPED_WEIGHTS
 from dicom_node.sockets import listening_socket
+from dicom_node.vitals import Vitals
+from dicom_node.watching import Metrics
+from dicom_node.web.metrics import serve_metrics
 from tests.certificates import DAY, Authority
 from tests.conftest import NOW
-from tests.receivers import storescp
+from tests.receivers import a_free_port, storescp
 from tests.sites import MONTHS, Site, a_site, copied
 
 SLOW = ("torch", "weights", "codecs", "peers")
@@ -437,6 +445,26 @@ def test_what_was_put_aside_of_the_audit_is_looked_at_in_full_only(site: Site) -
     assert f"{first} was changed" in found
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="left out: takes root, to be another")
+def test_a_state_of_another_account_is_said_once(sound: Site) -> None:
+    # Not below pytest's folder, which is root's alone.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        site = copied(sound, Path(folder) / "site")
+        names = [
+            name for name in QUICK if name not in {"configuration", "certificates"}
+        ]
+        site.wrong(*names)  # what is loaded late is loaded by root
+        os.seteuid(65534)
+        try:
+            found = site.wrong(*names)
+        finally:
+            os.seteuid(0)
+    assert [one.partition(":")[0] for one in found] == ["state", "hatches"]
+    assert "belongs to user 0, and you may not look into it" in found[0]
+    assert "is not yours to take from" in found[1]
+
+
 def test_a_port_that_another_program_has_is_named(site: Site) -> None:
     (door,) = site.case().config.listeners  # type: ignore[union-attr]
     with listening_socket(Listening(port=door.port)):
@@ -452,6 +480,71 @@ def test_a_node_that_runs_by_half_is_found(site: Site) -> None:
         assert site.as_it_is() == before
     assert "node: the node runs, and no worker does" in found
     assert any("nothing listens on 127.0.0.1" in one for one in found)
+
+
+def test_a_node_that_is_not_ready_says_why(site: Site) -> None:
+    settings = Metrics(port=a_free_port())
+    site.add(f"\n[metrics]\nport = {settings.port}\n")
+    with (site.state.folder / "node.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "node: it runs, and its [metrics] do not answer" in site.wrong("node")
+        case = site.case()
+        assert case.config is not None
+        vitals = Vitals(case.config, site.state, lambda: case.now)
+        told = threading.Event()
+        serving = threading.Thread(
+            target=serve_metrics, args=(settings, vitals, told.wait)
+        )
+        serving.start()
+        try:
+            await_that(lambda: reaches(settings.port), "the figures")
+            found = site.wrong("node")
+        finally:
+            told.set()
+            serving.join()
+    assert "node: it is not ready: no receiver is running" in found
+
+
+def reaches(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class AnHourAhead(BaseHTTPRequestHandler):
+    """Answers everything, and has another time."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + 3600)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_time_of_a_server_is_held_against_ours(site: Site) -> None:
+    shown = Authority(site.pki, "hospital").certify("server")
+    site.say("crl = ", "# crl = ")  # that of the authority before
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(shown.file, shown.key_file)
+    with ThreadingHTTPServer(("127.0.0.1", 0), AnHourAhead) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            site.add(
+                '\n[[destination]]\nname = "cloud"\nkind = "stow"\n'
+                f'url = "https://127.0.0.1:{server.server_port}/"\n'
+                'ca = "pki/hospital-cert.pem"\n'
+            )
+            (found,) = site.wrong("clock")
+        finally:
+            server.shutdown()
+            serving.join()
+    assert "s behind that of cloud" in found
 
 
 def test_a_database_that_is_in_use_is_looked_at(site: Site) -> None:
