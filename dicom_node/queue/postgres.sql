@@ -258,6 +258,18 @@ SELECT job_id, sop_class_uid, sop_instance_uid, asks + 1 FROM commitment
    AND (due <= :now OR asks = 0)
  ORDER BY job_id LIMIT :most;
 
+-- to_tell
+-- Of those that another node is just telling, none: the lock ends with its session.
+SELECT id, peer, transaction_uid, instances, attempts, reason
+  FROM (SELECT * FROM commitment_request
+         WHERE peer = :peer AND not_before <= :now
+         ORDER BY not_before, id OFFSET 0) AS due
+ WHERE pg_try_advisory_lock(hashtextextended('miadmark told ' || due.id, 0))
+ LIMIT 1;
+
+-- tell_over
+SELECT pg_advisory_unlock(hashtextextended('miadmark told ' || :id, 0));
+
 -- put_off
 UPDATE commitment SET due = :due, reason = :reason
  WHERE is_open = 1

@@ -8,6 +8,9 @@ from dicom_node.queue.postgres_statements import Served
 from dicom_node.queue.sql_commitments import SqlCommitments
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dicom_node.queue.commitments import Asked
     from dicom_node.queueing import Queueing
 
 
@@ -29,3 +32,13 @@ class PostgresCommitments(Served, SqlCommitments):
             ConfigError: A later version has used the database.
         """
         self._begin(place, node)
+
+    def told(self, asked: Asked) -> None:
+        """Forget what a peer asked: it was told."""
+        super().told(asked)
+        self._all("tell_over", id=str(asked.id))
+
+    def tell_later(self, asked: Asked, not_before: datetime, reason: str) -> None:
+        """Try again to tell a peer; another node may."""
+        super().tell_later(asked, not_before, reason)
+        self._all("tell_over", id=str(asked.id))
