@@ -9,6 +9,7 @@ what it is at, and another takes its place. What is owed lies in the queue all t
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -173,6 +174,8 @@ class Changing:
         self._numbered = 0
         self._is_assigned = True
         self._transition: Transition | None = None
+        self.others_differ = False
+        """Whether other nodes go by other routes: then those may be right, too."""
 
     def begin(self, config: Config, content: bytes) -> None:
         """Take on the roles of the first configuration.
@@ -192,6 +195,18 @@ class Changing:
         """Return whether somebody takes instances in."""
         return self._rules is not None and self._rules.heard.count > 0
 
+    @property
+    def routing(self) -> str:
+        """Return a digest of the routes that the node goes by, and where they lead."""
+        assert self._rules is not None  # begun
+        config = self._rules.config
+        names = sorted(one.name for one in config.destinations)
+        routes = [(route.name, route.action.value) for route in config.routes]
+        leads = [route.destinations for route in config.routes]
+        pools = [(pool.name, pool.members) for pool in config.pools]
+        text = json.dumps([names, routes, leads, pools])
+        return digest_of(text.encode())
+
     def close(self) -> None:
         """Close what is open; the processes are gone."""
         if self._rules is not None:
@@ -205,8 +220,11 @@ class Changing:
             # Those that left may have owed something to lanes of other times.
             self._assign(is_quiet=False)
             self._is_assigned = True
-        if self._is_assigned and self._transition is not None:
-            self._transition.end()
+        if self._transition is not None:
+            if self.others_differ:
+                self._transition.begin()
+            elif self._is_assigned:
+                self._transition.end()
 
     def _judged(self, content: bytes | None) -> Answer:
         assert self._rules is not None  # begun

@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from dicom_node.attachment import Attached
     from dicom_node.audit import Audit
     from dicom_node.config import Config
     from dicom_node.log import Format
+    from dicom_node.queue.neighbours import Neighbours
     from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.spool import Spool
 
@@ -100,13 +102,7 @@ def serve(
             )
         stack.enter_context(held)
         require_in_service(state.folder)
-        if attached is not None:
-            from dicom_node.queue.neighbours import Neighbours, among
-
-            neighbours = Neighbours(
-                attached.place, attached.node, state.files, clock=now
-            )
-            stack.enter_context(among(neighbours))
+        neighbours = _neighbours(state, attached, stack)
         _sweep(config, state, spool, queue, stopping)
         forget_levels(state.figures().path)
         state.room(config.storage).tend()
@@ -137,9 +133,25 @@ def serve(
                 ready(doors.places(config.listeners))
                 are_told = True
             changing.look(watch)
+            if neighbours is not None:
+                neighbours.goes_by(changing.routing)
+                changing.others_differ = neighbours.differ
 
         supervise(crew, stopping, also)
         _note(audit, Event.STOPPED)
+
+
+def _neighbours(
+    state: State, attached: Attached | None, stack: ExitStack
+) -> Neighbours | None:
+    """Return the nodes of the database, this one among them until the end of a block."""
+    if attached is None:
+        return None
+    from dicom_node.queue.neighbours import Neighbours, among
+
+    found = Neighbours(attached.place, attached.node, state.files, clock=now)
+    stack.enter_context(among(found))
+    return found
 
 
 def _note(audit: Audit, event: Event) -> None:

@@ -26,7 +26,7 @@ from dicom_node.postgres_schema import bring_up
 from dicom_node.queue.statements import as_text, statements_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
     from typing import Any
@@ -79,6 +79,9 @@ class Neighbours:
         self._clock, self._random = clock, random
         self._gone_after_s = gone_after_s
         self._token = random(16).hex()
+        self._rules = ""
+        self.differ = False
+        """Whether another node that is there goes by other routes than this one."""
         self._session = 0
 
     def close(self) -> None:
@@ -128,13 +131,17 @@ class Neighbours:
                     hint="Several nodes need one folder for their files: [queue] shared.",
                 )
             self._note()
-        for name, token in others:
+        for name, token, _ in others:
             if self._seen_of(name) != token:
                 raise ConfigError(
                     f"another node works off the queue, and does not see "
                     f"{self._files} as this one does",
                     hint="It has to be the same folder on all of them: is it mounted?",
                 )
+
+    def goes_by(self, rules: str) -> None:
+        """Say by which routes this node goes; others are told when it is tended."""
+        self._rules = rules
 
     def tend(self) -> int:
         """Say that this one is there, and end the leases of those that are gone.
@@ -147,7 +154,9 @@ class Neighbours:
         """
         with self._server.transaction(alone=_ALONE):
             self._be_there()
-            self._rows("note_node", token=self._token)
+            self._rows("note_node", token=self._token, rules=self._rules)
+            others = self._rows("others")
+            self._see(rules for _, _, rules in others)
             gone = self._rows("gone", seconds=self._gone_after_s)
             names = json.dumps([name for (name,) in gone])
             now = as_text(self._clock())
@@ -156,6 +165,14 @@ class Neighbours:
         if ended:
             logger.warning("nodes are gone: jobs=%d are taken up by others", ended)
         return ended
+
+    def _see(self, others: Iterable[str]) -> None:
+        known = self._rules and any(rules not in {"", self._rules} for rules in others)
+        if known and not self.differ:
+            logger.warning(
+                "another node goes by other routes: what only one of them knows waits"
+            )
+        self.differ = bool(known)
 
     def _be_there(self) -> None:
         """Hold the lock that says so; a session that is new has not got it yet."""
@@ -173,7 +190,7 @@ class Neighbours:
     def _note(self) -> None:
         make_folder(self._files / _NODES)
         write_durably(self._files / _NODES / self._node, self._token.encode("ascii"))
-        self._rows("note_node", token=self._token)
+        self._rows("note_node", token=self._token, rules=self._rules)
 
     def _seen_of(self, name: str) -> str:
         try:

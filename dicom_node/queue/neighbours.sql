@@ -9,12 +9,14 @@ INSERT INTO folder VALUES (:id);
 SELECT pg_try_advisory_lock(hashtextextended('miadmark node ' || :name, 0));
 
 -- note_node
-INSERT INTO node (name, token, seen) VALUES (:name, :token, clock_timestamp())
-    ON CONFLICT (name) DO UPDATE SET token = excluded.token, seen = excluded.seen;
+INSERT INTO node (name, token, rules, seen)
+VALUES (:name, :token, :rules, clock_timestamp())
+    ON CONFLICT (name) DO UPDATE
+   SET token = excluded.token, rules = excluded.rules, seen = excluded.seen;
 
 -- others
 -- Who else is there: nobody can have what he holds.
-SELECT name, token FROM node
+SELECT name, token, rules FROM node
  WHERE name <> :name
    AND NOT pg_try_advisory_xact_lock(hashtextextended('miadmark node ' || name, 0));
 

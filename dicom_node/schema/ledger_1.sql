@@ -63,6 +63,7 @@ CREATE TABLE list (digest BYTEA PRIMARY KEY);
 CREATE TABLE node (
     name              TEXT    PRIMARY KEY,
     token             TEXT    NOT NULL,  -- in the shared folder, as long as it runs
+    rules             TEXT    NOT NULL,  -- digest of the routes that it goes by
     seen              TIMESTAMPTZ NOT NULL
 );
 CREATE TABLE folder (id TEXT NOT NULL);

@@ -15,6 +15,7 @@ from typing import TypeVar
 import psycopg
 import pytest
 
+from dicom_node.commitment import Reference, Request
 from dicom_node.demo.loopback import await_that, make_certificate
 from dicom_node.errors import ConfigError, ServerError, UnsureError
 from dicom_node.postgres import Server
@@ -24,6 +25,7 @@ from dicom_node.queue.job import Arrival, JobState, Owed, Taken
 from dicom_node.queue.neighbours import Neighbours
 from dicom_node.queue.order import Order
 from dicom_node.queue.postgres import PostgresQueue
+from dicom_node.queue.postgres_commitments import PostgresCommitments
 from dicom_node.queue.postgres_history import PostgresHistory
 from dicom_node.queueing import Queueing
 from tests.postgres_server import PostgresServer
@@ -523,6 +525,52 @@ def test_what_a_node_that_is_gone_had_claimed_is_taken_up(
         assert (again.id, again.attempts) == (job.id, 2)
         assert other.sent([job], NOON) == [False]
         assert queue.sent([again], NOON) == [True]
+
+
+def test_nodes_see_that_they_go_by_different_routes(
+    place: Queueing, tmp_path: Path
+) -> None:
+    place = replace(place, shared=tmp_path)
+    with (
+        closing(node(place, "one", tmp_path)) as one,
+        closing(node(place, "other", tmp_path)) as two,
+    ):
+        for each, rules in ((one, "a"), (two, "b")):
+            each.join()
+            each.goes_by(rules)
+            each.tend()
+        one.tend()
+        assert (one.differ, two.differ) == (True, True)
+        two.goes_by("a")
+        two.tend()
+        one.tend()
+        assert (one.differ, two.differ) == (False, False)
+        two.goes_by("c")
+        two.tend()
+        two.close()  # who is gone goes by nothing
+        await_that(lambda: one.tend() == 0 and not one.differ, "one", within=SOON)
+
+
+def test_a_peer_is_told_by_one_node(place: Queueing) -> None:
+    request = Request("7.1", (Reference("1.9", "1.2.1"),))
+    with (
+        closing(PostgresCommitments(place, "one")) as one,
+        closing(PostgresCommitments(place, "other")) as other,
+    ):
+        assert one.take("CT", request, NOON, 5)
+        asked = one.to_tell("CT", NOON)
+        assert asked is not None
+        assert other.to_tell("CT", NOON) is None
+        one.tell_later(asked, NOON + MINUTE, "nobody there")
+        again = other.to_tell("CT", NOON + MINUTE)
+        assert again is not None
+        assert one.to_tell("CT", NOON + MINUTE) is None
+        other.close()  # it has died at it
+        await_that(
+            lambda: one.to_tell("CT", NOON + MINUTE) == again, "another", within=SOON
+        )
+        one.told(again)
+        assert one.untold() == []
 
 
 def test_a_node_that_was_only_cut_off_is_there_again(
