@@ -26,6 +26,7 @@ from dicom_node.errors import (
     NotAsAnnouncedError,
     NotGrantedError,
     SpoolError,
+    UnsureError,
 )
 from dicom_node.pseudonyms import Patients
 from dicom_node.queue.job import JobState, Taken
@@ -84,6 +85,12 @@ def test_the_status_says_what_became_of_it(
 class FullDisk(SqliteQueue):
     def add(self, *_: object) -> Taken:
         raise SpoolError("the queue cannot be used: disk full")
+
+
+class Unsure(SqliteQueue):
+    def add(self, *given: object) -> Taken:
+        super().add(*given)  # type: ignore[arg-type]
+        raise UnsureError("it went away while it was told to commit")
 
 
 @pytest.fixture
@@ -296,3 +303,14 @@ def test_each_caller_is_offered_the_same_for_the_classes_that_he_has_asked_for()
         given = {str(c.abstract_syntax): c.transfer_syntax for c in offered(asked)}
         assert given.keys() == {*classes, echo} - {worklist}
         assert all(sorted(given[c]) == everything for c in given.keys() - {echo})
+
+
+def test_the_file_of_what_may_be_owed_stays(
+    tmp_path: Path, config: Config, ct: bytes
+) -> None:
+    with closing(Unsure(tmp_path / "q.sqlite")) as queue:
+        node = Node(tmp_path, config, queue, Spool(tmp_path / "spool"))
+        with pytest.raises(UnsureError):
+            node.take(ct)
+        assert node.files() == queue.files()
+        assert node.send_all() == 1
