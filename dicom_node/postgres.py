@@ -1,7 +1,8 @@
 """A connection to a PostgreSQL server, for whatever keeps tables there.
 
-What is committed is durable when that returns; what fails has changed nothing, unless the
-server went away while it was told to commit: then nobody here knows, and that is said.
+What is committed is durable when that returns; a transaction that fails has changed
+nothing, unless the server went away while it was told to commit: then nobody here knows,
+and that is said.
 A connection that broke is made again when it is next used. Nothing is sent twice: whoever
 is told of a failure does it again, or tells whom it concerns.
 
@@ -130,7 +131,8 @@ class Server:
             values: By name, or in order.
 
         Raises:
-            ServerError: It has failed, and nothing is changed by it.
+            ServerError: It has failed: in a transaction, nothing of that is done. By
+                itself it may have been, where the server went away meanwhile.
         """
         with self._lock, _told():
             connection = self._open()
