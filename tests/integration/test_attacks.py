@@ -300,6 +300,11 @@ def test_a_certificate_that_is_not_the_titles_is_refused(
     assert not site.receiver.received
 
 
+def test_without_a_certificate_no_request_is_read(site: Site) -> None:
+    assert outcome(site, None, associate("CT1")) == 0
+    assert outcome(site, site.known["MR1"], associate("CT1")) == REJECTED
+
+
 def identity(kind: int, content: bytes) -> bytes:
     """A User Identity sub-item (PS3.7 D.3.3.7)."""
     return item(0x58, bytes([kind, 1]) + content)
