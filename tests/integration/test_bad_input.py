@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node import private_block
-from dicom_node.elements import PIXEL_DATA, Limits, header, scan, splice
+from dicom_node.elements import PIXEL_DATA, Elements, Limits, header, scan, splice
 from dicom_node.errors import (
     AlreadyMarkedError,
     LostRecordError,
@@ -28,12 +29,15 @@ from dicom_node.errors import (
 )
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.picture import FRAMES_PER_GRID
+from dicom_node.filters.refer import refer
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.ledger import Ledger
 from dicom_node.mapped import Buffer
+from dicom_node.naming import Naming
 from dicom_node.opening import Opening
+from dicom_node.original import changed
 from dicom_node.part10 import Encoding
 from miadmark_core.errors import (
     DamagedSealError,
@@ -191,6 +195,40 @@ def test_what_its_own_site_could_not_strip_does_not_leave(
         holds_weak=False,
     )
     assert isinstance(outcome, NoStanzaError)
+
+
+@pytest.mark.parametrize("is_picture", [True, False], ids=["mark", "refer"])
+def test_what_would_not_come_back_exactly_does_not_leave(
+    images: Path,
+    keys: Sealer,
+    mark_one: MarkOne,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_picture: bool,
+) -> None:
+    """A mistake of ours, in what is kept of the original: one digit is another."""
+    original = opened(images / "chest-xray-normal.dcm")
+    if not is_picture:
+        elements = splice(original.elements, {PIXEL_DATA: None})
+        original = with_dataset(original, elements)
+    uid = original.identity().sop_instance_uid.encode("ascii")
+    wrong = uid[:-1] + (b"1" if uid.endswith(b"2") else b"2")
+
+    def mistaken(
+        elements: Elements, changes: dict[int, bytes | None]
+    ) -> tuple[Buffer, bytes, tuple[int, ...]]:
+        without, kept, added = changed(elements, changes)
+        assert uid in kept
+        return without, kept.replace(uid, wrong), added
+
+    name = "mark" if is_picture else "refer"
+    monkeypatch.setattr(f"dicom_node.filters.{name}.changed", mistaken)
+    naming = Naming(
+        keys.derive, "standard auto", lambda _: "1.2.3"
+    )  # somebody was told of it
+    send = mark_one if is_picture else partial(refer, keys=keys, naming=naming, now=NOW)
+    with pytest.raises(MarkingError, match="would not be restored exactly"):
+        send(original)
 
 
 def test_pixels_of_another_kind_are_no_reason_to_pass(
