@@ -51,7 +51,7 @@ def _points(role: str, call: str, kind: str, *whens: int) -> list[Point]:
 POINTS: Final = [
     # Coming in: the file, its name, the queue's commit, the answer.
     *_points("receiver", "create", "incoming", 1),
-    *_points("receiver", "write", "incoming", 1, 2),
+    *_points("receiver", "write", "incoming", 1),  # it is sealed, all at once
     *_points("receiver", "fsync", "incoming", 1),
     *_points("receiver", "rename", "instance", 1),
     *_points("receiver", "fsync", "spool", 1),
