@@ -23,6 +23,7 @@ from dicom_node.errors import ConfigError, LedgerError, SpoiledFileError, SpoolE
 from dicom_node.handover import Epochs, Packing, receipt, receipt_in, unpack
 from dicom_node.incoming import IncomingFile
 from dicom_node.ledger_merge import copy, merge
+from dicom_node.listings import Entries, Sent
 from dicom_node.mapped import CHUNK
 from dicom_node.queue.handing import Handing, OpenInstance, OpenJob
 from dicom_node.room import Room
@@ -140,6 +141,7 @@ def pack(
             "pack": os.urandom(16).hex(),
             "instances": instances,
             "requests": requests,
+            "listings": _listed(state, keyring),
             "ledger": _packed_ledger(state, packing),
             "codestreams": _packed_codestreams(state, packing),
         }
@@ -187,9 +189,11 @@ def take(
                 room.require()
                 moment = state.clock()
                 _take_instance(handing, spool, config, keyring, unpacked, one, moment)
-        moment = state.clock()
-        for request in values["requests"]:
-            handing.take_request(request, moment)
+        if not handing.has(unpacked.handover, 0):
+            for request in values["requests"]:
+                handing.take_request(request, state.clock())
+            _take_listed(state, keyring, values["listings"])
+            handing.note(unpacked.handover)
         parts, took = handing.taken(unpacked.handover)
     got = Got(parts, took.added, took.known, merged.records, merged.differing)
     said: dict[str, Any] = {"handover": unpacked.handover, "node": keyring.nodes.name}
@@ -235,6 +239,8 @@ def finish(state: State, config: Config, keyring: Keyring, content: bytes) -> in
             count = handing.give_away(packed["jobs"], packed["requests"], reason)
         with closing(state.queue(config.passed)) as queue:
             spool.delete(queue.forget_sent())
+        with closing(state.listings(keyring)) as listings:
+            listings.keep_only([])
         state.audit(keyring).add(
             Event.ACTED,
             did="handed over",
@@ -373,6 +379,27 @@ def _merged(state: State, unpacked: Unpacked) -> Merged:
     finally:
         for file in state.folder.glob(f"{part.name}*"):
             file.unlink()
+
+
+def _listed(state: State, keyring: Keyring) -> dict[str, Any]:
+    """Return what is still to be listed; the inverse of :func:`_take_listed`."""
+    with closing(state.listings(keyring)) as listings:
+        entries = listings.entries()
+    return {
+        "sent": [
+            [*one[:3], b64encode(one.listed).decode("ascii"), one.at]
+            for one in entries.sent
+        ],
+        "lists": [digest.hex() for digest in entries.lists],
+    }
+
+
+def _take_listed(state: State, keyring: Keyring, told: Mapping[str, Any]) -> None:
+    sent = [Sent(*row) for row in told["sent"]]
+    sent = [one._replace(listed=b64decode(one.listed)) for one in sent]
+    entries = Entries(sent, [bytes.fromhex(digest) for digest in told["lists"]])
+    with closing(state.listings(keyring)) as listings:
+        listings.take(entries)
 
 
 def _packed_codestreams(state: State, packing: Packing) -> dict[str, str]:

@@ -60,6 +60,24 @@ class Quiet(NamedTuple):
     objects: tuple[Listed, ...]
 
 
+class Sent(NamedTuple):
+    """A marked object that was sent and is not listed yet."""
+
+    route: str
+    study: str
+    sop_instance_uid: str
+    listed: bytes
+    at: str
+
+
+class Entries(NamedTuple):
+    """All that is remembered."""
+
+    sent: list[Sent]
+    lists: list[bytes]
+    """Digests of lists of ours."""
+
+
 class Listings:
     """What is still to be listed; one connection, one thread."""
 
@@ -184,6 +202,36 @@ class Listings:
             for (route,) in known:
                 if route not in routes:
                     self._database.execute("DELETE FROM sent WHERE route = ?", (route,))
+
+    def entries(self) -> Entries:
+        """Return all that is remembered, for another node.
+
+        Raises:
+            SpoolError: The file cannot be read.
+        """
+        with _translated():
+            sent = self._database.execute(
+                "SELECT route, study, sop_instance_uid, listed, at FROM sent ORDER BY id"
+            ).fetchall()
+            lists = self._database.execute("SELECT digest FROM list").fetchall()
+        return Entries([Sent(*row) for row in sent], [bytes(one) for (one,) in lists])
+
+    def take(self, entries: Entries) -> None:
+        """Remember what another node has sent and not listed, and which lists are ours.
+
+        Raises:
+            SpoolError: It cannot be written.
+        """
+        with _translated(), self._database.transaction():
+            self._database.executemany(
+                "INSERT INTO sent (route, study, sop_instance_uid, listed, at)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                entries.sent,
+            )
+            self._database.executemany(
+                "INSERT INTO list (digest) VALUES (?) ON CONFLICT DO NOTHING",
+                [(digest,) for digest in entries.lists],
+            )
 
     def wrote(self, instance: OpenInstance) -> bool:
         """Say whether an object is a list of ours, which leaves as it is.

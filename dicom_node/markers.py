@@ -90,19 +90,9 @@ def batch_marker(
     ) -> list[MarkedInstance | Exception]:
         with extra("mark", "marking"):
             from dicom_node.filters.mark import mark
-            from miadmark_core.search.finder import PROFILES, Finder, best_device
-            from miadmark_core.search.optimise import Effort
 
         if not finder:
-            effort = PROFILES[marking.profile.value]
-            if isinstance(effort, Effort):
-                effort = replace(effort, mode=marking.mode)
-            folders = [folder for folder in (weights, SHIPPED_WEIGHTS) if folder]
-            if threads:
-                import torch
-
-                torch.set_num_threads(threads)
-            finder.append(Finder(*folders, device=best_device(), effort=effort))
+            finder.append(finder_of(weights, marking, threads))
 
         def find(wanted: Sequence[Wanted]) -> list[FoundMark]:
             may_search(finder[0].sameness)
@@ -125,6 +115,28 @@ def batch_marker(
         ]
 
     return mark_all
+
+
+def finder_of(weights: Path | None, marking: Marking, threads: int = 0) -> Finder:
+    """Return what looks for marks; torch is loaded now.
+
+    Args:
+        weights: Of this site, if it has any.
+        marking: How.
+        threads: Of the search; 0 leaves that to torch.
+    """
+    with extra("mark", "marking"):
+        from miadmark_core.search.finder import PROFILES, Finder, best_device
+        from miadmark_core.search.optimise import Effort
+    effort = PROFILES[marking.profile.value]
+    if isinstance(effort, Effort):
+        effort = replace(effort, mode=marking.mode)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    folders = [folder for folder in (weights, SHIPPED_WEIGHTS) if folder]
+    return Finder(*folders, device=best_device(), effort=effort)
 
 
 def may_search(state: Path, keyring: Keyring, search: str) -> None:

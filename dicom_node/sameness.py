@@ -46,9 +46,15 @@ def require_same(search: str, wanted: str) -> None:
         wanted: Of the lead, as the charter says; empty if it has not said.
 
     Raises:
-        AnotherSearchError: They are not.
+        AnotherSearchError: They are not, or nobody can tell.
     """
-    if wanted and search != wanted:
+    if not wanted:
+        raise AnotherSearchError(
+            "the lead has not said by what search this site's marks are found",
+            hint="At the lead: miadmark nodes search --config FILE; then it is in the "
+            "next charter.",
+        )
+    if search != wanted:
         raise AnotherSearchError(
             f"this node would find other marks than its site: {search} here, {wanted} "
             "at the lead",

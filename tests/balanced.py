@@ -251,7 +251,6 @@ class Fleet:
         self.sink.start(receiver)
         self.wires.__enter__()
         self.charter = self.folder.absolute() / "charter.json"
-        self._join()
         behind: dict[str, int] = {}
         for number, name in enumerate(NODES):
             port, wire, behind[name] = ports[3 * number : 3 * number + 3]
@@ -264,6 +263,8 @@ class Fleet:
             source = f'source = "{where}"' if name != "lead" else f'publish = "{where}"'
             text = _CONFIG.format(name=name, port=port, wire=wire, charter=source)
             self.config(name).write_text(text, "utf-8")
+        self._join()
+        for name in NODES:
             self.start(name)
         self.wires.lead(self.front, [*self.ports.values()])
         for name in NODES:
@@ -287,6 +288,7 @@ class Fleet:
             asking = ask(self.site.folder / name, name, generated_passphrase)
             keys.nodes.admit(name, asking.recipient)
         for what in (
+            ["search", "--config", self.config("lead")],
             ["issue", "--out", self.charter, "--state", lead.folder],
             *(
                 [
@@ -297,9 +299,10 @@ class Fleet:
             ),
         ):
             done = subprocess.run(
-                [sys.executable, "-m", "dicom_node", "nodes", *map(str, what)],
+                [*self.command, "nodes", *map(str, what)],
                 capture_output=True,
                 check=False,
+                env=self.environment,
             )
             assert done.returncode == 0, done.stderr
 
@@ -309,23 +312,31 @@ class Fleet:
     def state(self, name: str) -> State:
         return State(self.site.folder / name)
 
-    def start(self, name: str) -> None:
-        command = ["-m", "dicom_node"] if self.is_real else [str(LAUNCH)]
+    @property
+    def command(self) -> list[str]:
+        what = ["-m", "dicom_node"] if self.is_real else [str(LAUNCH)]
+        return [sys.executable, *what]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return that of a node: by what its marks are found is the same in each."""
         fake = {
             "MIADMARK_FAULT_SEEDED": "1",
             "MIADMARK_FAULT_FORKS": "1",
             "MIADMARK_FAULT_LAUNCHER": str(self.folder.absolute() / "python"),
         }
+        own = {"OMP_NUM_THREADS": "1", "TCP_NODELAY": "1"}
+        own |= {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        return os.environ | own | ({} if self.is_real else fake)
+
+    def start(self, name: str) -> None:
         self.begun[name] = self._listened(name)
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *command, "serve", "--config", self.config(name)],
+                [*self.command, "serve", "--config", str(self.config(name))],
                 stdout=log,
                 stderr=log,
-                env=os.environ
-                | {"OMP_NUM_THREADS": "1", "TCP_NODELAY": "1"}
-                | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-                | ({} if self.is_real else fake),
+                env=self.environment,
                 start_new_session=True,
             )
 

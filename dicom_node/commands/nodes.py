@@ -55,6 +55,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     take.set_defaults(run=_take)
     listing = verbs.add_parser("list", help="which nodes there are")
     listing.set_defaults(run=_list)
+    search = verbs.add_parser(
+        "search", help="at the lead: say by what search this site's marks are found"
+    )
+    search.add_argument("--config", type=Path, required=True, metavar="FILE")
+    search.set_defaults(run=_search)
     lead = verbs.add_parser("lead", help="at a node, once the lead is gone for good")
     lead.add_argument("--why", required=True, metavar="TEXT", help="for the audit")
     lead.set_defaults(run=_lead)
@@ -163,7 +168,23 @@ def _list(options: argparse.Namespace) -> int:
         print(line)
     for name in nodes.others():
         print(f"node: {name}")
-    print(f"search: {nodes.search or 'the lead has not marked yet'}")
+    print(f"search: {nodes.search or 'the lead has not said'}")
+    return 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    from dicom_node.config_file import load
+    from dicom_node.markers import finder_of
+    from dicom_node.sameness import keep_search
+
+    config = load(options.config)
+    state = state_in(config.node.state)
+    state.keys().nodes.require_lead()
+    node = config.node
+    search = finder_of(node.weights, node.marking, node.search_threads).sameness
+    keep_search(state.folder, search)
+    print(search)
+    print("Nodes whose search is another mark nothing, once a charter has this.")
     return 0
 
 

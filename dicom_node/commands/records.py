@@ -41,6 +41,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_shares(rebuild, is_required=False)
     rebuild.set_defaults(run=_rebuild)
     add_state(rebuild)
+    for name, run, text in (
+        ("copy", _copy, "write a copy, for another node of this site"),
+        ("merge", _merge, "remember what a copy of another node's does, too"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("file", type=Path, metavar="FILE")
+        verb.set_defaults(run=run)
+        add_state(verb)
     shred = verbs.add_parser(
         "shred", help="destroy what this site opens an object with"
     )
@@ -192,6 +200,55 @@ def _rebuild(options: argparse.Namespace) -> int:
     audit.add(Event.KEYS, did="rebuilt ledger", by=terminal.user(), **counts)
     print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "no files")
     return 1 if counts.get("failed") or counts.get("closed") else 0
+
+
+def _copy(options: argparse.Namespace) -> int:
+    from dicom_node.ledger_merge import copy
+
+    if options.file.exists():
+        raise NodeError(f"{options.file} is there already", hint="Name a new file.")
+    copy(_own_ledger(options), options.file)
+    print(f"wrote {options.file}: sealed records; guard it as you guard the ledger")
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    import shutil
+    import tempfile
+
+    from dicom_node.ledger_merge import merge
+
+    path = _own_ledger(options)
+    state = state_in(options.state)
+    with tempfile.TemporaryDirectory(dir=options.state) as folder:
+        # It is brought up to date for that, and whoever has lent it has it as it was.
+        other = Path(folder) / "ledger.sqlite"
+        shutil.copyfile(options.file, other)
+        merged = merge(path, other)
+    state.audit(state.keys()).add(
+        Event.KEYS, did="merged ledger", by=terminal.user(), **merged._asdict()
+    )
+    print(
+        f"{merged.records} records, {merged.marks} marks and {merged.names} new names"
+    )
+    if not merged.differing:
+        return 0
+    terminal.complain(
+        f"{merged.differing} originals went out with two different marks",
+        "Two marks of one original give each other away. Tell whoever looks after "
+        "security.",
+    )
+    return 1
+
+
+def _own_ledger(options: argparse.Namespace) -> Path:
+    state = state_in(options.state)
+    if state.attached is not None:
+        raise NodeError(
+            "the ledger is in a database", hint="Nodes that share it have one memory."
+        )
+    state.ledger().__exit__(None, None, None)  # made on first use
+    return state.folder / "ledger.sqlite"
 
 
 def _shred(options: argparse.Namespace) -> int:

@@ -256,6 +256,13 @@ class Handing(Withdrawing):
         if job.promise is not None and not is_clash:
             self._all("promise_again", job_id=new, now=as_text(now), **job.promise)
 
+    def note(self, handover: str) -> None:
+        """Note that all that is no instance was taken: part 0."""
+        with self._transaction():
+            zero = {"handover": handover, "part": 0}
+            if not self._all("was_handed", **zero):
+                self._all("note_handed", **zero, added=0, known=0)
+
     def needs(self, file: str) -> bool:
         """Say whether the queue needs a file of the spool."""
         with translated():

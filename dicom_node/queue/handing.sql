@@ -39,7 +39,7 @@ INSERT INTO handed VALUES (:handover, :part, :added, :known);
 
 -- sum_handed
 SELECT count(*), COALESCE(sum(added), 0), COALESCE(sum(known), 0)
-  FROM handed WHERE handover = :handover;
+  FROM handed WHERE handover = :handover AND part > 0;
 
 -- instance_again
 INSERT INTO instance (sop_instance_uid, study_instance_uid, digest, file, received,

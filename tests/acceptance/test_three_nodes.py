@@ -124,5 +124,8 @@ def test_a_node_whose_search_is_another_marks_nothing(
     assert kept_search(node.folder) == finder.sameness
     with pytest.raises(AnotherSearchError, match="other marks than its site"):
         may_search(node.folder, node.keys(), f"{finder.sameness}, or not")
+    (other,) = Site(tmp_path / "other").joined("n1")
+    with pytest.raises(AnotherSearchError, match="the lead has not said"):
+        may_search(other.folder, other.keys(), finder.sameness)
     keep_search(site.lead.folder, "whatever it is")
     may_search(site.lead.folder, site.lead.keys(), "the lead's is the site's")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_node.commitment import Reference, Request
 from dicom_node.config import Config
 from dicom_node.config_file import load
 from dicom_node.draining import Drain, Phase, is_draining
@@ -25,6 +27,7 @@ from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import keeper
+from dicom_node.queue.commitments import Sent
 from dicom_node.queue.handing import Handing
 from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.rewrapping import end_epochs
@@ -428,3 +431,48 @@ def test_two_marks_of_one_original_are_told(nodes: Nodes, images: Path) -> None:
     config = nodes.config(nodes.second)
     got, _ = take(nodes.second, config, nodes.second.keys(), nodes.folder)
     assert got.differing == 1
+
+
+def test_what_is_still_to_be_listed_goes_along(nodes: Nodes, images: Path) -> None:
+    original = opened(images / "ct.dcm")
+    with closing(nodes.first.listings(nodes.first.keys())) as listings:
+        listings.add("research", original, NOON)
+    nodes.begin()
+    nodes.pack()
+    nodes.finish(nodes.take()[1])
+    with closing(nodes.first.listings(nodes.first.keys())) as listings:
+        assert listings.entries().sent == []
+    with closing(nodes.second.listings(nodes.second.keys())) as listings:
+        assert listings.quiet("research", NOON) is not None
+        listings.keep_only([])
+    nodes.take()
+    with closing(nodes.second.listings(nodes.second.keys())) as listings:
+        assert listings.quiet("research", NOON) is None
+
+
+def test_what_peers_asked_for_and_what_is_not_promised_goes_along(
+    nodes: Nodes,
+) -> None:
+    nodes.owe(1, "copies")
+    queue, promises = nodes.first.queue({"copies"}), nodes.first.commitments()
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    reference = Reference("1.2.840", "1.2.3.1")
+    promises.sent([Sent(job, "pacs", reference)], NOON, NOON)
+    promises.take("CT1", Request("1.2.9", (reference,)), NOON, 10)
+    queue.close()
+    promises.close()
+    nodes.begin()
+    assert nodes.pack() == (1, 1)
+    assert nodes.finish(nodes.take()[1]) == 1
+    with closing(nodes.first.commitments()) as promises:
+        assert promises.awaited() == []
+        assert promises.untold() == []
+    with closing(nodes.second.commitments()) as promises:
+        (awaited,) = promises.awaited()
+        assert (awaited.destination, awaited.instances) == ("pacs", 1)
+        assert [one.peer for one in promises.untold()] == ["CT1"]
+        transaction = promises.ask("pacs", "1.2.8", NOON, NOON + MINUTE, 10)
+        assert transaction is not None
+        assert transaction.request.references == (reference,)
+    assert nodes.counts(nodes.second) == {"uncommitted": 1}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.charter_source import Known
 from dicom_node.exposition import Told, exposition
 from dicom_node.figures import BOUNDS, Figures, forget_levels, histograms, level
 from dicom_node.queue.history import Event, Stand
@@ -44,6 +45,7 @@ def told(tmp_path: Path) -> Told:
         free_bytes=12,
         free_inodes=13,
         wanted_bytes=14,
+        charter=Known(6, NOON - timedelta(seconds=70), NOON - timedelta(seconds=20)),
     )
 
 
@@ -52,6 +54,9 @@ def test_every_figure_has_its_value(tmp_path: Path) -> None:
     route = r'route="a \"route\" \\ of\nmany lines",destination="pacs"'
     for line in (
         'miadmark_build_info{version="1.2.3"} 1',
+        "miadmark_charter_number 6",
+        "miadmark_charter_age_seconds 70",
+        "miadmark_charter_unreached_seconds 20",
         "miadmark_received_total 7",
         f'miadmark_sent_total{{{route},form="marked"}} 4',
         'miadmark_sent_total{route="other",destination="research",form="marked"} 0',
