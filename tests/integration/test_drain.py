@@ -205,7 +205,7 @@ def test_other_bytes_under_the_name_are_kept_apart(nodes: Nodes) -> None:
     assert nodes.counts(nodes.second) == {"waiting": 1, "quarantined": 1}
 
 
-@pytest.mark.parametrize("at", [0, 1, 2, 3, 5, 8])
+@pytest.mark.parametrize("at", [0, 2, 5, 8])
 def test_a_take_that_is_cut_off_goes_on_where_it_stopped(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -472,7 +472,8 @@ def test_what_peers_asked_for_and_what_is_not_promised_goes_along(
         (awaited,) = promises.awaited()
         assert (awaited.destination, awaited.instances) == ("pacs", 1)
         assert [one.peer for one in promises.untold()] == ["CT1"]
-        transaction = promises.ask("pacs", "1.2.8", NOON, NOON + MINUTE, 10)
+        later = NOON + 60 * MINUTE
+        transaction = promises.ask("pacs", "1.2.8", later, later + MINUTE, 10)
         assert transaction is not None
         assert transaction.request.references == (reference,)
     assert nodes.counts(nodes.second) == {"uncommitted": 1}
