@@ -325,7 +325,7 @@ def _require_fine(found: list[Named], options: argparse.Namespace) -> None:
         raise NodeError("nothing was made")
     raise NodeError(
         f"{wrong[0].about}: {wrong[0].finding.says}",
-        hint=f"Nothing was made. {wrong[0].finding.hint} --anyway goes on.".strip(),
+        hint=f"{wrong[0].finding.hint} (Nothing was made; --anyway goes on.)".strip(),
     )
 
 
