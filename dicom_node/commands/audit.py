@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.audit import Event
 from dicom_node.commands import terminal
+from dicom_node.commands.report import OTHERS, Report, add_json
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import NodeError
 
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
     from dicom_node.state import State
 
-_EVERY: Final = frozenset({"number", "at", "event", "before"})
+_KEYS: Final = ("number", "at", "event", "before")
 """What every entry has."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the parser."""
     audit = commands.add_parser("audit", help="what happened, and whether all is there")
-    audit.add_argument("--json", action="store_true", help="print every entry")
+    add_json(audit, *_KEYS, OTHERS, is_long=True)
     audit.set_defaults(run=_audit, checkpoints=None)
     add_state(audit)
     verbs = audit.add_subparsers(metavar="VERB")
@@ -36,7 +37,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="what the node has kept elsewhere: shows whether the end was cut off",
     )
-    verify.add_argument("--json", action="store_true", help="print one object")
+    add_json(verify, "entries", "digest", "checkpoint", is_long=True)
     verify.set_defaults(run=_verify)
     show = verbs.add_parser("show", help="print entries, those that fit every filter")
     show.add_argument("--event", action="append", default=[], help="one of these")
@@ -52,7 +53,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="a field that says so: study=1.2.3, ae_title=RESEARCH",
     )
     show.add_argument("--last", type=int, metavar="N", help="only so many")
-    show.add_argument("--json", action="store_true", help="print one object a line")
+    add_json(show, *_KEYS, OTHERS, is_long=True)
     show.set_defaults(run=_show)
     for verb in (verify, show):
         # Given before the verb or after it.
@@ -63,32 +64,33 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _audit(options: argparse.Namespace) -> int:
     if options.json:
-        state = state_in(options.state)
+        state, report = state_in(options.state), Report(options)
         _note_reading(state, "all entries")
-        for entry in _whole(state, None):
-            print(json.dumps(entry))
+        for entry in _whole(state, None, report):
+            report.tell("", **entry)
         return 0
     return _verify(options)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    state = state_in(options.state)
+    state, report = state_in(options.state), Report(options)
     number, digest, signed = 0, "", 0
-    for entry in _whole(state, options.checkpoints):
+    for entry in _whole(state, options.checkpoints, report):
         number = entry["number"]
         if entry["event"] == Event.CHECKPOINT:
             signed = number
     with suppress(OSError):
         digest = state.audit(state.keys()).head().digest
-    if options.json:
-        said = {"entries": number, "digest": digest, "checkpoint": signed}
-        print(json.dumps(said))
-        return 0
-    print(f"{number} entries, none changed; the last is {digest}")
+    report.tell(
+        f"{number} entries, none changed; the last is {digest}",
+        entries=number,
+        digest=digest,
+        checkpoint=signed,
+    )
     if signed:
-        print(f"the last signed checkpoint is entry {signed}")
+        report.say(f"the last signed checkpoint is entry {signed}")
     if options.checkpoints is None:
-        print("Whether the end was cut off, --checkpoints DIR shows.")
+        report.say("Whether the end was cut off, --checkpoints DIR shows.")
     return 0
 
 
@@ -103,13 +105,16 @@ def _show(options: argparse.Namespace) -> int:
     if not all("=" in one for one in options.having):
         raise NodeError("--with wants FIELD=TEXT")
     _note_reading(state, _filters(options))
-    found = [entry for entry in _whole(state, None) if _fits(entry, options)]
+    report = Report(options)
+    found = [entry for entry in _whole(state, None, report) if _fits(entry, options)]
     for entry in found[-options.last :] if options.last else found:
-        print(json.dumps(entry) if options.json else _line(entry))
+        report.tell(_line(entry), **entry)
     return 0
 
 
-def _whole(state: State, checkpoints: Path | None) -> Iterator[dict[str, Any]]:
+def _whole(
+    state: State, checkpoints: Path | None, report: Report
+) -> Iterator[dict[str, Any]]:
     """Yield every entry of an audit that is whole.
 
     Raises:
@@ -121,7 +126,8 @@ def _whole(state: State, checkpoints: Path | None) -> Iterator[dict[str, Any]]:
     audit = state.audit(keys)
     elsewhere = [] if checkpoints is None else kept(checkpoints)
     verifiers = list(keys.verifiers().values())
-    for entry in confirmed(audit.whole(), verifiers, elsewhere):
+    checked = confirmed(audit.whole(), verifiers, elsewhere)
+    for entry in report.track(checked, "checking", audit.head().number):
         yield entry.values
 
 
@@ -157,6 +163,6 @@ def _line(entry: dict[str, Any]) -> str:
     facts = " ".join(
         f"{name}={json.dumps(value) if ' ' in str(value) else value}"
         for name, value in entry.items()
-        if name not in _EVERY and value != ""
+        if name not in _KEYS and value != ""
     )
     return f"{entry['number']} {entry['at']} {entry['event']}: {facts}".rstrip(": ")

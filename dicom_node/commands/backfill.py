@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from dicom_node.commands import terminal
 from dicom_node.commands.protecting import add_options, protecting
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import BackfillError, ConfigError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dicom_node.backfill.manifest import Entry, Manifest
     from dicom_node.backfill.source import Source
     from dicom_node.backfill.target import Target
+    from dicom_node.commands.report import Bar
     from dicom_node.state import State
 
 _SLOWEST: Final = 0.02
@@ -33,6 +35,12 @@ _SLOWEST: Final = 0.02
 _MOST_WAITING: Final = 1000
 """Objects in a hatch, above which it is left alone until the node has taken some in."""
 _INTERRUPTED: Final = 130
+_DOING: Final = "back-fill"
+_KEYS: Final = (
+    *("source", "sop_instance_uid", "before", "after", "status", "reason", "size"),
+    *("verified", "done_before", "manifest", "seconds"),
+)
+"""The last three are of the first line, whose status is begun."""
 
 
 class _Job(NamedTuple):
@@ -104,7 +112,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     add_options(command)
     add_state(command)
-    command.add_argument("--json", action="store_true", help="one object a line")
+    add_json(command, *_KEYS, is_long=True)
     command.set_defaults(run=_backfill)
 
 
@@ -137,7 +145,7 @@ def _backfill(options: argparse.Namespace) -> int:
         path = options.manifest or folder.with_suffix(".jsonl")
         manifest = stack.enter_context(Manifest(path, heading))
         telling = stack.enter_context(
-            _Telling(source, manifest, began, as_json=options.json)
+            _Telling(source, manifest, began, Report(options))
         )
         filling = Filling(
             source=source,
@@ -276,7 +284,7 @@ class _Telling:
     """Tells a person or a program how it goes."""
 
     def __init__(
-        self, source: Source, manifest: Manifest, began: float, *, as_json: bool
+        self, source: Source, manifest: Manifest, began: float, report: Report
     ) -> None:
         """Prepare.
 
@@ -284,40 +292,21 @@ class _Telling:
             source: Knows how much there is.
             manifest: Knows what was done before.
             began: When the command did, on the monotonic clock.
-            as_json: Whether each object is a line for a program.
+            report: Tells it.
         """
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
         self._source, self._manifest, self._before = source, manifest, manifest.done
-        self._began, self._is_json = began, as_json
+        self._began, self._report = began, report
         self._told: Counter[str] = Counter()
         self._verified = 0
-        bar = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=bar,
-            disable=not bar.is_terminal,
-        )
-        self._task = self._progress.add_task("back-fill", total=None)
-        self._progress.update(self._task, completed=self._before)
+        self._shown = ExitStack()
+        self._bar: Bar
 
     def __enter__(self) -> Self:
         """Show the bar, and say what is known."""
-        self._progress.start()
-        if self._is_json:
-            self._line(
+        self._bar = self._shown.enter_context(self._report.working(_DOING))
+        if self._report.is_json:
+            self._report.tell(
+                "",
                 status="begun",
                 done_before=self._before,
                 manifest=str(self._manifest.path),
@@ -327,36 +316,33 @@ class _Telling:
 
     def __exit__(self, *_: object) -> None:
         """Take the bar away."""
-        self._progress.stop()
+        self._shown.close()
 
     def tell(self, entry: Entry) -> None:
         """Say what became of an object."""
         self._told[entry.status] += 1
         self._verified += entry.verified
-        if not self._progress.disable:
-            self._progress.update(self._task, advance=1, total=self._source.count())
-        if self._is_json:
-            self._line(**asdict(entry))
+        if self._bar.is_shown:
+            done = self._before + self._told.total()
+            self._bar.expect(self._source.count(), done=done)
+        if self._report.is_json:
+            self._report.tell("", **asdict(entry))
         if entry.status == "failed":
             terminal.complain(f"{entry.source}: {entry.reason}", "")
 
     def wait(self, why: str) -> None:
         """Say why nothing is done; empty once something is."""
-        self._progress.update(self._task, description=why or "back-fill")
+        self._bar.say(why or _DOING)
 
     def end(self, *, is_stopped: bool) -> int:
         """Say what was done, and return the exit code."""
-        if not self._is_json:
-            said = [f"{count} {status}" for status, count in self._told.items()]
-            said += [f"{self._before} done before"] * bool(self._before)
-            said += [f"{self._verified} restored and compared"] * bool(self._verified)
-            print(", ".join(said) or "no objects")
+        said = [f"{count} {status}" for status, count in self._told.items()]
+        said += [f"{self._before} done before"] * bool(self._before)
+        said += [f"{self._verified} restored and compared"] * bool(self._verified)
+        self._report.say(", ".join(said) or "no objects")
         if is_stopped:
             terminal.complain(
                 "stopped before everything was done", "The same command goes on."
             )
             return _INTERRUPTED
         return 1 if self._told["failed"] else 0
-
-    def _line(self, **values: object) -> None:
-        print(json.dumps(values), flush=True)

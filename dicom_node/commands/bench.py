@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_node.commands.report import Report, add_json
+
 if TYPE_CHECKING:
     import argparse
 
@@ -45,11 +47,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--picture", type=Path, default=Path("relay.svg"), metavar="FILE"
     )
     bench.set_defaults(run=_bench)
+    add_json(
+        bench,
+        *("what", "median_ms", "peer", "ratio"),  # seal and strip
+        *("seconds", "peak_mib"),  # large
+        *("objects", "rate", "picture"),  # relay
+        *("says", "wrong"),  # soak
+        is_long=True,
+    )
 
 
 def _bench(options: argparse.Namespace) -> int:
     if options.what == "large":
-        return _large()
+        return _large(options)
     if options.what == "relay":
         return _relay(options)
     if options.what == "soak":
@@ -58,21 +68,24 @@ def _bench(options: argparse.Namespace) -> int:
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     run = {"seal": bench_seal, "strip": bench_strip}[options.what]
+    report = Report(options)
     with tempfile.TemporaryDirectory() as folder:
-        for timing in run(Path(folder)):
-            print(
+        for timing in report.track(run(Path(folder)), "timing", 2):
+            report.tell(
                 f"{timing.what}: {timing.median_ms:.2f} ms, {timing.ratio:.2f} times "
-                f"{timing.peer}"
+                f"{timing.peer}",
+                **timing._asdict(),
             )
     return 0
 
 
-def _large() -> int:
+def _large(options: argparse.Namespace) -> int:
     from dicom_node.demo.bench_large import bench_large, told
 
+    report = Report(options)
     with tempfile.TemporaryDirectory() as folder:
-        for taken in bench_large(Path(folder)):
-            print(told(taken), flush=True)
+        for taken in report.track(bench_large(Path(folder)), "marking, restoring", 4):
+            report.tell(told(taken), **taken._asdict())
     return 0
 
 
@@ -83,20 +96,22 @@ def _relay(options: argparse.Namespace) -> int:
     objects = 300 if options.objects is None else options.objects
     marked = objects if options.marked is None else options.marked
     size = Size(objects=objects, marked=marked, rounds=options.rounds)
-    used = settings(size)
-    print("\n".join(used), flush=True)
+    used, report = settings(size), Report(options)
+    for line in used:
+        report.tell(line, says=line)
     rounds = []
+    count = size.rounds * (6 if size.marked else 4)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for one in bench_relay(Path(folder), size):
+        for one in report.track(bench_relay(Path(folder), size), "relaying", count):
             rounds.append(one)
-            print(
-                f"{one.what}: {one.objects} objects in {one.seconds:.2f} s", flush=True
-            )
+            said = f"{one.what}: {one.objects} objects in {one.seconds:.2f} s"
+            report.tell(said, **one._asdict())
     found = compared(rounds)
     for each in found:
-        print(told(each))
+        facts = {"rate": each.ours, "ratio": each.ratio, "peer": "Orthanc, unmarked"}
+        report.tell(told(each), what=each.what, **facts)
     options.picture.write_text(picture(found, used), "utf-8")
-    print(options.picture.absolute())
+    report.tell(str(options.picture.absolute()), picture=str(options.picture))
     return 0
 
 
@@ -114,10 +129,17 @@ def _soak(options: argparse.Namespace) -> int:
         ),
     )
 
-    def tell(line: str) -> None:
-        print(line, flush=True)
+    report = Report(options)
 
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+    def tell(line: str) -> None:
+        report.tell(line, says=line)
+
+    with (
+        tempfile.TemporaryDirectory(dir=options.folder) as folder,
+        report.working("soaking"),
+    ):
         told = Soak(Path(folder), Size(mix=mix), tell).run()
-    print("\n".join(lines(told)))
+    report.say(*lines(told))
+    if report.is_json:
+        report.tell("", says=lines(told), seconds=told.seconds, wrong=told.wrong)
     return 1 if told.wrong else 0

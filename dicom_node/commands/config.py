@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.commands import terminal
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import state_in
+from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
     import argparse
 
     from dicom_node.config import Config
+
+_TABLES: Final = {"routes": "route", "destinations": "destination", "pools": "pool"}
+"""What names are of, and how a configuration calls its tables."""
+
+_KINDS: Final = (
+    *("listeners", "peers", "destinations", "pools", "routes", "queues", "warnings"),
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "check", help="whether a configuration can work, and what it means"
     )
     check.add_argument("path", type=Path, metavar="FILE")
-    check.add_argument("--json", action="store_true", help="one object")
+    add_json(check, "works", "says", "hint", *_KINDS, is_long=False)
     check.add_argument(
         "--against-state",
         action="store_true",
@@ -35,6 +44,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     reload.add_argument("--config", type=Path, required=True, metavar="FILE")
     reload.set_defaults(run=_reload)
+    add_json(reload, "taken", "says", is_long=True)
+    names = verbs.add_parser("names", help="how its routes are called, or the like")
+    names.add_argument("kind", choices=list(_TABLES))
+    names.add_argument("path", type=Path, metavar="FILE")
+    names.set_defaults(run=_names)
+    add_json(names, "name", is_long=False)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -42,23 +57,21 @@ def _check(options: argparse.Namespace) -> int:
     from dicom_node.errors import ConfigError
     from dicom_node.usability import require_usable
 
+    report = Report(options)
     try:
         config = load(options.path)
         require_usable(config)
     except ConfigError as error:
-        if options.json:
-            print(json.dumps({"works": False, "says": str(error), "hint": error.hint}))
+        if report.is_json:
+            report.tell("", works=False, says=str(error), hint=error.hint)
         else:
             terminal.complain(str(error), error.hint)
         return 1
     told = _told(config, is_against_state=options.against_state)
-    if options.json:
-        print(json.dumps({"works": True, **told}))
-        return 0
     for what, lines in told.items():
-        for line in lines:
-            print(f"{what[:-1]}: {line}")
-    print(f"it works, with {len(told['warnings'])} warnings")
+        report.say(*(f"{what[:-1]}: {line}" for line in lines))
+    said = f"it works, with {len(told['warnings'])} warnings"
+    report.tell(said, works=True, **told)
     return 0
 
 
@@ -91,14 +104,29 @@ def _owed(config: Config) -> dict[str, int]:
         queue.close()
 
 
+def _names(options: argparse.Namespace) -> int:
+    """Tell names as the file has them, whether or not it can work: a shell asks."""
+    report = Report(options)
+    try:
+        tables = tomllib.loads(options.path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise NodeError(f"{options.path} cannot be read as TOML") from error
+    for table in tables.get(_TABLES[options.kind], []):
+        name = str(table.get("name", ""))
+        report.tell(name, name=name)
+    return 0
+
+
 def _reload(options: argparse.Namespace) -> int:
     from dicom_node.config_file import load
     from dicom_node.reloading import ask
 
     # Only to find the state folder: what the file means, the node decides.
-    answer = ask(load(options.config).node.state)
+    report = Report(options)
+    with report.working("waiting for the node"):
+        answer = ask(load(options.config).node.state)
     if not answer.is_taken:
         terminal.complain(f"refused, the old one stands: {answer.says}", answer.hint)
         return 1
-    print(answer.says)
+    report.tell(answer.says, taken=True, says=answer.says)
     return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.commands import terminal
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="CHECK",
         help="leave one out, such as peers; more than once for more",
     )
-    doctor.add_argument("--json", action="store_true", help="one object")
+    add_json(doctor, "wrong", "note", "ok", "findings", is_long=True)
     doctor.set_defaults(run=_doctor)
 
 
@@ -51,16 +51,16 @@ def _doctor(options: argparse.Namespace) -> int:
             hint=f"Some of: {', '.join(CHECKS)}.",
         )
     names = [name for name in CHECKS if name not in options.skip]
-    found = []
-    for one in examined(_case(options), names):
+    found, report = [], Report(options)
+    for one in report.track(examined(_case(options), names), "looking"):
         found.append(one)
-        if not options.json:
-            _print(one)
+        report.say(*_lines(one))
     counts = {level.value: count(found, level) for level in Level}
-    if options.json:
-        print(json.dumps({**counts, "findings": [_values(one) for one in found]}))
-    else:
-        print(f"{counts['wrong']} wrong, {counts['note']} to note, {counts['ok']} ok")
+    report.tell(
+        f"{counts['wrong']} wrong, {counts['note']} to note, {counts['ok']} ok",
+        **counts,
+        findings=[_values(one) for one in found],
+    )
     return 1 if counts["wrong"] else 0
 
 
@@ -72,11 +72,10 @@ def _case(options: argparse.Namespace) -> Case:
     return Case(state=options.state, now=terminal.now(), is_full=options.full)
 
 
-def _print(one: Named) -> None:
+def _lines(one: Named) -> list[str]:
     finding = one.finding
-    print(f"{finding.level.value:5} {one.about}: {finding.says}", flush=True)
-    if finding.hint:
-        print(f"      {finding.hint}")
+    said = [f"{finding.level.value:5} {one.about}: {finding.says}"]
+    return [*said, f"      {finding.hint}"] if finding.hint else said
 
 
 def _values(one: Named) -> dict[str, str]:

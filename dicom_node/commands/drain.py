@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.audit import Event
 from dicom_node.commands import terminal
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import state_in
 from dicom_node.errors import NodeError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _LOOK_S = 0.5
 _MOVING = ("waiting", "working", "uncommitted")
 """States of jobs with which the node goes on by itself."""
+_LEFT = ("instances", "jobs", "by_state", "requests")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,6 +59,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     cancel.set_defaults(run=_cancel)
     for verb in (start, status, pack, take, finish, cancel):
         verb.add_argument("--config", type=Path, required=True, metavar="FILE")
+    add_json(start, *_LEFT, is_long=True)
+    add_json(status, *_LEFT, "phase", "to", "since", "by", "why", is_long=False)
+    add_json(pack, "out", "instances", "jobs", "requests", "lost", is_long=True)
+    keys = ("instances", "jobs", "added", "known", "records", "differing")
+    add_json(take, *keys, is_long=True)
+    add_json(finish, "jobs", is_long=True)
+    add_json(cancel, "phase", is_long=False)
 
 
 def _opened(options: argparse.Namespace) -> tuple[State, Config]:
@@ -96,13 +105,15 @@ def _start(options: argparse.Namespace) -> int:
             reason=options.why[:500],
         )
         drain.keep(state.folder)
-    print("this node takes in nothing more, and sends what it can")
+    report = Report(options)
+    report.say("this node takes in nothing more, and sends what it can")
     end = time.monotonic() + options.wait_s
-    there = left(state, config)
-    while _moves(there) and time.monotonic() < end:
-        time.sleep(_LOOK_S)
+    with report.working("sending"):
         there = left(state, config)
-    _tell(there)
+        while _moves(there) and time.monotonic() < end:
+            time.sleep(_LOOK_S)
+            there = left(state, config)
+    _tell(report, there)
     return 0
 
 
@@ -110,10 +121,17 @@ def _moves(there: Left) -> bool:
     return any(there.by_state.get(state) for state in _MOVING)
 
 
-def _tell(there: Left) -> None:
+def _tell(report: Report, there: Left, **more: object) -> None:
     states = ", ".join(f"{count} {state}" for state, count in there.by_state.items())
-    print(f"left: {there.instances} instances, {there.jobs} jobs ({states or 'none'}),")
-    print(f"      {there.requests} requests for storage commitment that were not told")
+    report.tell(
+        f"left: {there.instances} instances, {there.jobs} jobs ({states or 'none'}),\n"
+        f"      {there.requests} requests for storage commitment that were not told",
+        instances=there.instances,
+        jobs=there.jobs,
+        by_state=dict(there.by_state),
+        requests=there.requests,
+        **more,
+    )
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -122,15 +140,18 @@ def _status(options: argparse.Namespace) -> int:
 
     state, config = _opened(options)
     drain = Drain.of(state.folder)
+    report, facts = Report(options), dict[str, object]()
     if drain is None:
-        print("this node is in service")
+        report.say("this node is in service")
     else:
         to = f" to {drain.to}" if drain.to else ""
-        print(
+        report.say(
             f"{drain.phase.value}{to}, since {drain.since}, by {drain.by}: {drain.why}"
         )
+        facts = {"phase": drain.phase.value, "to": drain.to, "since": drain.since}
+        facts |= {"by": drain.by, "why": drain.why}
     there = left(state, config)
-    _tell(there)
+    _tell(report, there, **facts)
     return 1 if there.jobs or there.requests else 0
 
 
@@ -138,10 +159,21 @@ def _pack(options: argparse.Namespace) -> int:
     from dicom_node.emptying import pack
 
     state, config = _opened(options)
-    given = pack(state, config, state.keys(), options.to, options.out)
-    print(f"{options.out}: {given.instances} instances, {given.jobs} jobs, ", end="")
-    print(f"{given.requests} requests; for {options.to} alone")
-    print("Bring it there: miadmark drain take; and its receipt back: drain finish.")
+    report = Report(options)
+    with report.working("packing"):
+        given = pack(state, config, state.keys(), options.to, options.out)
+    report.tell(
+        f"{options.out}: {given.instances} instances, {given.jobs} jobs, "
+        f"{given.requests} requests; for {options.to} alone",
+        out=str(options.out),
+        instances=given.instances,
+        jobs=given.jobs,
+        requests=given.requests,
+        lost=list(given.lost),
+    )
+    report.say(
+        "Bring it there: miadmark drain take; and its receipt back: drain finish."
+    )
     for uid in given.lost:
         terminal.complain(f"{uid} stays here: its file cannot be read", "")
     return 1 if given.lost else 0
@@ -152,13 +184,19 @@ def _take(options: argparse.Namespace) -> int:
     from dicom_node.emptying import take
 
     state, config = _opened(options)
-    got, receipt = take(state, config, state.keys(), options.folder)
+    report = Report(options)
+    with report.working("taking"):
+        got, receipt = take(state, config, state.keys(), options.folder)
     write_durably(options.receipt, receipt)
-    print(
-        f"{got.instances} instances, {got.added + got.known} jobs: {got.added} are owed"
-    )
-    print(
-        f"now, {got.known} were owed or done here; {got.records} records are new here"
+    report.tell(
+        f"{got.instances} instances, {got.added + got.known} jobs: {got.added} are owed\n"
+        f"now, {got.known} were owed or done here; {got.records} records are new here",
+        instances=got.instances,
+        jobs=got.added + got.known,
+        added=got.added,
+        known=got.known,
+        records=got.records,
+        differing=got.differing,
     )
     if got.differing:
         terminal.complain(
@@ -177,8 +215,11 @@ def _finish(options: argparse.Namespace) -> int:
         content = options.receipt.read_bytes()
     except OSError as error:
         raise NodeError(f"{options.receipt} cannot be read") from error
-    count = finish(state, config, state.keys(), content)
-    print(f"{count} jobs are the other node's now; this one owes nothing of them")
+    report = Report(options)
+    with report.working("settling"):
+        count = finish(state, config, state.keys(), content)
+    said = f"{count} jobs are the other node's now; this one owes nothing of them"
+    report.tell(said, jobs=count)
     return 0
 
 
@@ -198,7 +239,8 @@ def _cancel(options: argparse.Namespace) -> int:
         reason=options.why[:500],
     )
     back_in_service(state.folder)
-    print("this node is in service again")
+    report = Report(options)
+    report.tell("this node is in service again", phase=drain.phase.value)
     if drain.phase is Phase.HANDING:
-        print(f"If {drain.to} has taken what was packed, both send it.")
+        report.say(f"If {drain.to} has taken what was packed, both send it.")
     return 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
 from dicom_node.commands import terminal
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import NodeError
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     import argparse
 
     from dicom_node.authorising import Grant, Terms
+
+_KEYS: Final = (
+    *("grant", "mode", "ae_titles", "purposes", "fingerprint", "address"),
+    *("not_after", "standing", "proposed_by"),
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,6 +58,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rule.set_defaults(run=_rule)
     for verb in (add, approve, listing, revoke, explain, rule):
         add_state(verb)
+    for verb in (add, approve, listing, revoke):
+        add_json(verb, *_KEYS, is_long=False)
+    add_json(explain, "grant", "says", "granted", is_long=False)
+    add_json(rule, "approvers", is_long=False)
 
 
 def _add_terms(add: argparse.ArgumentParser) -> None:
@@ -94,11 +104,19 @@ def _add(options: argparse.Namespace) -> int:
         number = grants.propose(terms, by=terminal.user(), now=terminal.now())
         grant = grants.grant(number)
     _write_down(options, "proposed", grant)
-    print(f"grant {number} for {', '.join(terms.ae_titles)}, {options.days} days")
+    report = Report(options)
+    report.tell(
+        f"grant {number} for {', '.join(terms.ae_titles)}, {options.days} days",
+        **_facts(grant),
+    )
     if options.direct:
-        print("Whoever can open an object by it today can open that object for ever.")
+        report.say(
+            "Whoever can open an object by it today can open that object for ever."
+        )
     if not grant.is_approved:
-        print(f"It counts once another person agrees: miadmark grant approve {number}")
+        report.say(
+            f"It counts once another person agrees: miadmark grant approve {number}"
+        )
     return 0
 
 
@@ -146,7 +164,7 @@ def _approve(options: argparse.Namespace) -> int:
     with state.grants(state.keys()) as grants:
         grant = grants.approve(options.id, by=terminal.user(), now=terminal.now())
     _write_down(options, "approved", grant)
-    print(f"grant {grant.id}: {_standing(grant)}")
+    Report(options).tell(f"grant {grant.id}: {_standing(grant)}", **_facts(grant))
     return 0
 
 
@@ -155,22 +173,27 @@ def _revoke(options: argparse.Namespace) -> int:
     with state.grants(state.keys()) as grants:
         grant = grants.revoke(options.id, by=terminal.user(), now=terminal.now())
     _write_down(options, "revoked", grant)
-    print(f"grant {grant.id} is revoked; what was sent before stays sent")
+    report = Report(options)
+    said = f"grant {grant.id} is revoked; what was sent before stays sent"
+    report.tell(said, **_facts(grant))
     if grant.terms.mode.value == "direct":
-        print("What was marked while it held can still be opened by it: it is direct.")
+        report.say(
+            "What was marked while it held can still be opened by it: it is direct."
+        )
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
-    state = state_in(options.state)
+    state, report = state_in(options.state), Report(options)
     with state.grants(state.keys()) as grants:
         for grant in grants.all():
             terms = grant.terms
             to = f"key {terms.fingerprint}" if terms.fingerprint else terms.address
-            print(
+            report.tell(
                 f"{grant.id}: {terms.mode}, {', '.join(terms.ae_titles)}, {to}, "
                 f"{', '.join(terms.purposes)}, {_standing(grant)}, "
-                f"proposed by {grant.proposed_by}"
+                f"proposed by {grant.proposed_by}",
+                **_facts(grant),
             )
     return 0
 
@@ -194,10 +217,11 @@ def _explain(options: argparse.Namespace) -> int:
     )
     with state.grants(keys) as grants:
         explained = explain(grants.all(), request, terminal.now())
+    report = Report(options)
     for grant, verdict in explained:
-        print(f"{grant.id}: {verdict}")
+        report.tell(f"{grant.id}: {verdict}", grant=grant.id, says=str(verdict))
     is_granted = any(verdict is Verdict.YES for _, verdict in explained)
-    print("granted" if is_granted else "not granted")
+    report.tell("granted" if is_granted else "not granted", granted=is_granted)
     return 0 if is_granted else 1
 
 
@@ -212,10 +236,27 @@ def _rule(options: argparse.Namespace) -> int:
     state.audit(keys).add(
         Event.GRANT, did="rule", approvers=options.approvers, by=terminal.user()
     )
-    print(f"new grants take {approvals} people")
+    report = Report(options)
+    report.tell(f"new grants take {approvals} people", approvers=approvals)
     if approvals != options.approvers:
-        print("Fewer it takes once as many people as before have said the same.")
+        report.say("Fewer it takes once as many people as before have said the same.")
     return 0
+
+
+def _facts(grant: Grant) -> dict[str, object]:
+    """Return a grant as JSON, under the names of ``_KEYS``."""
+    terms = grant.terms
+    return {
+        "grant": grant.id,
+        "mode": terms.mode.value,
+        "ae_titles": list(terms.ae_titles),
+        "purposes": list(terms.purposes),
+        "fingerprint": terms.fingerprint,
+        "address": terms.address,
+        "not_after": terms.not_after.isoformat(),
+        "standing": _standing(grant),
+        "proposed_by": grant.proposed_by,
+    }
 
 
 def _standing(grant: Grant) -> str:

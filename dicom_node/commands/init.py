@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,7 @@ from dicom_node.commands import terminal
 from dicom_node.commands.following import following
 from dicom_node.commands.interview import asked, can_ask, interview, yes_or_no
 from dicom_node.commands.keys import add_root, make_keys, root_of
+from dicom_node.commands.report import Report, add_json
 from dicom_node.errors import ConfigError, NodeError
 
 if TYPE_CHECKING:
@@ -85,9 +85,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--anyway", action="store_true", help="go on where something is found wrong"
     )
     init.add_argument(
-        "--yes", action="store_true", help="ask nothing; what is not said is as it is"
+        "--yes",
+        action="store_true",
+        help="ask nothing (so does --json); what is not said is as it is",
     )
-    init.add_argument("--json", action="store_true", help="one object; asks nothing")
+    add_json(
+        init,
+        *("config", "state", "fingerprint", "wrote_config", "made_keys", "findings"),
+        "next",
+        is_long=True,
+    )
     init.set_defaults(run=_init)
 
 
@@ -130,10 +137,11 @@ def _init(options: argparse.Namespace) -> int:
     plan = _plan(options)
     make_root = root_of(options)
     has_keys = _require_room(plan, is_told=options.overwrite)
-    found = _looked(plan)
-    if not options.json:
-        for one in found:
-            _print(one)
+    report = Report(options)
+    with report.working("looking at this machine"):
+        found = _looked(plan)
+    for one in found:
+        report.say(*_lines(one))
     _require_fine(found, options)
 
     if not has_keys:
@@ -141,34 +149,31 @@ def _init(options: argparse.Namespace) -> int:
     fingerprint = _fingerprint(plan.state)
     was_written = _write(plan, fingerprint)
     steps = following(plan.blueprint, plan.path, plan.state)
-    if options.json:
-        said = {
-            "config": str(plan.path),
-            "state": str(plan.state),
-            "fingerprint": fingerprint,
-            "wrote_config": was_written,
-            "made_keys": not has_keys,
-            "findings": [
-                {
-                    "about": one.about,
-                    "level": one.finding.level.value,
-                    "says": one.finding.says,
-                    "hint": one.finding.hint,
-                }
-                for one in found
-            ],
-            "next": [command for command, _ in steps],
-        }
-        print(json.dumps(said))
-        return 0
-    print(f"{'wrote' if was_written else 'kept'} {plan.path}")
-    print(
-        f"{'kept' if has_keys else 'made'} keys in {plan.state / 'keys'}; fingerprint"
+    report.tell(
+        f"{'wrote' if was_written else 'kept'} {plan.path}",
+        config=str(plan.path),
+        state=str(plan.state),
+        fingerprint=fingerprint,
+        wrote_config=was_written,
+        made_keys=not has_keys,
+        findings=[
+            {
+                "about": one.about,
+                "level": one.finding.level.value,
+                "says": one.finding.says,
+                "hint": one.finding.hint,
+            }
+            for one in found
+        ],
+        next=[command for command, _ in steps],
     )
-    print(f"  {fingerprint}")
-    print("Back the key folder up, apart from what opens it.")
+    report.say(
+        f"{'kept' if has_keys else 'made'} keys in {plan.state / 'keys'}; fingerprint",
+        f"  {fingerprint}",
+        "Back the key folder up, apart from what opens it.",
+    )
     for number, (command, why) in enumerate(steps):
-        print(f"{'next' if not number else 'then'}: {command}\n      {why}")
+        report.say(f"{'next' if not number else 'then'}: {command}\n      {why}")
     return 0
 
 
@@ -347,11 +352,14 @@ def _fingerprint(state: Path) -> str:
     return Keyring(state / "keys").site("").fingerprint
 
 
-def _print(one: Named) -> None:
+def _lines(one: Named) -> list[str]:
+    """Return what there is to say of a finding; nothing, where all is well."""
     from dicom_node.doctor.finding import Level
 
-    if one.finding.level is Level.OK:
-        return
-    print(f"{one.finding.level.value:5} {one.about}: {one.finding.says}")
-    if one.finding.hint:
-        print(f"      {one.finding.hint}")
+    level, says, hint = one.finding
+    if level is Level.OK:
+        return []
+    return [
+        f"{level.value:5} {one.about}: {says}",
+        *([f"      {hint}"] if hint else []),
+    ]

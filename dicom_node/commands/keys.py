@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dicom_node.audit import Event
 from dicom_node.commands import terminal
 from dicom_node.commands.records import add_recover
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import NodeError
 
@@ -76,6 +77,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         run=partial(_add, as_recipient=True, as_trusted=False), last_sequence=None
     )
     add_recover(verbs)
+    for verb, keys_of in (
+        (init, ("folder", "fingerprint", "root")),
+        (export, ("site", "out")),
+        (new, ("out", "site")),
+        (listing, ("what", "name", "kind", "version", "fingerprint", "made", "last")),
+        (rotate, ("what", "version")),
+        (rules, ("suite", "least_suite")),
+        (trust, ("name", "fingerprint")),
+        (recipient, ("name", "fingerprint")),
+    ):
+        add_json(verb, *keys_of, is_long=False)
+    add_json(end, "epoch", is_long=True)
     for verb in (init, export, new, listing, rotate, end, rules, trust, recipient):
         add_state(verb)
 
@@ -151,21 +164,33 @@ def make_keys(state: Path, make_root: MakeRoot) -> Keyring:
 def _init(options: argparse.Namespace) -> int:
     made = make_keys(options.state, root_of(options))
     folder = made.folder
-    print(f"made keys in {folder}; fingerprint {made.site('').fingerprint}")
-    print("Back this folder up now, and what opens it: what is sealed to it opens with")
-    print("nothing else. Then: miadmark recovery split, so that people can.")
+    report, fingerprint = Report(options), made.site("").fingerprint
+    report.tell(
+        f"made keys in {folder}; fingerprint {fingerprint}",
+        folder=str(folder),
+        fingerprint=fingerprint,
+        root=made.ring.root["kind"],
+    )
+    report.say(
+        "Back this folder up now, and what opens it: what is sealed to it opens with",
+        "nothing else. Then: miadmark recovery split, so that people can.",
+    )
     if made.ring.root["kind"] == "passphrase" and "file" not in made.ring.root:
-        print(f"{folder / 'passphrase'} opens it: keep that out of the same backup.")
+        report.say(
+            f"{folder / 'passphrase'} opens it: keep that out of the same backup."
+        )
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
     text = state_in(options.state).keys().site(options.name).to_text()
+    report = Report(options)
     if options.out is None:
-        print(text, end="")
+        report.tell(text.removesuffix("\n"), site=text)
     else:
         options.out.write_text(text, "utf-8")
-        print(f"wrote {options.out}: public keys, nothing secret")
+        said = f"wrote {options.out}: public keys, nothing secret"
+        report.tell(said, out=str(options.out))
     return 0
 
 
@@ -183,28 +208,44 @@ def _new_identity(options: argparse.Namespace) -> int:
     site = replace(site, recipient=identity.recipient)
     write_durably(options.out, identity.seed.hex().encode("ascii") + b"\n")
     options.site.write_text(site.to_text(), "utf-8")
-    print(f"wrote {options.out}: secret, keep it; and {options.site}: public")
+    said = f"wrote {options.out}: secret, keep it; and {options.site}: public"
+    Report(options).tell(said, out=str(options.out), site=str(options.site))
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
     keys = state_in(options.state).keys()
     ring = keys.ring
-    print(f"this site: fingerprint {keys.site('').fingerprint}")
-    print(f"root: {ring.root['kind']}, version {keys.root.version}")
-    print(
+    report, own, root = Report(options), keys.site("").fingerprint, ring.root["kind"]
+    report.tell(f"this site: fingerprint {own}", what="this site", fingerprint=own)
+    version = keys.root.version
+    said = f"root: {root}, version {version}"
+    report.tell(said, what="root", kind=root, version=version)
+    report.say(
         f"seals with suite {ring.suite}, opens {ring.least_suite} and up; policy "
-        f"{ring.policy}"
+        f"{ring.policy}",
+        f"recovery key: {'yes' if ring.public.get('recovery') else 'none yet'}",
     )
-    print(f"recovery key: {'yes' if ring.public.get('recovery') else 'none yet'}")
     for entry in ring.keys:
-        state = "destroyed" if entry.is_destroyed else f"made {entry.created:%Y-%m-%d}"
-        print(f"{entry.kind} {entry.version}: {state}")
+        made = None if entry.is_destroyed else f"{entry.created:%Y-%m-%d}"
+        report.tell(
+            f"{entry.kind} {entry.version}: {f'made {made}' if made else 'destroyed'}",
+            what="key",
+            kind=entry.kind,
+            version=entry.version,
+            made=made,
+        )
     for part, sites in (("sealed to", "recipients"), ("trusted", "trusted")):
         for site in keys.sites(sites):
             last = site.last_sequence
             until = "" if last is None else f", to record {last}"
-            print(f"{part}: {site.name}, fingerprint {site.fingerprint}{until}")
+            report.tell(
+                f"{part}: {site.name}, fingerprint {site.fingerprint}{until}",
+                what=part,
+                name=site.name,
+                fingerprint=site.fingerprint,
+                last=last,
+            )
     return 0
 
 
@@ -231,13 +272,18 @@ def _rotate(options: argparse.Namespace) -> int:
             grants.set_approvals(
                 grants.approvals, by=terminal.user(), now=terminal.now()
             )
-    print(f"{options.what} {version} is in use; objects that are out stay as they are")
-    print("Back the key folder up again.")
+    report = Report(options)
+    report.tell(
+        f"{options.what} {version} is in use; objects that are out stay as they are",
+        what=options.what,
+        version=version,
+    )
+    report.say("Back the key folder up again.")
     if options.what in {"identity", "signing"}:
-        print(
-            "Send the new site file to the other sites, and to the holders of recovery"
+        report.say(
+            "Send the new site file to the other sites, and to the holders of recovery",
+            "shares beside their old one: miadmark keys export-recipient",
         )
-        print("shares beside their old one: miadmark keys export-recipient")
     return 0
 
 
@@ -246,13 +292,15 @@ def _end_epochs(options: argparse.Namespace) -> int:
 
     state = state_in(options.state)
     keys = state.keys()
-    with state.ledger() as ledger:
+    report = Report(options)
+    with state.ledger() as ledger, report.working("sealing all records anew"):
         version = end_epochs(keys, ledger, terminal.now())
     state.audit(keys).add(
         Event.KEYS, did="ended epochs", below=version, by=terminal.user()
     )
-    print(f"epoch {version} has begun; the keys of those before are destroyed")
-    print(
+    said = f"epoch {version} has begun; the keys of those before are destroyed"
+    report.tell(said, epoch=version)
+    report.say(
         "Objects of those epochs now need the ledger: back it up with the key folder."
     )
     return 0
@@ -271,7 +319,11 @@ def _rules(options: argparse.Namespace) -> int:
         policy=ring.policy,
         by=terminal.user(),
     )
-    print(f"seals with suite {ring.suite}, opens {ring.least_suite} and up")
+    Report(options).tell(
+        f"seals with suite {ring.suite}, opens {ring.least_suite} and up",
+        suite=ring.suite,
+        least_suite=ring.least_suite,
+    )
     return 0
 
 
@@ -290,7 +342,14 @@ def _add(options: argparse.Namespace, *, as_recipient: bool, as_trusted: bool) -
     state.audit(keys).add(
         Event.KEYS, did=did, site=site.fingerprint, by=terminal.user()
     )
-    print(f"{site.name}: compare its fingerprint by telephone: {site.fingerprint}")
+    report = Report(options)
+    report.tell(
+        f"{site.name}: compare its fingerprint by telephone: {site.fingerprint}",
+        name=site.name,
+        fingerprint=site.fingerprint,
+    )
     if as_recipient:
-        print("It opens, for ever and without asking, all that is sealed from now on.")
+        report.say(
+            "It opens, for ever and without asking, all that is sealed from now on."
+        )
     return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node import log
 from dicom_node.commands import terminal
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import state_in
+from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
     import argparse
@@ -17,19 +19,16 @@ if TYPE_CHECKING:
     from dicom_node.queue.job import Held, Queue
     from dicom_node.state import State
 
+_STATUS: Final = (
+    *("is_exact", "pending", "lately_s", "routes", "disk", "destinations"),
+    *("commitments", "waits", "for_people", "charter", "audit"),
+)
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the parser."""
     for name, run, text in (
         ("serve", _serve, "run the node"),
-        ("receiver", _receive, "what serve starts to receive"),
-        ("worker", _work, "what serve starts to filter and send"),
-        ("passer", _pass, "what serve starts to send what is not filtered"),
-        ("committer", _commit, "what serve starts to ask for storage commitment"),
-        ("desk", _desk, "what serve starts to release object keys"),
-        ("reporter", _report, "what serve starts to tell others what happens"),
-        ("follower", _follow, "what serve starts to look after the site's charter"),
-        ("hatch", _take_in, "what serve starts to take in what is handed in"),
         ("status", _status, "what the queue of a node holds"),
         ("release", _release, "try held and quarantined jobs again"),
         ("discard", _discard, "give up held and quarantined jobs, unsent"),
@@ -37,45 +36,69 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        _add_handed_down(command)
+        if run is _serve:
+            _add_log_format(command)
         if run is _status:
-            command.add_argument("--json", action="store_true", help="one object")
+            add_json(command, *_STATUS, is_long=False)
         if run is _release:
+            add_json(command, "released", "wanted", is_long=True)
             command.add_argument(
                 "job", type=int, nargs="*", help="else all that are held"
             )
         if run is _discard:
+            add_json(command, "discarded", "wanted", is_long=True)
             command.add_argument("job", type=int, nargs="+")
+    _add_started(commands)
     selftest = commands.add_parser(
         "selftest", help="receive, mark, send, strip, verify; on loopback"
     )
     selftest.set_defaults(run=_selftest)
+    add_json(selftest, "identical", is_long=True)
     demo = commands.add_parser("demo", help="the whole story with pictures")
     demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
     demo.set_defaults(run=_demo)
+    add_json(
+        demo,
+        *("object", "modality", "answers", "psnr_db", "ssim", "identical"),
+        *("page", "seconds"),
+        is_long=True,
+    )
 
 
-def _add_handed_down(command: argparse.ArgumentParser) -> None:
-    """Add what ``serve`` hands down to the processes that it starts."""
-    run = command.get_default("run")
-    started = {_receive, _work, _pass, _commit, _desk, _report, _take_in, _follow}
-    if run in {_serve, *started}:
-        command.add_argument(
-            "--log-format",
-            type=log.Format,
-            choices=list(log.Format),
-            help="whatever the configuration says",
-        )
-    if run in started:
+def _add_started(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the processes that ``serve`` starts: no help names them, they are for it."""
+    for name, run, text in (
+        ("receiver", _receive, "to receive"),
+        ("worker", _work, "to filter and send"),
+        ("passer", _pass, "to send what is not filtered"),
+        ("committer", _commit, "to ask for storage commitment"),
+        ("desk", _desk, "to release object keys"),
+        ("reporter", _report, "to tell others what happens"),
+        ("follower", _follow, "to look after the site's charter"),
+        ("hatch", _take_in, "to take in what is handed in"),
+    ):
+        command = commands.add_parser(name, description=f"What serve starts {text}.")
+        command.add_argument("--config", type=Path, required=True, metavar="FILE")
+        command.set_defaults(run=run)
+        _add_log_format(command)
         command.add_argument("--parent", type=int, required=True, metavar="PID")
         command.add_argument("--content", type=int, required=True, metavar="FD")
-    if run in {_receive, _take_in}:
-        for option in ("--keys", "--pseudonyms"):
-            command.add_argument(option, type=int, required=True, metavar="FD")
-    if run is _receive:
-        for option in ("--number", "--ready"):
-            command.add_argument(option, type=int, required=True)
-        command.add_argument("--listening", type=int, nargs="+", metavar="FD")
+        if run in {_receive, _take_in}:
+            for option in ("--keys", "--pseudonyms"):
+                command.add_argument(option, type=int, required=True, metavar="FD")
+        if run is _receive:
+            for option in ("--number", "--ready"):
+                command.add_argument(option, type=int, required=True)
+            command.add_argument("--listening", type=int, nargs="+", metavar="FD")
+
+
+def _add_log_format(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--log-format",
+        type=log.Format,
+        choices=list(log.Format),
+        help="whatever the configuration says",
+    )
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -178,7 +201,6 @@ def _handed_down(options: argparse.Namespace) -> Config:
 
 
 def _status(options: argparse.Namespace) -> int:
-    import json
     import os
     from contextlib import closing
 
@@ -209,7 +231,7 @@ def _status(options: argparse.Namespace) -> int:
         told = {**status.to_json(), "destinations": health, "commitments": promises}
         told |= {"waits": rests, "for_people": jobs}
         told |= {"charter": charter.lines(now) if charter is not None else []}
-        print(json.dumps({**told, "audit": _audit_of(config, state)}))
+        Report(options).tell("", **told, audit=_audit_of(config, state))
         queue.close()
         return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
@@ -251,9 +273,10 @@ def _release(options: argparse.Namespace) -> int:
     queue = state.queue()
     waiting = _for_people(queue)
     wanted = options.job or [job.id for job in queue.held()]
+    report = Report(options)
     audit = state.audit(state.keys()) if waiting.keys() & set(wanted) else None
     released = 0
-    for number in wanted:
+    for number in report.track(wanted, "releasing", len(wanted)):
         if audit is None or number not in waiting:
             continue
         audit.add(
@@ -265,7 +288,8 @@ def _release(options: argparse.Namespace) -> int:
         )
         released += queue.release(number, terminal.now())
     queue.close()
-    print(f"released {released} of {len(wanted)}")
+    said = f"released {released} of {len(wanted)}"
+    report.tell(said, released=released, wanted=len(wanted))
     return 0 if released == len(wanted) else 1
 
 
@@ -276,8 +300,8 @@ def _discard(options: argparse.Namespace) -> int:
     state = state_in(load(options.config).node.state)
     queue, audit = state.queue(), state.audit(state.keys())
     waiting = _for_people(queue)
-    discarded = 0
-    for number in options.job:
+    discarded, wanted, report = 0, options.job, Report(options)
+    for number in report.track(wanted, "giving up", len(wanted)):
         if number not in waiting:
             continue
         job, by = waiting[number], terminal.user()
@@ -290,8 +314,9 @@ def _discard(options: argparse.Namespace) -> int:
         discarded += queue.discard(number, f"discarded by {by}: {job.reason}")
     state.spool().delete(queue.forget_sent())
     queue.close()
-    print(f"discarded {discarded} of {len(options.job)}")
-    return 0 if discarded == len(options.job) else 1
+    said = f"discarded {discarded} of {len(wanted)}"
+    report.tell(said, discarded=discarded, wanted=len(wanted))
+    return 0 if discarded == len(wanted) else 1
 
 
 def _for_people(queue: Queue) -> dict[int, Held]:
@@ -314,7 +339,7 @@ def _facts(job: Held) -> dict[str, str]:
     }
 
 
-def _selftest(_: argparse.Namespace) -> int:
+def _selftest(options: argparse.Namespace) -> int:
     from importlib.util import find_spec
 
     from dicom_node.demo.selftest import selftest
@@ -323,10 +348,32 @@ def _selftest(_: argparse.Namespace) -> int:
     with extra("mark", "the self-test marks, and"):
         if find_spec("torch") is None:
             raise ModuleNotFoundError("torch is not installed", name="torch")
-    return selftest()
+    report = Report(options)
+    with report.working("starting a node", 3) as step:
+        selftest(step)
+    report.tell("received, marked, sent, stripped, verified: identical", identical=True)
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from dicom_node.demo.story import demo
+    from dicom_node.demo.story import demo, print_stories
 
-    return demo(options.out)
+    report = Report(options)
+    with report.working("starting a node", 4) as step:
+        told = demo(options.out, step)
+    if report.is_json:
+        for story in told.stories:
+            report.tell("", **story.as_json())
+    else:
+        print_stories(told.stories)
+    failed = [story.name for story in told.stories if not story.is_identical]
+    if failed:
+        raise NodeError(f"not restored identically: {', '.join(failed)}")
+    count, page = len(told.stories), str(told.page.resolve())
+    report.say(
+        f"sent {count} objects to a research archive, marked",
+        f"the authorised archive's {count} copies are identical bit for bit",
+    )
+    report.tell(f"pictures: {page}", page=page, seconds=round(told.seconds))
+    report.say(f"{told.seconds:.0f} seconds")
+    return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dicom_node.audit import Event
 from dicom_node.commands import terminal
 from dicom_node.commands.keys import add_root, root_of
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import NodeError
 
@@ -65,6 +66,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     lead.set_defaults(run=_lead)
     for verb in (ask, admit, dismiss, issue, join, take, listing, lead):
         add_state(verb)
+    add_json(ask, "out", "fingerprint", is_long=False)
+    for verb in (admit, dismiss):
+        add_json(verb, "node", "is_admitted", is_long=False)
+    add_json(issue, "out", "charter", "nodes", "signed_by", is_long=False)
+    for verb in (join, take):
+        # A web server may take its time.
+        add_json(verb, "charter", "node", "is_new", is_long=True)
+    add_json(
+        listing,
+        *("node", "leads", "charter", "others", "search", "says"),
+        is_long=False,
+    )
+    add_json(lead, "node", is_long=False)
+    add_json(search, "search", is_long=True)
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -72,8 +87,13 @@ def _ask(options: argparse.Namespace) -> int:
 
     asking = ask(options.state, options.name, root_of(options))
     options.out.write_bytes(asking.to_bytes())
-    print(f"wrote {options.out}: public; bring it to the lead")
-    print(f"Read to whoever admits it, by telephone: {asking.fingerprint}")
+    report = Report(options)
+    report.tell(
+        f"wrote {options.out}: public; bring it to the lead",
+        out=str(options.out),
+        fingerprint=asking.fingerprint,
+    )
+    report.say(f"Read to whoever admits it, by telephone: {asking.fingerprint}")
     return 0
 
 
@@ -97,8 +117,12 @@ def _admit(options: argparse.Namespace) -> int:
         fingerprint=asking.fingerprint,
         by=terminal.user(),
     )
-    print(f"{asking.name} is admitted; the next charter has the keys for it")
-    print("It will open and sign whatever this site does. Then: miadmark nodes issue")
+    report = Report(options)
+    said = f"{asking.name} is admitted; the next charter has the keys for it"
+    report.tell(said, node=asking.name, is_admitted=True)
+    report.say(
+        "It will open and sign whatever this site does. Then: miadmark nodes issue"
+    )
     return 0
 
 
@@ -109,12 +133,14 @@ def _dismiss(options: argparse.Namespace) -> int:
     state.audit(keys).add(
         Event.KEYS, did="node dismissed", node=options.name, by=terminal.user()
     )
-    print(f"{options.name} gets no later charter; what it has, it keeps")
-    print("If it may be in other hands: miadmark keys rotate epoch, signing, identity;")
-    print(
-        "keys end-epochs; nodes issue. Marks and new names follow from a key that can"
+    report = Report(options)
+    said = f"{options.name} gets no later charter; what it has, it keeps"
+    report.tell(said, node=options.name, is_admitted=False)
+    report.say(
+        "If it may be in other hands: miadmark keys rotate epoch, signing, identity;",
+        "keys end-epochs; nodes issue. Marks and new names follow from a key that can",
+        "not be another: whoever has it tells them for ever.",
     )
-    print("not be another: whoever has it tells them for ever.")
     return 0
 
 
@@ -124,9 +150,17 @@ def _issue(options: argparse.Namespace) -> int:
     state = state_in(options.state)
     keys = state.keys()
     number = issue(state, keys, options.out, terminal.now(), by=terminal.user())
-    names = ", ".join(keys.nodes.others()) or "no other node yet"
-    print(f"wrote {options.out}: charter {number}, with keys for {names}")
-    print(f"signed by {keys.site('').fingerprint}")
+    others, signer = list(keys.nodes.others()), keys.site("").fingerprint
+    names = ", ".join(others) or "no other node yet"
+    report = Report(options)
+    report.tell(
+        f"wrote {options.out}: charter {number}, with keys for {names}",
+        out=str(options.out),
+        charter=number,
+        nodes=others,
+        signed_by=signer,
+    )
+    report.say(f"signed by {signer}")
     return 0
 
 
@@ -134,7 +168,8 @@ def _join(options: argparse.Namespace) -> int:
     from dicom_node.charter_source import fetched
     from dicom_node.keys.joining import join
 
-    content = fetched(options.source, options.ca)
+    with Report(options).working("fetching the charter"):
+        content = fetched(options.source, options.ca)
     options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     join(options.state, content, options.fingerprint, terminal.now(), options.source)
     return _take(options)
@@ -146,13 +181,18 @@ def _take(options: argparse.Namespace) -> int:
 
     state, moment = state_in(options.state), terminal.now()
     keys = state.keys()
-    content = fetched(options.source, options.ca)
+    report = Report(options)
+    with report.working("fetching the charter"):
+        content = fetched(options.source, options.ca)
     taken = take_from(state, keys, content, options.source, moment)
     if taken is None:
-        print(f"charter {keys.nodes.number} is taken already")
+        number, name = keys.nodes.number, keys.nodes.name
+        said = f"charter {number} is taken already"
+        report.tell(said, charter=number, node=name, is_new=False)
         return 0
     Known(*taken, moment).keep(state.folder)
-    print(f"charter {taken[0]} is taken; this node is {keys.nodes.name}")
+    said = f"charter {taken[0]} is taken; this node is {keys.nodes.name}"
+    report.tell(said, charter=taken[0], node=keys.nodes.name, is_new=True)
     return 0
 
 
@@ -162,13 +202,23 @@ def _list(options: argparse.Namespace) -> int:
     state = state_in(options.state)
     nodes = state.keys().nodes
     role = "follows" if nodes.taken else "leads"
-    print(f"this node: {nodes.name}, which {role}; charter {nodes.number}")
     known = Known.of(state.folder)
-    for line in known.lines(terminal.now()) if known is not None else []:
-        print(line)
-    for name in nodes.others():
-        print(f"node: {name}")
-    print(f"search: {nodes.search or 'the lead has not said'}")
+    lines = known.lines(terminal.now()) if known is not None else []
+    report = Report(options)
+    report.tell(
+        f"this node: {nodes.name}, which {role}; charter {nodes.number}",
+        node=nodes.name,
+        leads=not nodes.taken,
+        charter=nodes.number,
+        others=list(nodes.others()),
+        search=nodes.search,
+        says=lines,
+    )
+    report.say(
+        *lines,
+        *(f"node: {name}" for name in nodes.others()),
+        f"search: {nodes.search or 'the lead has not said'}",
+    )
     return 0
 
 
@@ -181,10 +231,12 @@ def _search(options: argparse.Namespace) -> int:
     state = state_in(config.node.state)
     state.keys().nodes.require_lead()
     node = config.node
-    search = finder_of(node.weights, node.marking, node.search_threads).sameness
+    report = Report(options)
+    with report.working("trying the search"):
+        search = finder_of(node.weights, node.marking, node.search_threads).sameness
     keep_search(state.folder, search)
-    print(search)
-    print("Nodes whose search is another mark nothing, once a charter has this.")
+    report.tell(search, search=search)
+    report.say("Nodes whose search is another mark nothing, once a charter has this.")
     return 0
 
 
@@ -195,6 +247,10 @@ def _lead(options: argparse.Namespace) -> int:
     state.audit(keys).add(
         Event.KEYS, did="became lead", reason=options.why, by=terminal.user()
     )
-    print(f"{keys.nodes.name} leads now: see that no other node does, and that the")
-    print("configuration here says publish, and not source; then: miadmark nodes issue")
+    report = Report(options)
+    said = f"{keys.nodes.name} leads now: see that no other node does, and that the"
+    report.tell(said, node=keys.nodes.name)
+    report.say(
+        "configuration here says publish, and not source; then: miadmark nodes issue"
+    )
     return 0

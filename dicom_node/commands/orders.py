@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.commands import terminal
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import state_in
 from dicom_node.errors import NodeError
 
@@ -31,6 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_where(glass)
     add_who(glass)
     glass.set_defaults(run=_break_glass)
+    add_json(glass, "ordered", "wanted", is_long=True)
     priority = commands.add_parser("priority", help="say how urgent jobs are")
     priority.add_argument(
         "job",
@@ -41,6 +43,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     _add_where(priority)
     priority.set_defaults(run=_prioritise)
+    add_json(priority, "done", "wanted", "priority", is_long=True)
 
 
 def add_who(command: argparse.ArgumentParser) -> None:
@@ -104,8 +107,8 @@ def _break_glass(options: argparse.Namespace) -> int:
     state = state_in(config.node.state)
     queue, audit = state.queue(), state.audit(state.keys())
     wanted, ordered = _wanted(options, queue), 0
-    order = Order(by, why, terminal.now())
-    for one in wanted:
+    order, report = Order(by, why, terminal.now()), Report(options)
+    for one in report.track(wanted, "ordering", len(wanted)):
         route = config.route(one.route)
         if route is None or route.action is not Action.MARK:
             terminal.complain(f"job {one.id}: {one.route!r} is no route that marks", "")
@@ -128,7 +131,11 @@ def _break_glass(options: argparse.Namespace) -> int:
             hint = "Only what waits or is held can leave as it came."
             terminal.complain(f"job {one.id} is {one.state.value}", hint)
     queue.close()
-    print(f"ordered {ordered} of {len(wanted)} to leave UNMARKED, as they came")
+    report.tell(
+        f"ordered {ordered} of {len(wanted)} to leave UNMARKED, as they came",
+        ordered=ordered,
+        wanted=len(wanted),
+    )
     return 0 if ordered == len(wanted) else 1
 
 
@@ -141,10 +148,16 @@ def _prioritise(options: argparse.Namespace) -> int:
         hint = f"From -{MOST_URGENT} to {MOST_URGENT}."
         raise NodeError(f"priority {priority}", hint=hint)
     queue = state_in(load(options.config).node.state).queue()
-    wanted = _wanted(options, queue)
-    done = sum(queue.prioritise(one.id, priority) for one in wanted)
+    wanted, report = _wanted(options, queue), Report(options)
+    jobs = report.track(wanted, "ordering", len(wanted))
+    done = sum(queue.prioritise(one.id, priority) for one in jobs)
     queue.close()
-    print(f"{done} of {len(wanted)} have priority {priority} now")
+    report.tell(
+        f"{done} of {len(wanted)} have priority {priority} now",
+        done=done,
+        wanted=len(wanted),
+        priority=priority,
+    )
     return 0 if done == len(wanted) else 1
 
 

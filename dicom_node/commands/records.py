@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node import files
 from dicom_node.audit import Event
 from dicom_node.commands import terminal
-from dicom_node.commands.outcomes import tell
+from dicom_node.commands.outcomes import KEYS, tell
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import NodeError
 
@@ -28,10 +28,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     split.add_argument("--shares", type=int, default=5)
     split.add_argument("--threshold", type=int, default=3, help="how many are needed")
     split.set_defaults(run=_split)
+    add_json(split, "out", "shares", "threshold", is_long=False)
     add_state(split)
     rehearse = verbs.add_parser("rehearse", help="see whether shares join to this key")
     _add_shares(rehearse)
     rehearse.set_defaults(run=_rehearse)
+    add_json(rehearse, "joins", is_long=False)
     add_state(rehearse)
 
     ledger = commands.add_parser("ledger", help="the second copies of sealed records")
@@ -40,6 +42,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rebuild.add_argument("paths", type=Path, nargs="+", metavar="PATH")
     _add_shares(rebuild, is_required=False)
     rebuild.set_defaults(run=_rebuild)
+    add_json(rebuild, "in", "status", is_long=True)
     add_state(rebuild)
     for name, run, text in (
         ("copy", _copy, "write a copy, for another node of this site"),
@@ -54,6 +57,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     shred.add_argument("path", type=Path, metavar="FILE", help="the marked object")
     shred.set_defaults(run=_shred)
+    add_json(shred, "record", "epoch", is_long=True)
     add_state(shred)
 
 
@@ -73,7 +77,7 @@ def add_recover(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="FILE",
         help="who marked them: a file for each signing key that the site has had",
     )
-    recover.add_argument("--json", action="store_true", help="one object a line")
+    add_json(recover, *KEYS, is_long=True)
     recover.add_argument("--accept-renamed", action="store_true")
     _add_shares(recover)
     recover.set_defaults(run=_recover)
@@ -138,12 +142,18 @@ def _split(options: argparse.Namespace) -> int:
         threshold=options.threshold,
         by=terminal.user(),
     )
-    print(
-        f"wrote {len(shares)} shares to {options.out}; {options.threshold} are needed"
+    report = Report(options)
+    report.tell(
+        f"wrote {len(shares)} shares to {options.out}; {options.threshold} are needed",
+        out=str(options.out),
+        shares=len(shares),
+        threshold=options.threshold,
     )
-    print("Give each to one person, with a copy of site.site; then delete the folder.")
-    print("Objects are sealed to it from now on, those marked before are not.")
-    print("Twice a year: miadmark recovery rehearse --shares FILE...")
+    report.say(
+        "Give each to one person, with a copy of site.site; then delete the folder.",
+        "Objects are sealed to it from now on, those marked before are not.",
+        "Twice a year: miadmark recovery rehearse --shares FILE...",
+    )
     return 0
 
 
@@ -153,11 +163,13 @@ def _rehearse(options: argparse.Namespace) -> int:
     if _joined(options.shares).recipient != keys.recovery():
         raise NodeError("these shares join to another key than this site seals to")
     state.audit(keys).add(Event.KEYS, did="rehearsed recovery", by=terminal.user())
-    print("the shares join to the recovery key of this site")
+    said = "the shares join to the recovery key of this site"
+    Report(options).tell(said, joins=True)
     return 0
 
 
 def _recover(options: argparse.Namespace) -> int:
+    from dicom_node import files
     from dicom_node.codec_process import CodecProcess
     from dicom_node.keys.site import read_site
     from dicom_node.opening import Opening
@@ -172,10 +184,11 @@ def _recover(options: argparse.Namespace) -> int:
     todo = files.tasks(options.paths, options.out)
     with CodecProcess() as decode:
         outcomes = files.restore(todo, opening=lambda _: opening, decode=decode)
-        return tell(outcomes, len(todo), "recovering", as_json=options.json)
+        return tell(outcomes, len(todo), "recovering", Report(options))
 
 
 def _rebuild(options: argparse.Namespace) -> int:
+    from dicom_node import files
     from dicom_node.codec_process import CodecProcess
     from dicom_node.rebuilding import rebuild
 
@@ -184,6 +197,7 @@ def _rebuild(options: argparse.Namespace) -> int:
     audit = state.audit(keys)
     recovery = [_joined(options.shares)] if options.shares else []
     counts: dict[str, int] = {}
+    report = Report(options)
     with state.ledger() as ledger, CodecProcess() as decode:
         shredded = {
             bytes.fromhex(str(entry["record"]))
@@ -191,14 +205,17 @@ def _rebuild(options: argparse.Namespace) -> int:
             if entry["event"] == Event.SHREDDED
         }
         paths = [task.source for task in files.tasks(options.paths, Path())]
-        for path, outcome in rebuild(
-            paths, keys, ledger, recovery, shredded, now, decode
-        ):
+        outcomes = rebuild(paths, keys, ledger, recovery, shredded, now, decode)
+        for path, outcome in report.track(outcomes, "reading", len(paths)):
             counts[outcome] = counts.get(outcome, 0) + 1
+            if report.is_json:
+                report.tell("", **{"in": str(path)}, status=outcome)
             if outcome == "failed":
                 terminal.complain(f"{path} cannot be read", "")
     audit.add(Event.KEYS, did="rebuilt ledger", by=terminal.user(), **counts)
-    print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "no files")
+    report.say(
+        ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "no files"
+    )
     return 1 if counts.get("failed") or counts.get("closed") else 0
 
 
@@ -273,7 +290,8 @@ def _shred(options: argparse.Namespace) -> int:
     if header.tenant != keys.ring.tenant:
         raise NodeError("another site has sealed this object: it is theirs to shred")
     record_id = header.record_id
-    with state.ledger() as ledger:
+    report = Report(options)
+    with state.ledger() as ledger, report.working("sealing all other records anew"):
         ledger.require_standing(header, record.header)
         state.audit(keys).add(
             Event.SHREDDED, record=record_id.hex(), by=terminal.user()
@@ -288,7 +306,13 @@ def _shred(options: argparse.Namespace) -> int:
             )
             return 0
         epoch = shred(record_id, keys, ledger, by=terminal.user(), now=terminal.now())
-    print(f"record {record_id.hex()} is shredded; epoch {epoch} has begun")
-    print("Still able to open it: the recovery key's holders, direct recipients, and a")
-    print("backup of the key folder until: miadmark keys rotate root")
+    report.tell(
+        f"record {record_id.hex()} is shredded; epoch {epoch} has begun",
+        record=record_id.hex(),
+        epoch=epoch,
+    )
+    report.say(
+        "Still able to open it: the recovery key's holders, direct recipients, and a",
+        "backup of the key folder until: miadmark keys rotate root",
+    )
     return 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.commands import terminal
 from dicom_node.commands.orders import add_who, who
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import state_in
 from dicom_node.errors import NodeError
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.instance import OpenInstance
     from dicom_node.route import Explained
+
+_KEYS: Final = (
+    *("route", "taken", "action", "destinations", "not_a_picture", "conditions"),
+    "says",
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,7 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     explain.add_argument(
         "--called", metavar="AE-TITLE", help="it is sent to; the node's own by default"
     )
-    explain.add_argument("--json", action="store_true", help="one object a line")
+    add_json(explain, *_KEYS, is_long=False)
     explain.set_defaults(run=_explain)
     for name, run, text in (
         ("hold", _hold, "let the jobs of a route wait; instances are still taken in"),
@@ -46,6 +51,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         verb.add_argument("--config", type=Path, required=True, metavar="FILE")
         add_who(verb)
         verb.set_defaults(run=run)
+        add_json(verb, "route", "did", is_long=False)
 
 
 def _hold(options: argparse.Namespace) -> int:
@@ -91,9 +97,10 @@ def _ordered(options: argparse.Namespace, *, is_hold: bool) -> int:
             queue.release_route(name)
     finally:
         queue.close()
-    print(f"{did} {name!r}")
+    report = Report(options)
+    report.tell(f"{did} {name!r}", route=name, did=did)
     if not is_hold and route is not None and route.hold:
-        print("its configuration still holds it: hold = true")
+        report.say("its configuration still holds it: hold = true")
     return 0
 
 
@@ -112,15 +119,17 @@ def _explain(options: argparse.Namespace) -> int:
         calling=options.calling,
         called=called,
     )
-    told = explain(config.routes, facts)
+    told, report = explain(config.routes, facts), Report(options)
     for each in told:
         line = _line(each, config, instance)
-        print(json.dumps(line) if options.json else _sentence(line))
+        report.tell(_sentence(line), **line)
     if called not in config.called_ae_titles:
-        print(_none(f"the node does not answer to {called!r}", as_json=options.json))
+        said = f"the node does not answer to {called!r}"
+        report.tell(said, route=None, says=said)
         return 1
     if not any(each.is_taken for each in told):
-        print(_none("no route takes it: refused with 0x0124", as_json=options.json))
+        said = "no route takes it: refused with 0x0124"
+        report.tell(said, route=None, says=said)
         return 1
     return 0
 
@@ -163,7 +172,3 @@ def _sentence(line: dict[str, Any]) -> str:
     if line["not_a_picture"]:
         where += f"; it holds no picture to mark: {line['not_a_picture']}"
     return f"taken      {where}"
-
-
-def _none(said: str, *, as_json: bool) -> str:
-    return json.dumps({"route": None, "says": said}) if as_json else said

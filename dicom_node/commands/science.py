@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import Progress
-
 from dicom_node.commands import terminal
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import state_in
 from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from miadmark_core.search.packs import Weights
     from miadmark_core.training.recipe import Recipe
@@ -41,6 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         if run is _train_surrogates:
             _add_site(verb)
         verb.set_defaults(run=run)
+        add_json(verb, "says", is_long=True)
     evaluate = commands.add_parser("evaluate", help="how well marks mislead")
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -78,6 +78,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="make these the results that its README shows",
     )
     evaluate.set_defaults(run=_evaluate)
+    add_json(
+        evaluate,
+        *("engine", "set", "classifier", "box", "clean", "marked", "interval"),
+        *("control", "commonest", "results", "findings", "cautions"),
+        is_long=True,
+    )
 
 
 def _add_site(verb: argparse.ArgumentParser) -> None:
@@ -134,21 +140,24 @@ def _train_on_site_images(options: argparse.Namespace) -> int:
         train_site_surrogates,
     )
 
-    train_site_surrogates(
-        options.data,
-        options.out,
-        card=SetCard(
-            modalities=tuple(code.upper() for code in options.modality),
-            body_parts=tuple(part.upper() for part in options.body_part or [""]),
-            data="pictures of this site",
-            licence=options.licence,
-        ),
-        decode=picture_in,
-        is_labelled=options.labelled,
-        recipes=chosen_recipes(KNOWN, options.network or [r.name for r in SURROGATES]),
-        device=best_device(),
-        report=partial(print, flush=True),
+    card = SetCard(
+        modalities=tuple(code.upper() for code in options.modality),
+        body_parts=tuple(part.upper() for part in options.body_part or [""]),
+        data="pictures of this site",
+        licence=options.licence,
     )
+    names = options.network or [recipe.name for recipe in SURROGATES]
+    with _training(options) as said:
+        train_site_surrogates(
+            options.data,
+            options.out,
+            card=card,
+            decode=picture_in,
+            is_labelled=options.labelled,
+            recipes=chosen_recipes(KNOWN, names),
+            device=best_device(),
+            report=said,
+        )
     return 0
 
 
@@ -157,13 +166,14 @@ def _train_generators(options: argparse.Namespace) -> int:
     from miadmark_core.training.generators import train_generators
     from miadmark_core.training.surrogates import SHIPPED_SETS
 
-    train_generators(
-        options.data,
-        options.out,
-        sets=options.sets or SHIPPED_SETS,
-        device=best_device(),
-        report=partial(print, flush=True),
-    )
+    with _training(options) as said:
+        train_generators(
+            options.data,
+            options.out,
+            sets=options.sets or SHIPPED_SETS,
+            device=best_device(),
+            report=said,
+        )
     return 0
 
 
@@ -175,26 +185,109 @@ def _train(
 ) -> int:
     from miadmark_core.search.finder import best_device
 
-    train(
-        options.data,
-        options.out,
-        sets=options.sets or sets,
-        names=options.network or [recipe.name for recipe in recipes],
-        device=best_device(),
-        report=partial(print, flush=True),
-    )
+    with _training(options) as said:
+        train(
+            options.data,
+            options.out,
+            sets=options.sets or sets,
+            names=options.network or [recipe.name for recipe in recipes],
+            device=best_device(),
+            report=said,
+        )
     return 0
 
 
+@contextmanager
+def _training(options: argparse.Namespace) -> Iterator[Callable[[str], None]]:
+    """Yield what a training tells how far it is."""
+    report = Report(options)
+    with report.working("training") as bar:
+
+        def said(line: str) -> None:
+            report.tell(line, says=line)
+            bar()
+
+        yield said
+
+
 def _evaluate(options: argparse.Namespace) -> int:
-    from dicom_node.demo.engines import HURRIED, engine_maker, profile_of
-    from dicom_node.demo.trial import evaluate, print_table
+    from rich.console import Console
+
+    from dicom_node.demo.engines import HURRIED, engine_maker
+    from dicom_node.demo.trial import evaluate, print_table, rows
     from dicom_node.markers import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
     from miadmark_core.evaluation.attackers import ALL, is_known
     from miadmark_core.evaluation.stock import Stock
     from miadmark_core.evaluation.suite import SUITES, Run
-    from miadmark_core.evaluation.victims import JURY, KNOWN
+    from miadmark_core.evaluation.victims import JURY
     from miadmark_core.search.finder import best_device
+    from miadmark_core.training.cards import CARDS
+
+    _require_known(options)
+    suite = SUITES[options.suite]
+    if options.attacker:
+        chosen = tuple(dict.fromkeys(options.attacker))
+        suite = replace(
+            suite, name=f"{suite.name}, {', '.join(chosen)}", conditions=chosen
+        )
+    strange = [name for name in suite.conditions if not is_known(name)]
+    if strange:
+        raise NodeError(f"no attacker {strange[0]!r}", hint=f"Known: {', '.join(ALL)}.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    started = terminal.now()
+    keys = state_in(options.out / "site").keys()
+    report = Report(options)
+    said = partial(print, file=sys.stderr, flush=True)
+    with report.working("preparing") as bar:
+
+        def advance(words: str) -> None:
+            bar(words)
+            if not sys.stderr.isatty():
+                said(words)
+
+        found = evaluate(
+            Run(
+                stock=Stock(
+                    data=options.data,
+                    out=options.out,
+                    weights=options.weights or SHIPPED_WEIGHTS,
+                    shipped_victims=SHIPPED_VICTIMS,
+                    device=best_device(),
+                    report=said,
+                    victims=tuple(dict.fromkeys(options.victim or JURY)),
+                ),
+                make_engine=engine_maker(keys, terminal.now, best_device(), said),
+                begin=bar.expect,
+                advance=advance,
+                hurried=HURRIED,
+            ),
+            suite,
+            sets=list(dict.fromkeys(options.sets or CARDS)),
+            engines=list(dict.fromkeys(options.engine or ["standard"])),
+            checkout=options.publish,
+        )
+    if report.is_json:
+        for row in rows(found):
+            report.tell("", **row)
+    else:
+        print_table(found, Console())
+    for sentence in found["findings"]:
+        terminal.complain(sentence, "")
+    report.say(*(f"{sentence}." for sentence in found["cautions"]))
+    took = terminal.now() - started
+    report.tell(
+        f"wrote {options.out / 'results.json'} and report.html in {took}",
+        results=str(options.out / "results.json"),
+        findings=found["findings"],
+        cautions=found["cautions"],
+    )
+    return 1 if found["findings"] else 0
+
+
+def _require_known(options: argparse.Namespace) -> None:
+    """Return if there are engines, sets and victims of the names that are asked for."""
+    from dicom_node.demo.engines import profile_of
+    from miadmark_core.evaluation.victims import KNOWN
     from miadmark_core.training.cards import CARDS
 
     for engine in options.engine or []:
@@ -211,54 +304,3 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"no victim {min(strangers)!r}",
             hint=f"Known: {', '.join(recipe.name for recipe in KNOWN)}.",
         )
-    suite = SUITES[options.suite]
-    if options.attacker:
-        chosen = tuple(dict.fromkeys(options.attacker))
-        suite = replace(
-            suite, name=f"{suite.name}, {', '.join(chosen)}", conditions=chosen
-        )
-    strange = [name for name in suite.conditions if not is_known(name)]
-    if strange:
-        raise NodeError(f"no attacker {strange[0]!r}", hint=f"Known: {', '.join(ALL)}.")
-    options.out.mkdir(parents=True, exist_ok=True)
-    started = terminal.now()
-    keys = state_in(options.out / "site").keys()
-    report = partial(print, file=sys.stderr, flush=True)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def advance(words: str) -> None:
-            bar.update(task, description=words, advance=1)
-            if not console.is_terminal:
-                print(words, file=sys.stderr, flush=True)
-
-        found = evaluate(
-            Run(
-                stock=Stock(
-                    data=options.data,
-                    out=options.out,
-                    weights=options.weights or SHIPPED_WEIGHTS,
-                    shipped_victims=SHIPPED_VICTIMS,
-                    device=best_device(),
-                    report=report,
-                    victims=tuple(dict.fromkeys(options.victim or JURY)),
-                ),
-                make_engine=engine_maker(keys, terminal.now, best_device(), report),
-                begin=lambda pieces: bar.update(task, total=pieces),
-                advance=advance,
-                hurried=HURRIED,
-            ),
-            suite,
-            sets=list(dict.fromkeys(options.sets or CARDS)),
-            engines=list(dict.fromkeys(options.engine or ["standard"])),
-            checkout=options.publish,
-        )
-    print_table(found, Console())
-    for sentence in found["findings"]:
-        terminal.complain(sentence, "")
-    for sentence in found["cautions"]:
-        print(f"{sentence}.")
-    took = terminal.now() - started
-    print(f"wrote {options.out / 'results.json'} and report.html in {took}")
-    return 1 if found["findings"] else 0

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node import files
-from dicom_node.audit import Event
-from dicom_node.codestreams import Copy
 from dicom_node.commands import terminal
-from dicom_node.commands.outcomes import tell
+from dicom_node.commands.outcomes import KEYS, tell
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import NodeError
-from dicom_node.listing import Listed
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.routing import Unmarked
 from miadmark_core.mode import Mode
@@ -24,11 +20,13 @@ from miadmark_core.mode import Mode
 if TYPE_CHECKING:
     import argparse
 
+    from dicom_node.audit import Event
     from dicom_node.codestreams import Given
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity, OpenInstance
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
+    from dicom_node.listing import Listed
     from dicom_node.listings import Listings
     from dicom_node.opening import Opening
     from miadmark_core.sealing.stanza import Opener
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the parser."""
     protect = commands.add_parser("protect", help="mark files and folders")
-    _add_paths(protect)
+    _add_paths(protect, "objects")
     protect.add_argument(
         "--recipient",
         type=Path,
@@ -133,18 +131,20 @@ def _add_others(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_paths(command: argparse.ArgumentParser) -> None:
+def _add_paths(command: argparse.ArgumentParser, *keys: str) -> None:
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     add_state(command)
-    command.add_argument("--json", action="store_true", help="one object a line")
+    add_json(command, *KEYS, *keys, is_long=True)
 
 
 def _protect(options: argparse.Namespace) -> int:
+    from dicom_node import files
     from dicom_node.codec_process import CodecProcess
     from dicom_node.filters.foresight import foreseen
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
+    from dicom_node.listing import Listed
     from dicom_node.markers import (
         batch_marker,
         codestream_keeper,
@@ -161,11 +161,6 @@ def _protect(options: argparse.Namespace) -> int:
     recipients = tuple(read_site(file).recipient for file in options.recipient)
     keyring = state.keys()
     audit = state.audit(keyring)
-    marking = Marking(
-        profile=Profile(options.profile),
-        mode=Mode(options.mode),
-        weak_marks=WeakMarks(options.weak_marks),
-    )
 
     def note(event: Event, instance: OpenInstance, reason: str) -> None:
         named = instance.attributes(0x00080016, 0x00080018)
@@ -224,7 +219,7 @@ def _protect(options: argparse.Namespace) -> int:
             note=note,
             sent=lambda instance: listed.append(Listed.of(instance)),
         )
-        code = tell(outcomes, len(todo), "marking", as_json=options.json)
+        code = tell(outcomes, len(todo), "marking", Report(options))
     if not options.listing:
         return code
     with closing(state.listings(keyring)) as listings:
@@ -238,9 +233,10 @@ def _write_listings(
     options: argparse.Namespace,
 ) -> int:
     """Write a list for each study; 1 if one could not be written."""
+    from dicom_node import files
     from dicom_node.listing import listing
 
-    code = 0
+    report, code = Report(options), 0
     studies: dict[str, list[Listed]] = {}
     for one in listed:
         studies.setdefault(one.study_instance_uid, []).append(one)
@@ -254,16 +250,20 @@ def _write_listings(
             terminal.complain(f"a listing: {error}", getattr(error, "hint", ""))
             code = 1
             continue
-        if options.json:
-            told = {"out": str(options.out / name), "status": "listed"}
-            print(json.dumps(told | {"objects": len(objects)}))
-        else:
-            print(f"{options.out / name} lists {len(objects)} objects")
+        report.tell(
+            f"{options.out / name} lists {len(objects)} objects",
+            out=str(options.out / name),
+            status="listed",
+            objects=len(objects),
+        )
     return code
 
 
 def _restore(options: argparse.Namespace) -> int:
+    from dicom_node import files
+    from dicom_node.audit import Event
     from dicom_node.codec_process import CodecProcess
+    from dicom_node.codestreams import Copy
     from dicom_node.state import opening_with
 
     todo = files.tasks(options.paths, options.out)
@@ -309,7 +309,7 @@ def _restore(options: argparse.Namespace) -> int:
         outcomes = files.restore(
             todo, opening=opening, note=note, as_it_came=as_it_came, decode=decode
         )
-        return tell(outcomes, len(todo), "restoring", as_json=options.json)
+        return tell(outcomes, len(todo), "restoring", Report(options))
 
 
 def _identity(file: Path | None) -> list[Opener]:

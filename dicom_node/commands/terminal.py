@@ -39,6 +39,14 @@ def user() -> str:
 _UNSET: Final = (1 << 32) - 1
 
 
+def about(path: Path, error: Exception) -> tuple[str, str]:
+    """Return what to complain of a file, and what to do about it."""
+    if isinstance(error, OSError):
+        # Not its number, nor the path again.
+        return f"{path}: {error.strerror or error}", ""
+    return f"{path}: {error}", getattr(error, "hint", "")
+
+
 def complain(message: str, hint: str) -> None:
     """Print an error, and what to do about it, to standard error."""
     print(f"miadmark: error: {message}", file=sys.stderr)

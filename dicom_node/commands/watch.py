@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from dicom_node import log
 from dicom_node.commands import terminal
+from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import state_in
 from dicom_node.errors import ConfigError
-from dicom_node.mapped import hold_in_memory
 
 if TYPE_CHECKING:
     import argparse
@@ -56,6 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listed = acts.add_parser("list", help="show who may log in")
     listed.set_defaults(run=_list_users)
     for act in (add_user, remove, listed):
+        add_json(act, "name", "roles", is_long=False)
         act.add_argument("--config", type=Path, required=True, metavar="FILE")
 
 
@@ -80,6 +81,7 @@ def _metrics(options: argparse.Namespace) -> int:
 
 def _web(options: argparse.Namespace) -> int:
     from dicom_node.extras import extra
+    from dicom_node.mapped import hold_in_memory
     from dicom_node.presence import present
     from dicom_node.state import keys_of
     from dicom_node.watching import Web
@@ -123,22 +125,28 @@ def _add_user(options: argparse.Namespace) -> int:
         if getpass("and again: ") != password:
             raise ConfigError("these are two different passwords")
     roles = {Role(role) for role in options.role}
+    named = sorted(roles)
     _people(options).put(options.name, roles, password, terminal.now())
-    _note(options, "user added", options.name, ", ".join(sorted(roles)))
-    print(f"{options.name}: {', '.join(sorted(roles))}")
+    _note(options, "user added", options.name, ", ".join(named))
+    said = f"{options.name}: {', '.join(named)}"
+    Report(options).tell(said, name=options.name, roles=named)
     return 0
 
 
 def _remove_user(options: argparse.Namespace) -> int:
     _people(options).remove(options.name)
     _note(options, "user removed", options.name, "")
-    print(f"{options.name} is let in no more")
+    said = f"{options.name} is let in no more"
+    Report(options).tell(said, name=options.name, roles=[])
     return 0
 
 
 def _list_users(options: argparse.Namespace) -> int:
+    report = Report(options)
     for person in _people(options).all().values():
-        print(f"{person.name}: {', '.join(sorted(person.roles))}")
+        roles = sorted(person.roles)
+        said = f"{person.name}: {', '.join(roles)}"
+        report.tell(said, name=person.name, roles=roles)
     return 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -20,12 +20,12 @@ from dicom_node.demo.loopback import MARKING, STRIPPING, Loopback
 from dicom_node.demo.page import write_page
 from dicom_node.demo.selftest import send
 from dicom_node.elements import PIXEL_DATA, Limits
-from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
 from dicom_node.judging import answers
 from miadmark_core.metrics import psnr_db, ssim
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -55,12 +55,37 @@ class Story:
     answers: dict[str, tuple[str, str]]
     """By classifier: its answer before and after."""
 
+    def as_json(self) -> dict[str, object]:
+        """Return it without its pictures; what has none has no quality either."""
+        has_picture = self.original is not None
+        return {
+            "object": self.name,
+            "modality": self.modality,
+            "answers": self.answers,
+            "psnr_db": round(self.psnr_db, 2) if has_picture else None,
+            "ssim": round(self.ssim, 4) if has_picture else None,
+            "identical": self.is_identical,
+        }
 
-def demo(out: Path) -> int:
-    """Run it, print the table, write ``demo.html`` to ``out``; return an exit code.
+
+class Told(NamedTuple):
+    """What came of it."""
+
+    page: Path
+    """With the pictures, HTML."""
+    stories: list[Story]
+    seconds: float
+
+
+def demo(out: Path, doing: Callable[[str], None]) -> Told:
+    """Run it, and write ``demo.html`` to ``out``.
+
+    Args:
+        out: A folder; made if it is not there.
+        doing: Told what is done next.
 
     Raises:
-        NodeError: Something did not arrive, or did not come back identical.
+        NodeError: Something did not arrive.
     """
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -68,28 +93,21 @@ def demo(out: Path) -> int:
     source = resources.files("dicom_node.demo").joinpath("images")
     with resources.as_file(source) as images, Loopback(folder) as loopback:
         study = sorted(images.glob("*.dcm"))
+        doing("marking")
         send(loopback, study, MARKING)
         loopback.await_sent(len(study))
+        doing("stripping")
         send(loopback, loopback.received("research"), STRIPPING)
         loopback.await_sent(2 * len(study))
+        doing("asking classifiers")
         stories = [
             _story(path, loopback.received("research"), loopback.received("archive"))
             for path in study
         ]
     page = out / "demo.html"
     write_page(page, stories)
-    _print(stories)
-    failed = [story.name for story in stories if not story.is_identical]
-    if failed:
-        raise NodeError(f"not restored identically: {', '.join(failed)}")
-    console = Console()
-    console.print(f"sent {len(stories)} objects to a research archive, marked")
-    console.print(
-        f"the authorised archive's {len(stories)} copies are identical bit for bit"
-    )
-    console.print(f"pictures: {page.resolve()}", soft_wrap=True)
-    console.print(f"{time.monotonic() - started:.0f} seconds")
-    return 0
+    doing("compared")
+    return Told(page, stories, time.monotonic() - started)
 
 
 def _story(original: Path, marked: list[Path], restored: list[Path]) -> Story:
@@ -165,7 +183,8 @@ def _answers(
     return {one.judge: (one.said[0], one.said[1]) for one in found}
 
 
-def _print(stories: list[Story]) -> None:
+def print_stories(stories: list[Story]) -> None:
+    """Print what each receiver has, as a table."""
     table = Table(title="What an unauthorised receiver has, and the authorised one")
     for column in ("object", "modality", "classifier: before -> after"):
         table.add_column(column)

@@ -12,7 +12,7 @@ from miadmark_core.evaluation.readme import PUBLISHED, readme_table, with_table
 from miadmark_core.evaluation.report import page, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -52,31 +52,49 @@ def evaluate(
     return found
 
 
-def print_table(found: dict[str, Any], console: Console) -> None:
-    """Print accuracies in %: clean, marked and control, by engine, set and judge."""
+def rows(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield accuracies, 0..1, by engine, set and judge: clean, marked and control."""
     scores = {
         (c["engine"], c["data_set"], c["judge"], c["condition"]): c["scores"]
         for c in found["cells"]
     }
+    for engine in found["engines"]:
+        for judge in found["judges"]:
+            name, data_set = judge["judge"], judge["data_set"]
+            marked = scores[engine, data_set, name, MARKED]
+            yield {
+                "engine": engine,
+                "set": data_set,
+                "classifier": name,
+                "box": judge["box"],
+                "clean": scores[NO_ENGINE, data_set, name, CLEAN]["top1"],
+                "marked": marked["top1"],
+                "interval": list(marked["intervals"]["top1"]),
+                "control": scores[engine, data_set, name, CONTROL]["top1"],
+                "commonest": found["sets"][data_set]["majority"],
+            }
+
+
+def print_table(found: dict[str, Any], console: Console) -> None:
+    """Print accuracies in %: clean, marked and control, by engine, set and judge."""
     for engine in found["engines"]:
         table = Table(title=f"Accuracy, %, engine {engine}")
         for column in ("set", "classifier", "box"):
             table.add_column(column)
         for column in ("clean", "marked", "95 %", "control", "commonest class"):
             table.add_column(column, justify="right")
-        for judge in found["judges"]:
-            name, data_set = judge["judge"], judge["data_set"]
-            marked = scores[engine, data_set, name, MARKED]
-            table.add_row(
-                data_set,
-                name,
-                judge["box"],
-                percent(scores[NO_ENGINE, data_set, name, CLEAN]["top1"]),
-                percent(marked["top1"]),
-                "-".join(percent(end) for end in marked["intervals"]["top1"]),
-                percent(scores[engine, data_set, name, CONTROL]["top1"]),
-                percent(found["sets"][data_set]["majority"]),
-            )
+        for row in rows(found):
+            if row["engine"] == engine:
+                table.add_row(
+                    row["set"],
+                    row["classifier"],
+                    row["box"],
+                    percent(row["clean"]),
+                    percent(row["marked"]),
+                    "-".join(percent(end) for end in row["interval"]),
+                    percent(row["control"]),
+                    percent(row["commonest"]),
+                )
         console.print(table)
     for entry in found["marks"]:
         looks = entry["quality"]
