@@ -212,7 +212,7 @@ def _require_effect(found: Sequence[FoundMark]) -> None:
             raise WeakMarkError(
                 f"{name} sees through {len(found) - misled} of {len(found)} marks",
                 hint="Everything allowed was tried. The profile strong looks longer; "
-                'weak_marks = "send" sends such images nevertheless.',
+                'weak_marks = "send" (protect: --weak-marks send) sends it nevertheless.',
             )
 
 
@@ -252,7 +252,7 @@ def _finish(
         raise WeakMarkError(
             f"only {share:.0%} of the mark is within the budget in every frame",
             hint="What was tried on classifiers is not what would be sent. "
-            'weak_marks = "send" sends such images nevertheless.',
+            'weak_marks = "send" (protect: --weak-marks send) sends it nevertheless.',
         )
     original, attributes = prepared.original, prepared.attributes
     encoding = original.file.encoding
