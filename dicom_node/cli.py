@@ -1,7 +1,8 @@
 """The command line: arguments to calls, outcomes to sentences, errors to exit codes.
 
-0: everything was done. 1: something was not, and standard error says what. 2: the
-command was misused.
+What the codes mean is in :data:`dicom_node.commands.manual.EXIT_STATUS`. Nothing that
+takes long to load is imported before a command is run, since help and completion go
+through here too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dicom_node.commands import (
     backfill,
     backup,
     bench,
+    completion,
     config,
     doctor,
     drain,
@@ -22,6 +24,7 @@ from dicom_node.commands import (
     init,
     inspect,
     keys,
+    manual,
     node,
     nodes,
     orders,
@@ -38,18 +41,10 @@ from miadmark_core.errors import MiadMarkError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_EXAMPLES = """\
-examples:
-  miadmark protect study/ --out marked/         mark a study
-  miadmark restore marked/ --out original/      and take the mark off again
-  miadmark inspect marked/1.dcm                 what a file says of its mark
-  miadmark serve --config node.toml             run the node
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = made_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
     except (NodeError, MiadMarkError) as error:
@@ -64,12 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def made_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="miadmark",
         description="Send medical images out without giving them away to every AI.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -79,4 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         *(backfill, watch, orders, bench, backup, science, doctor),
     ):
         group.add(commands)
+    for about in (completion, manual):
+        about.add(commands, parser)
+    manual.finish(parser)
     return parser
