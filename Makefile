@@ -1,13 +1,16 @@
-# The two commands: `make demo` shows what it does, `make test` checks that it does it.
-# Each makes the virtual environment it needs from the lock file.
+# `make install` makes what a user needs, `make demo` shows what it does, `make test` checks
+# that it does it. Each makes the virtual environment it needs from the lock file.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit peers lock sbom wheelhouse clean
+.PHONY: install demo test lint unit peers lock sbom wheelhouse clean
 
-demo: $(VENV)/.made
+install: $(VENV)/.installed
+	@echo "$(BIN)/miadmark is there. To begin with: $(BIN)/miadmark protect STUDY --out marked"
+
+demo: $(VENV)/.installed
 	$(BIN)/miadmark demo
 
 test: peers lint
@@ -23,8 +26,16 @@ lint: $(VENV)/.made
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-$(VENV)/.made: pyproject.toml requirements.lock
+# What runs: no training, no tests.
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@echo "Installing into $(VENV), 1.5 GB; torch is most of it. This takes minutes."
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint requirements.lock \
+	  --editable '.[codecs,desk,hsm,mark,web]'
+	touch $@
+
+# And what trains and tests it.
+$(VENV)/.made: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	touch $@
 
