@@ -86,6 +86,9 @@ EXAMPLES: Final = {
     ),
     "nodes take": _of(("nodes take charter", "at a node: take a newer one now")),
     "nodes list": _of(("nodes list", "which nodes there are")),
+    "nodes search": _of(
+        ("nodes search --config node.toml", "at the lead: say which search is its"),
+    ),
     "nodes lead": _of(
         ("nodes lead --why 'gw1 burnt down'", "once the lead is gone for good"),
     ),
@@ -190,6 +193,10 @@ EXAMPLES: Final = {
     ),
     "ledger shred": _of(
         ("ledger shred marked.dcm", "its original is never to be had again"),
+    ),
+    "ledger copy": _of(("ledger copy copied.sqlite", "for another node of this site")),
+    "ledger merge": _of(
+        ("ledger merge copied.sqlite", "remember what another node's does, too"),
     ),
     "audit": _of(
         ("audit", "whether all entries are there, as written"),

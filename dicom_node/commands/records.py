@@ -44,13 +44,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rebuild.set_defaults(run=_rebuild)
     add_json(rebuild, "in", "status", is_long=True)
     add_state(rebuild)
-    for name, run, text in (
-        ("copy", _copy, "write a copy, for another node of this site"),
-        ("merge", _merge, "remember what a copy of another node's does, too"),
+    for name, run, text, keys in (
+        ("copy", _copy, "write a copy, for another node of this site", ("out",)),
+        (
+            *("merge", _merge, "remember what a copy of another node's does, too"),
+            ("records", "marks", "names", "differing"),
+        ),
     ):
         verb = verbs.add_parser(name, help=text)
-        verb.add_argument("file", type=Path, metavar="FILE")
+        verb.add_argument("file", type=Path, metavar="FILE", help="the copy")
         verb.set_defaults(run=run)
+        add_json(verb, *keys, is_long=True)
         add_state(verb)
     shred = verbs.add_parser(
         "shred", help="destroy what this site opens an object with"
@@ -224,8 +228,13 @@ def _copy(options: argparse.Namespace) -> int:
 
     if options.file.exists():
         raise NodeError(f"{options.file} is there already", hint="Name a new file.")
-    copy(_own_ledger(options), options.file)
-    print(f"wrote {options.file}: sealed records; guard it as you guard the ledger")
+    report = Report(options)
+    with report.working("copying"):
+        copy(_own_ledger(options), options.file)
+    report.tell(
+        f"wrote {options.file}: sealed records; guard it as you guard the ledger",
+        out=str(options.file),
+    )
     return 0
 
 
@@ -235,18 +244,20 @@ def _merge(options: argparse.Namespace) -> int:
 
     from dicom_node.ledger_merge import merge
 
-    path = _own_ledger(options)
+    path, report = _own_ledger(options), Report(options)
     state = state_in(options.state)
     with tempfile.TemporaryDirectory(dir=options.state) as folder:
         # It is brought up to date for that, and whoever has lent it has it as it was.
         other = Path(folder) / "ledger.sqlite"
         shutil.copyfile(options.file, other)
-        merged = merge(path, other)
+        with report.working("merging"):
+            merged = merge(path, other)
     state.audit(state.keys()).add(
         Event.KEYS, did="merged ledger", by=terminal.user(), **merged._asdict()
     )
-    print(
-        f"{merged.records} records, {merged.marks} marks and {merged.names} new names"
+    report.tell(
+        f"{merged.records} records, {merged.marks} marks and {merged.names} new names",
+        **merged._asdict(),
     )
     if not merged.differing:
         return 0
