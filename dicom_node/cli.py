@@ -8,6 +8,7 @@ through here too.
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import TYPE_CHECKING
 
 from dicom_node import __version__
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = made_parser().parse_args(arguments)
+    # They quote what stands in an object, which may be a name.
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
     try:
         code: int = options.run(options)
     except (NodeError, MiadMarkError) as error:

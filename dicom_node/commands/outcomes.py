@@ -41,8 +41,7 @@ def tell(
     report.say(", ".join(f"{n} {status}" for status, n in told.items()) or "no files")
     if weak:
         report.say(
-            f"{weak} of the marks are weak: they do not mislead everybody they were "
-            "tried on"
+            f"weak marks: {weak}, which do not mislead everybody they were tried on"
         )
     if leaks:
         report.say(

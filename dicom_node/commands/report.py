@@ -9,6 +9,7 @@ complaints. What is told is for the command to know; nothing here reads a result
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -83,12 +84,12 @@ class Report:
 
     def tell(self, sentence: str, /, **facts: object) -> None:
         """Tell something: the sentence to a person, the facts to a program."""
-        print(json.dumps(facts) if self.is_json else sentence, flush=True)
+        _print(json.dumps(facts) if self.is_json else sentence)
 
     def say(self, *sentences: str) -> None:
         """Tell a person what a program has no use for."""
         for sentence in () if self.is_json else sentences:
-            print(sentence, flush=True)
+            _print(sentence)
 
     def track(
         self, things: Iterable[T], doing: str, count: int | None = None
@@ -113,6 +114,17 @@ class Report:
             return
         with _progress() as progress:
             yield Bar(progress, doing, count)
+
+
+def _print(line: str) -> None:
+    """Print a line; who has heard enough (``| head``) keeps no work from being done."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # Not to fail once more with what is still in the buffer.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _progress() -> Progress:

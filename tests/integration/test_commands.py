@@ -15,10 +15,12 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from dicom_node import files
 from dicom_node.cli import made_parser, main
@@ -325,6 +327,41 @@ def test_bars_do_not_carry_off_what_is_told(places: dict[str, Path]) -> None:
     assert "marked: True" not in shown
     assert "1/1" in shown
     assert "1/1" not in done.stdout
+
+
+def test_who_has_heard_enough_keeps_no_work_from_being_done(
+    places: dict[str, Path],
+) -> None:
+    """As of ``miadmark restore marked/ --out original/ --json | head -0``."""
+    arguments = ("restore", places["marked"], "--out", places["new"], "--json")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "dicom_node", *arguments, "--state", places["state"]],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        check=False,
+        text=True,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (places["new"] / "mr.dcm").exists()
+
+
+def test_libraries_quote_nothing_of_an_object(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    """A value that is none, which pydicom warns of with its text."""
+    one = dcmread(places["mr"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one.file_meta.SourceApplicationEntityTitle = "canary\x13"
+        one.save_as(tmp_path / "odd.dcm")
+    done = miadmark(
+        *("restore", tmp_path / "odd.dcm", "--out", places["new"]),
+        *("--state", places["state"]),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_without_a_terminal_there_is_no_bar(places: dict[str, Path]) -> None:
