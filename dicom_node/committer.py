@@ -20,6 +20,7 @@ from dicom_node.breaker import Trouble
 from dicom_node.commitment_calls import Calls
 from dicom_node.committing import Committing
 from dicom_node.errors import SpoolError
+from dicom_node.outage import Outage
 from dicom_node.state import State, keys_of, now
 from dicom_node.supervising import LOOK_S, locked
 
@@ -71,11 +72,13 @@ def commit(config: Config, parent: int) -> None:
         reachability = stack.enter_context(state.reachability(config))
         running = Errands(committing, calls, stopping)
         stack.callback(running.join)
+        outage = Outage()
         while not stopping.is_set() and os.getppid() == parent:
             try:
                 running.start(committing.errands(_down(reachability)))
-            except SpoolError:
-                logger.exception("the queue cannot be used; trying again")
+                outage.over()
+            except SpoolError as error:
+                stopping.wait(outage.met(error))
             stopping.wait(_PAUSE_S)
         stopping.set()
 

@@ -73,7 +73,7 @@ class ServerError(SpoolError):
         super().__init__(
             f"the database server cannot be used: {message}",
             hint=hint
-            or "Is it there, and lets this node in? miadmark config check says.",
+            or "Is it there, and does it let this node in? miadmark config check says.",
         )
 
 

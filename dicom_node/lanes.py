@@ -32,6 +32,7 @@ from dicom_node.markers import (
     may_search,
     referrer,
 )
+from dicom_node.outage import Outage
 from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.readying import Readying
@@ -283,7 +284,7 @@ def _run(
     parent: int,
 ) -> None:
     idle_since = tended = time.monotonic()
-    failed = False
+    failed, outage = False, Outage()
     while not stopping.is_set() and os.getppid() == parent:
         try:
             if time.monotonic() - tended > _TEND_AFTER_S:
@@ -292,9 +293,10 @@ def _run(
             if failed:
                 recover()
             is_busy, failed = worker.turn(), False
-        except SpoolError:
-            logger.exception("the queue cannot be used; trying again")
+            outage.over()
+        except SpoolError as error:
             is_busy, failed = False, True
+            stopping.wait(outage.met(error))
         if is_busy:
             idle_since = time.monotonic()
             continue

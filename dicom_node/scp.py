@@ -34,6 +34,7 @@ from dicom_node.errors import (
     MalformedObjectError,
     NotAsAnnouncedError,
     NotGrantedError,
+    ServerError,
     SpoolError,
 )
 from dicom_node.guard import Guard, GuardedServer
@@ -376,6 +377,9 @@ def _status_of(
     except ClashError as error:
         logger.warning("quarantined instance=%s reason=%s", uid, error)
         return clash
+    except ServerError as error:
+        logger.error("refused instance=%s reason=%s", uid, error)  # noqa: TRY400
+        return OUT_OF_RESOURCES
     except (SpoolError, OSError):
         logger.exception("refused instance=%s", uid)
         return OUT_OF_RESOURCES
