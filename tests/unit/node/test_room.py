@@ -84,3 +84,21 @@ def test_storage_refuses_what_cannot_work(wrong: dict[str, float]) -> None:
 
 def test_other_bytes_are_answered_as_the_site_says() -> None:
     assert [each.status for each in OtherBytes] == [0x0111, 0xA900]
+
+
+def test_both_disks_need_room_where_the_spool_is_on_another(tmp_path: Path) -> None:
+    state, spool = tmp_path / "state", tmp_path / "spool"
+    free = {state: 1 << 30, spool: 1 << 30}
+
+    def look(folder: Path) -> os.statvfs_result:
+        return os.statvfs_result((512, 1, 0, 0, free[folder], 0, 0, 0, 0, 255))
+
+    def lack() -> str:
+        wanted = Storage(least_free_mb=100)
+        return Room(state, wanted, spooling=spool, look=look).lack()
+
+    assert not lack()
+    for full in free:
+        free[full] = MB
+        assert lack().startswith("1 MB are free")
+        free[full] = 1 << 30

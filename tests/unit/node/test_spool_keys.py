@@ -126,6 +126,28 @@ def test_a_ring_of_an_earlier_version_gets_its_first_key(tmp_path: Path) -> None
     handed.close()
 
 
+def test_a_key_that_another_node_has_made_is_taken_on(site: Site) -> None:
+    other = Keyring(site.keyring.folder, site.keyring.root)
+    spool = Spool(site.spool.path(""), keys=other.spool)
+    theirs = Forgetting(other.spool, spool, lambda: site.now)
+    handed = theirs.begin()
+    site.now += LASTS
+    theirs.turn(handed)
+    assert handed.newest().version == 2
+    name = site.take(b"content")
+    site.forgetting.turn(site.handed)
+    assert site.handed.newest() == handed.newest()
+    assert read(spool.file(name)) == b"content"
+    # None goes that a file of either takes.
+    site.now += GRACE
+    theirs.turn(handed)
+    assert site.versions() == [1, 2]
+    spool.delete([name])
+    site.forgetting.turn(site.handed)
+    assert site.versions() == [2]
+    handed.close()
+
+
 def test_sealing_all_keys_anew_changes_none_of_them(site: Site) -> None:
     name = site.take(b"content")
     site.keyring.rotate_root()
