@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from dicom_node.keys.charter import Signed
+    from dicom_node.keys.charter import Secrets, Signed
     from dicom_node.keys.ring import Ring
     from dicom_node.keys.store import KeyStore
 
@@ -239,13 +239,15 @@ class Membership:
         """Take over keys and rules; epochs that were ended are ended later.
 
         Raises:
-            KeyFolderError: It holds no keys for this node.
+            KeyFolderError: It holds no keys for this node, or others than this node has
+                under the same numbers.
         """
         secrets = opened(signed, self.name, self.identity(now), source)
         charter = signed.charter
         with self._store.changing():
             ring = self._store.ring
             mine = {(e.kind, e.version): e for e in ring.keys}
+            self._require_descends(charter, secrets, source)
             own = [e for e in ring.keys if e.kind not in SHARED]
             shared = [
                 # One that is here is destroyed once nothing needs it any more.
@@ -266,6 +268,23 @@ class Membership:
                 policy=charter.policy,
             )
             self._store.write(changed)
+
+    def _require_descends(
+        self, charter: Charter, secrets: Secrets, source: str
+    ) -> None:
+        """Return if a charter has every key that is here, and none in its place."""
+        theirs = {(e.kind, e.version) for e in charter.keys}
+        for kind in SHARED:
+            for entry in self._store.ring.of(kind):
+                key = (entry.kind, entry.version)
+                own = self._store.secret(*key)
+                if key not in theirs or secrets.get(key, own) != own:
+                    raise KeyFolderError(
+                        f"{source} has another {kind} key {entry.version} than this "
+                        "node, or none",
+                        hint="The lead was put back from a backup that is older than "
+                        "its key. Let a node lead that has it: miadmark nodes lead.",
+                    )
 
     def finish(self, signed: Signed) -> None:
         """Take over the rest, and remember that all of a charter was taken."""

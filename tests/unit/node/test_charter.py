@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -264,6 +265,27 @@ def test_another_history_of_grants_is_refused(site: Site) -> None:
         site.take("n1", site.issue())
     with node.grants(node.keys()) as mine:
         assert [one.proposed_by for one in mine.all()] == ["anna"]
+
+
+@pytest.mark.parametrize("is_rotated", [False, True])
+def test_a_lead_from_an_old_backup_takes_no_key_away(
+    site: Site, *, is_rotated: bool
+) -> None:
+    (node,) = site.joined("n1")
+    keys = site.lead.folder / "keys"
+    shutil.copytree(keys, site.folder / "backup")
+    site.lead.keys().rotate(KeyKind.EPOCH, NOON, 1)
+    assert site.take("n1", site.issue())
+    epoch = node.keys().epoch()
+    assert epoch.version == 2
+    shutil.rmtree(keys)
+    shutil.copytree(site.folder / "backup", keys)
+    if is_rotated:
+        site.lead.keys().rotate(KeyKind.EPOCH, NOON, 1)
+    site.issue()
+    with pytest.raises(KeyFolderError, match="has another epoch key 2"):
+        site.take("n1", site.issue())
+    assert node.keys().epoch() == epoch
 
 
 def test_a_node_leads_on_with_numbers_above(site: Site) -> None:
