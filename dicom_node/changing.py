@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from dicom_node.audit import Audit
     from dicom_node.config import Config
     from dicom_node.doors import Doors
-    from dicom_node.log import Format
     from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.reloading import Watch
     from dicom_node.supervising import Crew
@@ -72,7 +71,7 @@ class _Rules:
     """Descriptor of :attr:`content`, for whoever is started."""
     secret: int = -1
     """Descriptor of the key of patients' pseudonyms, for those that receive."""
-    logging: tuple[str, ...] = ()
+    options: Sequence[str] = ()
     """What each process is told of how to write its log."""
     heard: Heard = field(default_factory=Heard)
     """Who is ready."""
@@ -92,7 +91,7 @@ class _Rules:
                 *("--number", name.removeprefix("receiver ")),
                 *("--ready", str(telling), "--keys", str(keys)),
                 *("--pseudonyms", str(self.secret)),
-                *self.logging,
+                *self.options,
                 *("--listening", *map(str, self.descriptors)),
                 keeps=[*self.descriptors, telling, self.secret, keys],
             )
@@ -103,36 +102,36 @@ class _Rules:
         """Return the roles of those that work off the queue."""
         wanted = {"passer": self.config.passed, "committer": self.config.commits}
         names = [name for name in _WORKERS if wanted.get(name, True)]
-        return {name: Role(name, *self.logging) for name in names}
+        return {name: Role(name, *self.options) for name in names}
 
     def reporting(self) -> dict[str, Role]:
         """Return the role of what tells others what happens."""
-        return {_REPORTER: Role(_REPORTER, *self.logging)}
+        return {_REPORTER: Role(_REPORTER, *self.options)}
 
     def watching(self) -> dict[str, Role]:
         """Return the roles of those that the node is looked at by."""
         tables = {"metrics": self.config.metrics, "web": self.config.web}
         return {
-            name: Role(name, *self.logging)
+            name: Role(name, *self.options)
             for name, table in tables.items()
             if table is not None
         }
 
     def following(self) -> dict[str, Role]:
         """Return the role of what looks after the charter, if the site has one."""
-        role = Role(_FOLLOWER, *self.logging)
+        role = Role(_FOLLOWER, *self.options)
         return {} if self.config.charter is None else {_FOLLOWER: role}
 
     def releasing(self) -> dict[str, Role]:
         """Return the role of the desk, if there is one."""
         if self.config.release is None:
             return {}
-        return {"desk": Role("desk", *self.logging)}
+        return {"desk": Role("desk", *self.options)}
 
     def taking_in(self, keys: int) -> dict[str, Role]:
         """Return the role of whoever takes in what is handed in, if there is a hatch."""
         handed = ("--keys", str(keys), "--pseudonyms", str(self.secret))
-        role = Role("hatch", *handed, *self.logging, keeps=[keys, self.secret])
+        role = Role("hatch", *handed, *self.options, keeps=[keys, self.secret])
         return {"hatch": role} if self.config.hatches else {}
 
 
@@ -147,7 +146,7 @@ class Changing:
         doors: Doors,
         audit: Audit,
         pseudonyms: bytes,
-        log_format: Format | None,
+        options: Sequence[str],
         keys: int,
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
@@ -160,7 +159,7 @@ class Changing:
             doors: The sockets.
             audit: Where a change is written down, or that it was refused.
             pseudonyms: Key of the names that the audit gives to patients.
-            log_format: How processes write their logs; None: as configurations say.
+            options: Options that processes get, whatever configurations say.
             keys: Descriptor of the keys of the spool, for those that receive.
             stopping: Set once the node is told to stop.
             monotonic: Returns seconds.
@@ -168,7 +167,7 @@ class Changing:
         self._path, self._crew, self._doors = path, crew, doors
         self._audit, self._stopping, self._monotonic = audit, stopping, monotonic
         self._pseudonyms = pseudonyms
-        self._logging = () if log_format is None else ("--log-format", log_format.value)
+        self._options = options
         self._keys = keys
         self._rules: _Rules | None = None
         self._numbered = 0
@@ -321,7 +320,7 @@ class Changing:
             [f"receiver {number}" for number in range(first, self._numbered)],
             held_for_others(content),
             held_for_others(self._pseudonyms),
-            self._logging,
+            self._options,
         )
 
     def _are_ready(self, rules: _Rules) -> bool:

@@ -123,6 +123,34 @@ class RemoteDesk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A Ray cluster that marks are looked for on."""
+
+    ray: str
+    """``host:port`` of its head; this machine is one of the cluster."""
+    key: Path | None = None
+    """What is sent there is sealed with; the same file on all its machines. By default
+    ``cluster.key`` in the state folder, made when it is first needed."""
+    least: int = 1
+    """Workers that there are always; each has a core, or a GPU."""
+    most: int = 8
+    """Workers at most, when there is work for them."""
+    gpus: bool = False
+    """Whether each has a GPU."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        host, _, port = self.ray.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ConfigError(f"cluster: ray {self.ray!r}", hint="host:port")
+        if not 1 <= self.least <= self.most <= 1024:
+            raise ConfigError(
+                f"cluster: least {self.least}, most {self.most}",
+                hint="1 or more, and no more at least than at most.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """When a failed sending is tried again."""
 
@@ -156,6 +184,8 @@ class Config:
     pools: tuple[Pool, ...] = ()
     queue: Queueing = field(default_factory=Queueing)
     retry: Retry = field(default_factory=Retry)
+    cluster: Cluster | None = None
+    """Where marks are looked for; None for here."""
     breaker: Breaker = field(default_factory=Breaker)
     storage: Storage = field(default_factory=Storage)
     audit: Auditing = field(default_factory=Auditing)

@@ -15,6 +15,7 @@ from dicom_node.breaker import Breaker
 from dicom_node.chartered import Following
 from dicom_node.condition import Condition
 from dicom_node.config import (
+    Cluster,
     Config,
     Listener,
     ReleaseDesk,
@@ -102,7 +103,7 @@ def _config(tables: Mapping[str, Any], path: Path) -> Config:
         )
     node = _made(Listener, tables.get("node", {}), path.parent.absolute())
     destinations, routes = _tables(tables, "destination"), _tables(tables, "route")
-    release = tables.get("release")
+    release, cluster = tables.get("release"), tables.get("cluster")
     return Config(
         node=node,
         destinations=tuple(_made(Destination, t, path.parent) for t in destinations),
@@ -111,6 +112,7 @@ def _config(tables: Mapping[str, Any], path: Path) -> Config:
         queue=_made(Queueing, tables.get("queue", {}), path.parent.absolute()),
         breaker=_made(Breaker, tables.get("breaker", {}), path.parent),
         retry=_made(Retry, tables.get("retry", {}), path.parent),
+        cluster=None if cluster is None else _made(Cluster, cluster, path.parent),
         storage=_made(Storage, tables.get("storage", {}), path.parent),
         audit=_made(Auditing, tables.get("audit", {}), path.parent),
         log=_made(Logging, tables.get("log", {}), path.parent),
@@ -167,6 +169,7 @@ _TABLES: Final = frozenset(
         "breaker",
         "route",
         "retry",
+        "cluster",
         "storage",
         "break_glass",
         "metrics",

@@ -109,6 +109,10 @@ class AnotherSearchError(ChangingError):
     """This node would find other marks than the other nodes of its site."""
 
 
+class ClusterError(NodeError):
+    """The machines that search for marks cannot, for now: no object's fault."""
+
+
 class CodecProcessError(NodeError):
     """The process that decodes compressed pixels cannot be started."""
 

@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.bench import Bench
@@ -27,6 +27,7 @@ from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import (
     batch_marker,
     codestream_keeper,
+    finder_of,
     keeper,
     marker,
     may_search,
@@ -36,6 +37,7 @@ from dicom_node.outage import Outage
 from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.readying import Readying
+from dicom_node.searching import cluster_search
 from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.ledger import Ledger
+    from dicom_node.markers import Searching
     from dicom_node.opening import Opening
     from dicom_node.queue.sql_commitments import SqlCommitments
     from dicom_node.queue.sql_queue import SqlQueue
@@ -140,6 +143,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
                     found_marks.find,
                     partial(may_search, state.folder, keyring),
                     config.node.search_threads,
+                    _elsewhere(config, state, bench, stack),
                 )
             ),
             refer=referrer(sealer, now, config.node.marking, renamings.find),
@@ -181,6 +185,16 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = state.room(config.storage)
         _run(worker, tend, recover, stopping, parent)
+
+
+def _elsewhere(
+    config: Config, state: State, bench: Bench, stack: ExitStack
+) -> Searching | None:
+    """Return what has marks looked for on a cluster, if the configuration has one."""
+    node = config.node
+    digest = cache(lambda: finder_of(node.weights, node.marking).digest)
+    search = cluster_search(config, state.folder, digest, bench.away)
+    return None if search is None else stack.enter_context(search)
 
 
 def _opening(

@@ -21,6 +21,7 @@ from dicom_node.sameness import keep_search, require_same
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
+    from typing import Protocol
 
     from dicom_node.codestreams import Codestreams
     from dicom_node.decoding import Decode
@@ -39,6 +40,19 @@ if TYPE_CHECKING:
     from dicom_node.renamings import Renamings
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.search.finder import Finder, FoundMark, Wanted
+
+    class Searching(Protocol):
+        """Looks for marks: a :class:`Finder`, or what has them looked for."""
+
+        @property
+        def sameness(self) -> str:
+            """Return, in a line, what marks depend on: :attr:`Finder.sameness`."""
+            ...
+
+        def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
+            """Return a mark for each frame, in order."""
+            ...
+
 
 SHIPPED_WEIGHTS: Final = Path(__file__).parent.parent / "miadmark_core" / "weights"
 SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
@@ -64,6 +78,7 @@ def batch_marker(
     before: Before = _never,
     may_search: Callable[[str], None] = _anything,
     threads: int = 0,
+    elsewhere: Searching | None = None,
 ) -> MarkAll:
     """Return what marks several instances together; torch is loaded by the first.
 
@@ -78,8 +93,9 @@ def batch_marker(
         may_search: Is told what the search is (:attr:`Finder.sameness`) before it looks
             for anything, and raises where it must not.
         threads: Of the search; 0 leaves that to torch.
+        elsewhere: Looks for marks on other machines; None for here.
     """
-    finder: list[Finder] = []
+    searching: list[Searching] = [] if elsewhere is None else [elsewhere]
 
     def mark_all(
         instances: Sequence[OpenInstance],
@@ -91,12 +107,12 @@ def batch_marker(
         with extra("mark", "marking"):
             from dicom_node.filters.mark import mark
 
-        if not finder:
-            finder.append(finder_of(weights, marking, threads))
+        if not searching:
+            searching.append(finder_of(weights, marking, threads))
 
         def find(wanted: Sequence[Wanted]) -> list[FoundMark]:
-            may_search(finder[0].sameness)
-            return finder[0].find(wanted)
+            may_search(searching[0].sameness)
+            return searching[0].find(wanted)
 
         return [
             *mark(

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from dicom_node.attachment import Attached
     from dicom_node.audit import Audit
     from dicom_node.config import Config
-    from dicom_node.log import Format
     from dicom_node.queue.neighbours import Neighbours
     from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.spool import Spool
@@ -61,7 +60,7 @@ def serve(
     config_path: Path,
     content: bytes,
     ready: Callable[[Sequence[str]], None],
-    log_format: Format | None = None,
+    options: Sequence[str] = (),
 ) -> None:
     """Run the node until it is told to stop (SIGTERM, SIGINT).
 
@@ -71,7 +70,7 @@ def serve(
         content: What was read there: the other processes get it from here, since the
             file may be another by the time that one of them is started again.
         ready: Called with where it listens, ``host:port``, once it answers.
-        log_format: How the processes write their logs, whatever configurations say.
+        options: Options that the processes get, whatever configurations say.
 
     Raises:
         ConfigError: Another node runs on the same state folder, a port is taken, or
@@ -117,7 +116,7 @@ def serve(
             doors=doors,
             audit=audit,
             pseudonyms=keyring.derive(LABEL),
-            log_format=log_format,
+            options=options,
             keys=sealed_with.descriptor,
             stopping=stopping,
         )

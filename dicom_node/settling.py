@@ -19,6 +19,7 @@ from dicom_node.errors import (
     AuditError,
     BusyError,
     ChangingError,
+    ClusterError,
     CodecProcessError,
     KeyFolderError,
     KeyServiceError,
@@ -143,7 +144,7 @@ class Settling:
             soon = self._clock() + _SOON
             self._queue.retry(job, soon, str(error), is_free=True)
             return True
-        if isinstance(error, ChangingError):
+        if isinstance(error, (ChangingError, ClusterError)):
             later = self._clock() + _CHANGING
             self._queue.retry(job, later, str(error), is_free=True)
             return True

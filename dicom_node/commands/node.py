@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
         if run is _serve:
-            _add_log_format(command)
+            _add_options(command)
         if run is _status:
             add_json(command, *_STATUS, is_long=False)
         if run is _release:
@@ -80,7 +81,7 @@ def _add_started(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command = commands.add_parser(name, description=f"What serve starts {text}.")
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
         command.set_defaults(run=run)
-        _add_log_format(command)
+        _add_options(command)
         command.add_argument("--parent", type=int, required=True, metavar="PID")
         command.add_argument("--content", type=int, required=True, metavar="FD")
         if run in {_receive, _take_in}:
@@ -92,12 +93,19 @@ def _add_started(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             command.add_argument("--listening", type=int, nargs="+", metavar="FD")
 
 
-def _add_log_format(command: argparse.ArgumentParser) -> None:
+def _add_options(command: argparse.ArgumentParser) -> None:
+    """Add what ``serve`` is told, and hands down to the processes that it starts."""
     command.add_argument(
         "--log-format",
         type=log.Format,
         choices=list(log.Format),
         help="whatever the configuration says",
+    )
+    command.add_argument(
+        "--ray",
+        default="",
+        metavar="ADDRESS",
+        help="look for marks on this Ray cluster, host:port",
     )
 
 
@@ -114,7 +122,12 @@ def _serve(options: argparse.Namespace) -> int:
         for place in places:
             print(f"{config.node.ae_title} listens on {place}", flush=True)
 
-    serve(config, options.config, content, ready, options.log_format)
+    handed_down: list[str] = []
+    if options.log_format:
+        handed_down += ["--log-format", options.log_format.value]
+    if options.ray:
+        handed_down += ["--ray", options.ray]
+    serve(_on_cluster(config, options.ray), options.config, content, ready, handed_down)
     return 0
 
 
@@ -197,7 +210,18 @@ def _handed_down(options: argparse.Namespace) -> Config:
 
     config = read(content_in(options.content), options.config)
     log.configure(options.log_format or config.log.format)
-    return config
+    return _on_cluster(config, options.ray)
+
+
+def _on_cluster(config: Config, address: str) -> Config:
+    """Return a configuration with what the command line says of a cluster."""
+    from dicom_node.config import Cluster
+
+    if not address:
+        return config
+    if config.cluster is None:
+        return replace(config, cluster=Cluster(ray=address))
+    return replace(config, cluster=replace(config.cluster, ray=address))
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -143,20 +143,25 @@ class Finder:
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     @property
+    def digest(self) -> str:
+        """Return, in a line, the weights, effort and library of this search."""
+        listed = sorted(self._listed, key=lambda one: one.name)
+        told = hashlib.sha256(repr((listed, self._effort)).encode()).hexdigest()[:16]
+        return f"search {told}, torch {torch.__version__}"
+
+    @property
     def sameness(self) -> str:
         """Return, in a line, all that marks depend on beside images and seeds.
 
         Two searches that say the same find the same, on whatever machines: weights,
         effort, library, device, and how many threads split a sum on what processor.
         """
-        listed = sorted(self._listed, key=lambda one: one.name)
-        told = hashlib.sha256(repr((listed, self._effort)).encode()).hexdigest()[:16]
         if self._device.type == "cuda":
             where = torch.cuda.get_device_name(self._device)
         else:
             kind = torch.backends.cpu.get_cpu_capability()
             where = f"{_processor()} {kind} {torch.get_num_threads()} threads"
-        return f"search {told}, torch {torch.__version__}, {where}"
+        return f"{self.digest}, {where}"
 
     def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
         """Return a mark for each frame, in order.

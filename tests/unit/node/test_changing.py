@@ -42,7 +42,7 @@ def begun(tmp_path: Path) -> tuple[Changing, Noted]:
         doors=nothing,
         audit=cast("Any", noted),
         pseudonyms=b"",
-        log_format=None,
+        options=(),
         keys=-1,
         stopping=threading.Event(),
     )
