@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     bench = commands.add_parser("bench", help="how long things take, beside a peer")
-    bench.add_argument("what", choices=["seal", "strip", "large", "relay", "soak"])
+    bench.add_argument(
+        "what", choices=["seal", "strip", "mark", "large", "relay", "soak"]
+    )
     both = bench.add_argument_group("of relay and soak")
     both.add_argument(
         "--objects",
@@ -41,8 +43,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=int,
         help="objects that kill whoever marks them (default one in 5000, at least one)",
     )
+    bench.add_argument("--rounds", type=int, default=3, help="of relay and mark")
+    mark = bench.add_argument_group("of mark")
+    mark.add_argument(
+        "--ray", metavar="ADDRESS", help="compare with a Ray cluster too, host:port"
+    )
+    mark.add_argument("--workers", type=int, default=2, help="of the cluster")
     relay = bench.add_argument_group("of relay")
-    relay.add_argument("--rounds", type=int, default=3)
     relay.add_argument(
         "--picture", type=Path, default=Path("relay.svg"), metavar="FILE"
     )
@@ -50,7 +57,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_json(
         bench,
         *("what", "median_ms", "peer", "ratio"),  # seal and strip
-        *("seconds", "peak_mib"),  # large
+        *("seconds", "peer_seconds"),  # mark
+        "peak_mib",  # large, and seconds
         *("objects", "rate", "picture"),  # relay
         *("says", "wrong"),  # soak
         is_long=True,
@@ -60,6 +68,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _bench(options: argparse.Namespace) -> int:
     if options.what == "large":
         return _large(options)
+    if options.what == "mark":
+        return _mark(options)
     if options.what == "relay":
         return _relay(options)
     if options.what == "soak":
@@ -86,6 +96,26 @@ def _large(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for taken in report.track(bench_large(Path(folder)), "marking, restoring", 4):
             report.tell(told(taken), **taken._asdict())
+    return 0
+
+
+def _mark(options: argparse.Namespace) -> int:
+    from dicom_node.config import Cluster
+    from dicom_node.demo.bench_mark import bench_mark
+
+    count, cluster = options.workers, None
+    if options.ray:
+        cluster = Cluster(ray=options.ray, least=count, most=count)
+    report = Report(options)
+    with tempfile.TemporaryDirectory() as folder:
+        timed = bench_mark(Path(folder), options.rounds, cluster)
+        for found in report.track(timed, "marking", 1 if cluster is None else 2):
+            report.tell(
+                f"{found.what}: {found.seconds:.2f} s, {found.ratio:.2f} times as many a "
+                f"second as {found.peer} ({found.peer_seconds:.2f} s)",
+                **found._asdict(),
+                ratio=found.ratio,
+            )
     return 0
 
 

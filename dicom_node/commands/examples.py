@@ -293,6 +293,7 @@ EXAMPLES: Final = {
     ),
     "bench": _of(
         ("bench seal", "sealing and opening, beside SHA-256"),
+        ("bench mark", "marks in a batch, beside one by one"),
         ("bench relay --objects 300 --rounds 3", "a relay, beside Orthanc"),
         ("bench soak --objects 20000 --poison 0.01", "hours of trouble, all accounted"),
     ),
