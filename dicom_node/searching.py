@@ -85,7 +85,7 @@ class ClusterSearch:
         if find_spec("ray") is None:
             raise ConfigError(
                 "searching on a cluster needs ray, which is not installed",
-                hint="pip install 'miadmark[cluster]'",
+                hint="pip install 'miadmark[mark,cluster]'",
             )
         make_search_key(key)
         self._seal = SearchSeal(read_search_key(key))

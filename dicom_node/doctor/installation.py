@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from dicom_node.doctor.finding import Finding
 
 PACKAGE: Final = "miadmark"
-_EXTRAS: Final = ("mark", "codecs", "desk", "hsm", "postgres", "web", "bucket")
+_EXTRAS: Final = (
+    "mark",
+    "codecs",
+    "desk",
+    "hsm",
+    "postgres",
+    "web",
+    "bucket",
+    "cluster",
+)
 """Those that a node may need; the others make weights and run tests."""
 
 
@@ -76,6 +85,8 @@ def needed_extras(config: Config) -> dict[str, str]:
     for route in config.routes:
         if route.action is Action.MARK:
             needed["mark"] = f"route {route.name!r} marks"
+    if config.cluster is not None:
+        needed["cluster"] = "[cluster] looks for marks"
     if config.release is not None:
         needed["desk"] = "[release] is a desk"
     if config.queue.database:

@@ -1,0 +1,63 @@
+"""What a node knows of a cluster before anything is asked of it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_node import searching
+from dicom_node.config import Cluster, Config
+from dicom_node.config_file import read
+from dicom_node.errors import ConfigError
+from dicom_node.marking import Marking
+
+
+def test_a_cluster_without_ray_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # None in its place is how Python says that a module is not to be found.
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="which is not installed") as told:
+        searching.ClusterSearch(
+            Cluster(ray="127.0.0.1:6379"), tmp_path / "key", None, Marking(), str
+        )
+    assert "miadmark[mark,cluster]" in told.value.hint
+    assert not (tmp_path / "key").exists()
+
+
+def configured(tmp_path: Path, table: str) -> Config:
+    return read(f"[cluster]\n{table}\n".encode(), tmp_path / "node.toml")
+
+
+def test_a_configuration_names_a_cluster_and_what_lies_where(tmp_path: Path) -> None:
+    config = configured(tmp_path, 'ray = "10.0.0.5:6379"\nkey = "own.key"\nmost = 3')
+    assert config.cluster == Cluster(
+        ray="10.0.0.5:6379", key=tmp_path / "own.key", most=3
+    )
+    here = read(b"", tmp_path / "node.toml")
+    assert here.cluster is None
+    assert searching.cluster_search(here, tmp_path, str) is None
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'ray = "somewhere"',
+        'ray = ":6379"',
+        'ray = "h:port"',
+        'ray = "h:1"\nleast = 0',
+        'ray = "h:1"\nleast = 3\nmost = 2',
+        "most = 2",
+    ],
+)
+def test_what_cannot_work_is_refused(table: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cluster"):
+        configured(tmp_path, table)
+
+
+def test_a_key_is_made_in_the_state_folder(tmp_path: Path) -> None:
+    config = configured(tmp_path, 'ray = "127.0.0.1:6379"')
+    found = searching.cluster_search(config, tmp_path / "state", str)
+    assert found is not None
+    with found:
+        assert (tmp_path / "state" / "cluster.key").stat().st_mode & 0o077 == 0
