@@ -17,6 +17,7 @@ from dicom_node.commands import (
     backfill,
     backup,
     bench,
+    capacity,
     completion,
     config,
     doctor,
@@ -73,7 +74,7 @@ def made_parser() -> argparse.ArgumentParser:
     for group in (
         *(init, study, inspect, keys, grants, records, audit, config, node, route),
         *(nodes, drain),
-        *(backfill, watch, orders, bench, backup, science, doctor),
+        *(backfill, watch, orders, bench, capacity, backup, science, doctor),
     ):
         group.add(commands)
     for about in (completion, manual):

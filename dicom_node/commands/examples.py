@@ -297,6 +297,16 @@ EXAMPLES: Final = {
         ("bench relay --objects 300 --rounds 3", "a relay, beside Orthanc"),
         ("bench soak --objects 20000 --poison 0.01", "hours of trouble, all accounted"),
     ),
+    "capacity measure": _of(
+        ("capacity measure --out here.json", "what an instance costs on this machine"),
+    ),
+    "capacity plan": _of(
+        ("capacity plan", "1, 10 and 100 nodes, by what was measured elsewhere"),
+        (
+            "capacity plan --constants here.json --nodes 4 --cores 16 --instances 300",
+            "four of these",
+        ),
+    ),
     "state backup": _of(
         ("state backup /mnt/backup/today", "keys included; the node may run"),
     ),

@@ -106,7 +106,7 @@ class Relays:
     def round(self, number: int) -> Iterator[Round]:
         """Let each do everything once, from an empty storage or state."""
         shutil.rmtree(self.folder / f"objects-{number - 1}", ignore_errors=True)
-        self.objects = [*_objects(self.folder / f"objects-{number}", self.size)]
+        self.objects = [*objects(self.folder / f"objects-{number}", self.size)]
         for senders, name in ((1, ORTHANC), (4, f"{ORTHANC}, four senders")):
             (port,) = free_ports(1)
             folder = self.folder / f"orthanc-{number}-{senders}"
@@ -286,7 +286,7 @@ def settings(size: Size) -> list[str]:
     ]
 
 
-def _objects(folder: Path, size: Size) -> Iterator[Path]:
+def objects(folder: Path, size: Size) -> Iterator[Path]:
     """Write one object more than is needed, the first to warm up with."""
     folder.mkdir()
     image = resources.files("dicom_node.demo") / "images" / "ct.dcm"

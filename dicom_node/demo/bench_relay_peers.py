@@ -177,15 +177,15 @@ def orthanc_settings() -> str:
 
 
 @contextmanager
-def node(folder: Path, port: int, to: Sink) -> Iterator[None]:
-    """Start a node with an empty state, and a grant for the sink."""
+def node(folder: Path, port: int, to: Sink) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a node with an empty state, and a grant for the sink; its first process."""
     folder.mkdir(parents=True)
     config = folder / "node.toml"
     config.write_text(_NODE.format(port=port, sink=to.port) + ROUTES)
     granted(State(folder / "state"), to.port)
     command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(config)]
-    with running(command, folder / "log", [port]):
-        yield
+    with running(command, folder / "log", [port]) as process:
+        yield process
 
 
 def granted(state: State, sink_port: int) -> None:

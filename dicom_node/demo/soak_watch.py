@@ -52,10 +52,10 @@ class Watch:
     def look(self) -> None:
         """Take a sample of each process that is there."""
         at = time.monotonic() - self._began
-        for pid in _family(self._pid):
+        for pid in family(self._pid):
             try:
                 sample = _looked(pid, at)
-                role = _role(pid)
+                role = role_of(pid)
             except (OSError, StopIteration):
                 continue  # it has just gone
             self.samples.setdefault((role, pid), []).append(sample)
@@ -124,7 +124,7 @@ def growth(role: str, samples: list[Sample]) -> Growth:
     )
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """Return a process and all below it."""
     found = [pid]
     try:
@@ -132,11 +132,12 @@ def _family(pid: int) -> list[int]:
     except OSError:
         return found
     for child in children:
-        found += _family(int(child))
+        found += family(int(child))
     return found
 
 
-def _role(pid: int) -> str:
+def role_of(pid: int) -> str:
+    """Return what a process of a node was started for."""
     line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     words = line.split("\0")
     return next(
