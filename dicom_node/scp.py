@@ -292,6 +292,7 @@ def _verification() -> PresentationContext:
     return build_context(Verification, list(TRANSFER_SYNTAXES[:2]))
 
 
+@lru_cache(maxsize=512)
 def _is_kept(sop_class: str) -> bool:
     """Say whether objects of a class are taken in."""
     uid = UID(sop_class)
@@ -315,8 +316,9 @@ def _storage_of_unknown(event: Event) -> dict[UID, SOPClassCommonExtendedNegotia
     assert asked is not None  # or nothing would be negotiated
     items = {}
     for context in asked.presentation_context_definition_list:
-        uid = UID(str(context.abstract_syntax))
-        if uid not in _STORAGE and _is_kept(uid):
+        name = str(context.abstract_syntax)
+        if name not in _STORAGE and _is_kept(name):
+            uid = UID(name)
             items[uid] = item = SOPClassCommonExtendedNegotiation()
             item.sop_class_uid = uid
             item.service_class_uid = UID("1.2.840.10008.4.2")
