@@ -354,7 +354,7 @@ def test_libraries_quote_nothing_of_an_object(
     places: dict[str, Path], tmp_path: Path
 ) -> None:
     """A value that is none, which pydicom warns of with its text."""
-    one = dcmread(places["mr"])
+    one = dcmread(places["marked"] / "mr.dcm")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         one.file_meta.SourceApplicationEntityTitle = "canary\x13"
@@ -363,7 +363,7 @@ def test_libraries_quote_nothing_of_an_object(
         *("restore", tmp_path / "odd.dcm", "--out", places["new"]),
         *("--state", places["state"]),
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 restored\n", "")
 
 
 def test_without_a_terminal_there_is_no_bar(places: dict[str, Path]) -> None:
