@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from dicom_node.emptying import finish, left, pack, take
 from dicom_node.errors import ConfigError, KeyFolderError, LedgerError, SpoolError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
+from dicom_node.handover import Packing
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import keeper
@@ -278,6 +279,19 @@ def test_a_hand_over_is_for_one_node_of_one_site(nodes: Nodes) -> None:
     assert all(
         b"content of 1" not in file.read_bytes() for file in nodes.folder.iterdir()
     )
+
+
+def test_a_hand_over_that_a_stranger_has_made_up_is_not_taken(nodes: Nodes) -> None:
+    """All that it takes but the signature is public: the tenant, and a node's key."""
+    stranger = Site(nodes.site.folder / "other").lead.keys()
+    tenant = nodes.second.keys().ring.tenant
+    assert stranger.signer() is not None  # opened, as its own, before it pretends
+    assert stranger.epoch() is not None
+    stranger._store.ring = replace(stranger._store.ring, tenant=tenant)
+    known = nodes.first.keys().nodes.others()["n2"]
+    Packing(nodes.folder, "ab" * 16).finish({}, stranger, "n2", known)
+    with pytest.raises(KeyFolderError, match="not what a node of this site has packed"):
+        nodes.take()
 
 
 def test_a_file_that_was_changed_on_the_way_is_not_taken(nodes: Nodes) -> None:
