@@ -28,7 +28,7 @@ lint: $(VENV)/.made
 
 # What runs: no training, no tests.
 $(VENV)/.installed: pyproject.toml requirements.lock
-	@echo "Installing into $(VENV), 1.5 GB; torch is most of it. This takes minutes."
+	@echo "Installing into $(VENV), 1.3 GB; torch is most of it. This takes minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint requirements.lock \
 	  --editable '.[codecs,desk,hsm,mark,web]'

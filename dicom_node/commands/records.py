@@ -311,8 +311,12 @@ def _shred(options: argparse.Namespace) -> int:
         state.codestreams().delete(record_id)
         if keys.nodes.taken:
             ledger.shred(record_id, terminal.user(), terminal.now())
-            print(f"record {record_id.hex()} is gone here; its epoch ends at the lead:")
-            print(
+            report.tell(
+                f"record {record_id.hex()} is gone here; its epoch ends at the lead:",
+                record=record_id.hex(),
+                epoch=None,
+            )
+            report.say(
                 "miadmark keys end-epochs, then nodes issue. Until then its key exists."
             )
             return 0
