@@ -120,7 +120,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     def ready(places: Sequence[str]) -> None:
         for place in places:
-            print(f"{config.node.ae_title} listens on {place}", flush=True)
+            print(f"{config.node.ae_title} listens on {place}", flush=True)  # noqa: T201
 
     handed_down: list[str] = []
     if options.log_format:
@@ -245,7 +245,8 @@ def _status(options: argparse.Namespace) -> int:
     charter = Known.of(state.folder) if config.charter is not None else None
     with state.reachability(config) as reachability:
         known = reachability.all()
-    if options.json:
+    report = Report(options)
+    if report.is_json:
         jobs = [
             {"state": each.value, **job._asdict()}
             for each, held in waiting.items()
@@ -255,25 +256,25 @@ def _status(options: argparse.Namespace) -> int:
         told = {**status.to_json(), "destinations": health, "commitments": promises}
         told |= {"waits": rests, "for_people": jobs}
         told |= {"charter": charter.lines(now) if charter is not None else []}
-        Report(options).tell("", **told, audit=_audit_of(config, state))
+        report.tell("", **told, audit=_audit_of(config, state))
         queue.close()
         return 0 if status.is_exact else 1
     counts = {state.value: count for state, count in queue.counts().items()}
-    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    report.say(", ".join(f"{count} {state}" for state, count in counts.items()))
     reached = [f"destination {name}: {one.told()}" for name, one in known.items()]
-    print("\n".join([*status.lines(), *reached, *rests, *promises]))
+    report.say(*status.lines(), *reached, *rests, *promises)
     if charter is not None:
-        print("\n".join(charter.lines(now)))
+        report.say(*charter.lines(now))
     audit = _audit_of(config, state)
     if "not_sent" in audit:
-        print(
+        report.say(
             f"audit: {audit['entries']} entries, {audit['not_sent']} of them not yet at "
             f"the syslog server {config.audit.syslog}"
         )
     for each, held in waiting.items():
         for job in held:
             where = f"on {job.route} to {job.destination}"
-            print(f"{job.id}: {each} {job.sop_instance_uid} {where}: {job.reason}")
+            report.say(f"{job.id}: {each} {job.sop_instance_uid} {where}: {job.reason}")
     queue.close()
     return 0 if status.is_exact else 1
 
