@@ -112,8 +112,10 @@ class SqlQueue(SqlClaims, SqlOrders, SqlStudies, SqlTallies, Purging):
                     now=due[to.route],
                     reason=CLASHES if clashes else "",
                 )
-            clashed = bool(self._all("clashed", id=number, reason=CLASHES))
-        if clashes or (clashed and not wanted):
+            clashed = not wanted and bool(
+                self._all("clashed", id=number, reason=CLASHES)
+            )
+        if clashes or clashed:
             return Taken.CLASHING if needs_file else Taken.CLASHING_AGAIN
         return Taken.OWED if needs_file else Taken.KNOWN
 
