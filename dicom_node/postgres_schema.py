@@ -20,6 +20,10 @@ VERSION: Final = 1
 _SCRIPTS: Final = ("queue", "ledger")
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('miadmark schema', 0))"
 _THERE: Final = "SELECT to_regclass('schema_version') IS NOT NULL"
+_UNSAFE: Final = (
+    "SELECT name FROM pg_settings"
+    " WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name"
+)
 _FOUND: Final = "SELECT max(version) FROM schema_version"
 
 
@@ -57,6 +61,15 @@ def require_known(server: Server) -> None:
     may_make = "SELECT has_schema_privilege(current_schema(), 'CREATE')"
     if not server.execute(may_make).rows[0][0]:
         raise ServerError("this account may make no tables in it")
+
+
+def doubts_about(server: Server) -> list[str]:
+    """Return which settings of a server let it lose what it has called durable.
+
+    Raises:
+        ServerError: It cannot be reached.
+    """
+    return [name for (name,) in server.execute(_UNSAFE).rows]
 
 
 def _require(found: int) -> None:

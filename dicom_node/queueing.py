@@ -54,11 +54,16 @@ class Queueing:
             )
 
     @property
+    def is_here(self) -> bool:
+        """Return whether the server is on this machine."""
+        host = urlsplit(self.database).hostname
+        return host is None or is_loopback(host)
+
+    @property
     def is_protected(self) -> bool:
         """Return whether nobody between here and the server reads along, or answers."""
-        parts = urlsplit(self.database)
-        is_here = parts.hostname is None or is_loopback(parts.hostname)
-        return not self.database or is_here or f"sslmode={_PROVING}" in parts.query
+        proves = f"sslmode={_PROVING}" in urlsplit(self.database).query
+        return not self.database or self.is_here or proves
 
     @property
     def told(self) -> str:

@@ -98,6 +98,7 @@ def destination_line(destination: Destination) -> str:
 def queue_line(queue: Queueing) -> str:
     """Return where the queue and the ledger are, in a sentence."""
     how = "TLS, and its name is checked" if queue.is_protected else "not checked by TLS"
+    how = "on this machine" if queue.is_here else how
     which = "one node's" if queue.shared is None else f"of all nodes of {queue.shared}"
     return f"{queue.told}: {how}; {which}"
 

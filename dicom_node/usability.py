@@ -90,6 +90,25 @@ def require_database(place: Queueing) -> None:
         )
 
 
+def doubts_about_database(place: Queueing) -> list[str]:
+    """Return warnings about a database that can be used; none where there is none.
+
+    Raises:
+        ServerError: It cannot be reached any more.
+    """
+    if not place.database:
+        return []
+    from dicom_node.postgres import Server
+    from dicom_node.postgres_schema import doubts_about
+
+    with Server(place) as server:
+        return [
+            f"queue: the server has {name} = off: a power cut may lose what was "
+            "acknowledged"
+            for name in doubts_about(server)
+        ]
+
+
 def require_same_state(running: Config, wanted: Config) -> None:
     """Return if a node can go over from one configuration to another as it runs.
 

@@ -78,8 +78,9 @@ def _check(options: argparse.Namespace) -> int:
 def _told(config: Config, *, is_against_state: bool) -> dict[str, list[str]]:
     """Return lines of each kind, under the names that kinds have in JSON."""
     from dicom_node import review
+    from dicom_node.usability import doubts_about_database
 
-    warnings = review.warnings_of(config)
+    warnings = review.warnings_of(config) + doubts_about_database(config.queue)
     if is_against_state:
         warnings += review.left_behind(config, _owed(config))
     return {

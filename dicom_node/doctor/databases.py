@@ -14,7 +14,7 @@ from urllib.parse import quote
 from dicom_node.attachment import attached
 from dicom_node.doctor.finding import note, ok, wrong
 from dicom_node.errors import ConfigError
-from dicom_node.usability import require_database
+from dicom_node.usability import doubts_about_database, require_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +75,8 @@ def _served(folder: Path) -> Iterator[Finding]:
         yield wrong(str(error), error.hint)
         return
     yield ok(f"the database at {found.place.told} can be used")
+    for doubt in doubts_about_database(found.place):
+        yield note(doubt)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from dicom_node.queue.job import Arrival, Owed
 from dicom_node.queueing import Queueing
 from dicom_node.review import warnings_of
 from dicom_node.state import State
-from dicom_node.usability import require_usable
+from dicom_node.usability import doubts_about_database, require_usable
 from tests.conftest import NOW, miadmark
 
 SERVER = Queueing(database="postgresql://node@db.example/miadmark")
@@ -106,6 +106,8 @@ def test_an_address_is_judged_before_a_node_goes_by_it(
         require_usable(read(says.encode(), tmp_path / "node.toml"))
 
     judge(place.database)
+    (doubt, _) = doubts_about_database(place)  # the tests' server is in a hurry
+    assert "fsync = off" in doubt
     with pytest.raises(ConfigError, match="does not exist"):
         judge(place.database.replace("@/test", "@/other"))
     with pytest.raises(ConfigError, match="cannot be used"):
