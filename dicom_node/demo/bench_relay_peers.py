@@ -209,7 +209,9 @@ def senders(
 ) -> list[subprocess.Popen[bytes]]:
     """Start a sender for each share of the objects, all at once."""
     command = [tool("storescu"), "--quiet", "--aetitle", "SENDER", "--call", called]
-    command += ["--max-pdu", str(LARGEST_PDU), LOOPBACK, str(port)]
+    # A machine with other work may take longer than DCMTK waits by itself.
+    command += ["--acse-timeout", "300", "--max-pdu", str(LARGEST_PDU)]
+    command += [LOOPBACK, str(port)]
     return [
         _started([*command, *(str(file) for file in share)], None) for share in shares
     ]
