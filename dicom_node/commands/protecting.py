@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,14 @@ def protecting(
     from dicom_node.filters.foresight import foreseen
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
-    from dicom_node.markers import batch_marker, codestream_keeper, keeper, referrer
+    from dicom_node.markers import (
+        batch_marker,
+        codestream_keeper,
+        keeper,
+        may_search,
+        one_by_one,
+        referrer,
+    )
     from dicom_node.naming import Naming
 
     recipients = tuple(read_site(file).recipient for file in options.recipient)
@@ -154,7 +162,10 @@ def protecting(
             remembered,
             decode,
             found_marks.find,
+            partial(may_search, state.folder, keyring),
         )
+        # Of a site with several nodes, every original gets the mark of a node.
+        has_nodes = bool(keyring.nodes.all())
         refer = referrer(sealer, terminal.now, marking, remembered)
         keep = keeper(keyring, ledger, renamings, found_marks, terminal.now)
 
@@ -164,7 +175,7 @@ def protecting(
             names.update(foreseen((task.source for task in todo), naming))
             yield from files.protect(
                 todo,
-                mark_all=mark_all,
+                mark_all=one_by_one(mark_all) if has_nodes else mark_all,
                 refer=refer,
                 keep=keep,
                 keep_codestream=codestream_keeper(keyring, state.codestreams())

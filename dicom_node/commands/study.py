@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.commands import terminal
 from dicom_node.commands.outcomes import KEYS, tell
+from dicom_node.commands.protecting import add_options, protecting
 from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state, state_in
 from dicom_node.errors import NodeError
-from dicom_node.marking import Marking, Profile, WeakMarks
-from dicom_node.routing import Unmarked
-from miadmark_core.mode import Mode
 
 if TYPE_CHECKING:
     import argparse
 
-    from dicom_node.audit import Event
     from dicom_node.codestreams import Given
     from dicom_node.filters.strip import Restored
     from dicom_node.instance import Identity, OpenInstance
@@ -36,43 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the parser."""
     protect = commands.add_parser("protect", help="mark files and folders")
     _add_paths(protect, "objects")
-    protect.add_argument(
-        "--recipient",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="site file of another site that can open the record as well",
-    )
-    protect.add_argument(
-        "--profile",
-        choices=[profile.value for profile in Profile],
-        default=Profile.STANDARD.value,
-        help="fast draws marks at once, which mislead less; strong looks three times "
-        "as long; logo is a visible notice, off what matters (%(default)s)",
-    )
-    protect.add_argument(
-        "--mode",
-        choices=[mode.value for mode in Mode],
-        default=Mode.AUTO.value,
-        help="lead classifiers to wrong answers, or to answers drawn by lot; auto does "
-        "the second where there are two classes (%(default)s)",
-    )
-    protect.add_argument(
-        "--weak-marks",
-        choices=[policy.value for policy in WeakMarks],
-        default=WeakMarks.HOLD.value,
-        help="what becomes of a mark that does not mislead whom it was tried on "
-        "(%(default)s)",
-    )
-    protect.add_argument("--weights", type=Path, help="surrogates of this site")
-    protect.add_argument(
-        "--keep-codestream",
-        action="store_true",
-        help="keep what compressed originals came in, sealed in the state folder, so "
-        "that they come back here as they were, byte for byte",
-    )
-    _add_others(protect)
+    add_options(protect)
     protect.add_argument(
         "--listing",
         action="store_true",
@@ -100,37 +60,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     restore.set_defaults(run=_restore)
 
 
-def _add_others(command: argparse.ArgumentParser) -> None:
-    """Add what becomes of what is not marked."""
-    choices = [what.value for what in Unmarked]
-    command.add_argument(
-        "--others",
-        choices=choices,
-        default=Unmarked.PASS.value,
-        help="what becomes of objects without a picture: reports, documents, "
-        "segmentations; hold fails them (%(default)s)",
-    )
-    command.add_argument(
-        "--hold-others",
-        action="store_const",
-        dest="others",
-        const=Unmarked.HOLD.value,
-        help="the same as --others hold",
-    )
-    command.add_argument(
-        "--other-pixels",
-        choices=choices,
-        default=Unmarked.HOLD.value,
-        help="what becomes of pictures that can carry no mark: 1-bit, 32-bit, float, too "
-        "few grey levels (%(default)s)",
-    )
-    command.add_argument(
-        "--mark-quantities",
-        action="store_true",
-        help="mark segmentations, parametric maps, dose and PET in SUV as pictures",
-    )
-
-
 def _add_paths(command: argparse.ArgumentParser, *keys: str) -> None:
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -140,86 +69,18 @@ def _add_paths(command: argparse.ArgumentParser, *keys: str) -> None:
 
 def _protect(options: argparse.Namespace) -> int:
     from dicom_node import files
-    from dicom_node.codec_process import CodecProcess
-    from dicom_node.filters.foresight import foreseen
-    from dicom_node.keys.sealer import Sealer
-    from dicom_node.keys.site import read_site
     from dicom_node.listing import Listed
-    from dicom_node.markers import (
-        batch_marker,
-        codestream_keeper,
-        keeper,
-        may_search,
-        one_by_one,
-        referrer,
-    )
-    from dicom_node.naming import Naming
 
     todo = files.tasks(options.paths, options.out)
     state = state_in(options.state)
     listed: list[Listed] = []
-    recipients = tuple(read_site(file).recipient for file in options.recipient)
     keyring = state.keys()
-    audit = state.audit(keyring)
 
-    def note(event: Event, instance: OpenInstance, reason: str) -> None:
-        named = instance.attributes(0x00080016, 0x00080018)
-        audit.add(
-            event,
-            how="protected",
-            sop_class=str(named.get("SOPClassUID") or ""),
-            instance=str(named.get("SOPInstanceUID") or ""),
-            reason=reason[:500],
-            by=terminal.user(),
-        )
+    def sent(instance: OpenInstance) -> None:
+        listed.append(Listed.of(instance))
 
-    marking = Marking(
-        profile=Profile(options.profile),
-        mode=Mode(options.mode),
-        weak_marks=WeakMarks(options.weak_marks),
-    )
-    with (
-        state.ledger() as ledger,
-        state.renamings(keyring) as renamings,
-        state.found_marks(keyring) as found_marks,
-        CodecProcess() as decode,
-    ):
-        sealer = Sealer(keyring, ledger.number, recipients)
-        naming = Naming(sealer.derive, marking.style, renamings.find)
-        names = foreseen((task.source for task in todo), naming)
-
-        def remembered(source: str) -> str | None:
-            return names.get(source) or renamings.find(source)
-
-        mark_all = batch_marker(
-            options.weights,
-            sealer,
-            terminal.now,
-            marking,
-            remembered,
-            decode,
-            found_marks.find,
-            partial(may_search, state.folder, keyring),
-        )
-        # Of a site with several nodes, every original gets the mark of a node.
-        has_nodes = bool(keyring.nodes.all())
-        outcomes = files.protect(
-            todo,
-            mark_all=one_by_one(mark_all) if has_nodes else mark_all,
-            refer=referrer(sealer, terminal.now, marking, remembered),
-            keep=keeper(keyring, ledger, renamings, found_marks, terminal.now),
-            keep_codestream=codestream_keeper(keyring, state.codestreams())
-            if options.keep_codestream
-            else None,
-            others=files.Others(
-                not_images=Unmarked(options.others),
-                other_pixels=Unmarked(options.other_pixels),
-                marks_quantities=options.mark_quantities,
-            ),
-            note=note,
-            sent=lambda instance: listed.append(Listed.of(instance)),
-        )
-        code = tell(outcomes, len(todo), "marking", Report(options))
+    with protecting(options, state, keyring, sent) as protect:
+        code = tell(protect(todo), len(todo), "marking", Report(options))
     if not options.listing:
         return code
     with closing(state.listings(keyring)) as listings:
