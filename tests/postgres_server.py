@@ -10,6 +10,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dicom_node.demo.loopback import LOOPBACK, free_ports, make_certificate
+from dicom_node.demo.loopback import LOOPBACK, await_that, free_ports, make_certificate
 from dicom_node.queueing import Queueing
 
 USER = "node"
@@ -50,6 +51,7 @@ class PostgresServer:
     port: int
     binaries: Path
     password: str
+    process: subprocess.Popen[bytes] | None = None
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     @property
@@ -60,23 +62,17 @@ class PostgresServer:
     def password_file(self) -> Path:
         return self.folder / "password"
 
-    def command(self, *arguments: object) -> None:
-        """Run one of the server's programs, as whoever the server is."""
-        as_whom = []
+    def command(self, name: str, *arguments: object) -> list[str]:
+        """Return how one of the server's programs is run, as whoever the server is.
+
+        It ends with whoever runs it.
+        """
+        as_whom = ["setpriv", "--pdeathsig", "QUIT"]
         if os.getuid() == 0:
             account = pwd.getpwnam("postgres")
-            as_whom = ["setpriv", f"--reuid={account.pw_uid}"]
-            as_whom += [f"--regid={account.pw_gid}", "--clear-groups", "--"]
-        name, *rest = map(str, arguments)
-        subprocess.run(
-            [*as_whom, str(self.binaries / name), *rest],
-            check=True,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            timeout=120,
-        )
+            as_whom += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"]
+            as_whom += ["--clear-groups"]
+        return [*as_whom, "--", str(self.binaries / name), *map(str, arguments)]
 
     def start(self) -> None:
         settings = {
@@ -88,16 +84,34 @@ class PostgresServer:
             "ssl_cert_file": str(self.folder / "server-cert.pem"),
             "ssl_key_file": str(self.folder / "server-key.pem"),
         }
-        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        log = self.folder / "log"
-        data = self.folder / "data"
-        self.command("pg_ctl", "-w", "-D", data, "-l", log, "-o", options, "start")
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command("postgres", "-D", self.folder / "data", *options),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
-    def stop(self, mode: str = "fast") -> None:
-        self.command("pg_ctl", "-w", "-D", self.folder / "data", "-m", mode, "stop")
+        def answers() -> bool:
+            try:
+                self.execute("SELECT 1")
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        await_that(answers, f"the server; see {self.folder / 'log'}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: by SIGINT it ends sessions, by SIGQUIT it dies as by a power cut."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(timeout=120)
+            self.process = None
 
     def restart(self) -> None:
-        self.stop("immediate")
+        self.stop(signal.SIGQUIT)
         self.start()
 
     def address(self, name: str) -> str:
@@ -132,11 +146,12 @@ class PostgresServer:
         if account is not None:
             for each in (self.folder, *self.folder.iterdir()):
                 os.chown(each, account.pw_uid, account.pw_gid)
-        self.command(
+        made = self.command(
             *("initdb", "--no-sync", "-D", self.folder / "data", "-U", USER),
             *("--auth-local=trust", "--auth-host=scram-sha-256"),
             *("--pwfile", self.password_file, "--encoding=UTF8", "--locale=C.UTF-8"),
         )
+        subprocess.run(made, check=True, cwd=self.folder, capture_output=True)
 
 
 @contextmanager
@@ -151,12 +166,12 @@ def a_postgres() -> Iterator[PostgresServer]:
     server = PostgresServer(folder, port, binaries, secrets.token_hex(8))
     try:
         server.make()
-        server.start()
         try:
+            server.start()
             server.execute(f"CREATE DATABASE {_TEMPLATE}")
             PostgresQueue(Queueing(database=server.address(_TEMPLATE))).close()
             yield server
         finally:
-            server.stop("immediate")
+            server.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
