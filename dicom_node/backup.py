@@ -46,6 +46,8 @@ _LEFT_OUT: Final = (
     ".lock",
     ".part",
     ".stop",
+    ".at",
+    ".bell",
     ".in",
     ".ask",
     ".answer",

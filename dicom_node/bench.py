@@ -39,8 +39,9 @@ class _Place(NamedTuple):
 
     urgency: int
     """The more urgent, the less."""
-    number: int
     job_id: int
+    """What came in first comes first."""
+    number: int
     instance_id: int | None
     """That nobody else may have meanwhile."""
 
@@ -91,10 +92,11 @@ class Bench:
             keeps_instance: Whether no other job of the same instance may come to the
                 bench, not even while this one is :meth:`away`.
         """
+        assert getattr(self._mine, "place", None) is None, "at the bench already"
         with self._changed:
             self._count += 1
             instance = job.instance_id if keeps_instance else None
-            place = _Place(-job.priority, self._count, job.id, instance)
+            place = _Place(-job.priority, job.id, self._count, instance)
         self._enter(place)
         self._mine.place = place
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from bisect import bisect_left
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -55,11 +56,12 @@ class Histogram(NamedTuple):
 
 
 class Figures:
-    """The figures of one process; written by :meth:`flush`."""
+    """The figures of one process, of all its threads; written by :meth:`flush`."""
 
     def __init__(self, path: Path) -> None:
         """Keep where they go; the file is made when there is something to write."""
         self.path = path
+        self._lock = threading.Lock()
         self._durations: dict[tuple[str, int], tuple[int, float]] = {}
         self._levels: dict[tuple[str, str], float] = {}
 
@@ -79,19 +81,22 @@ class Figures:
     def took(self, what: str, seconds: float) -> None:
         """Note how long something took."""
         key = (what, bisect_left(BOUNDS, seconds))
-        times, total = self._durations.get(key, (0, 0.0))
-        self._durations[key] = (times + 1, total + seconds)
+        with self._lock:
+            times, total = self._durations.get(key, (0, 0.0))
+            self._durations[key] = (times + 1, total + seconds)
 
     def stands(self, what: str, who: str, value: float) -> None:
         """Note how much there is of something now, at one process."""
-        self._levels[what, who] = value
+        with self._lock:
+            self._levels[what, who] = value
 
     def flush(self) -> None:
         """Write down what was noted; what cannot be written is lost."""
-        if not self._durations and not self._levels:
+        with self._lock:
+            durations, self._durations = self._durations, {}
+            levels, self._levels = self._levels, {}
+        if not durations and not levels:
             return
-        durations, self._durations = self._durations, {}
-        levels, self._levels = self._levels, {}
         try:
             with closing(_opened(self.path)) as database, database:
                 database.executemany(

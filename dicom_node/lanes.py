@@ -18,10 +18,12 @@ from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.bell import Bell
 from dicom_node.bench import Bench
 from dicom_node.codec_process import CodecProcess
 from dicom_node.errors import SpoolError
 from dicom_node.glass import Glass
+from dicom_node.hands import Hands
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import (
@@ -69,7 +71,13 @@ NAMES: Final = {Lane.FILTER: "worker", Lane.PASS: "passer"}
 _PATIENCE: Final = 5
 """How much less of a busy machine filtering gets than receiving and passing."""
 _REST_AFTER_S: Final = 2.0
+"""How long nothing is due to a destination until what is open there is closed."""
 _TEND_AFTER_S: Final = 1.0
+_LOOK_AFTER_S: Final = 1.0
+"""How long it takes at most until something is seen that nobody has rung for."""
+_BETWEEN_S: Final = 0.02
+"""How long it takes at least from one look to the next while something is sent, unless
+that is finished: of what comes in then, not each has to be seen by itself."""
 _LATE: Final = timedelta(days=7)
 """How long what comes of a study that was complete is known to come late."""
 LEFT_AFTER_S: Final = 600.0
@@ -99,12 +107,13 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
                 return
         stack.enter_context(held)
         queue = stack.enter_context(closing(state.queue(config.passed, lane)))
+        bell = stack.enter_context(closing(Bell(state.bell(lane))))
         note = StopNote(state.folder / f"{NAMES[lane]}.stop")
         keyring = keys_of(state, config.node.fingerprint)
         bench = stack.enter_context(closing(Bench(state.folder / f"{NAMES[lane]}.at")))
         suspects = frozenset[int]() if note.taken() else bench.suspects
         spool = _taken_over(config, state, keyring, queue, lane, suspects)
-        signal.signal(signal.SIGTERM, partial(_stop, stopping, note))
+        signal.signal(signal.SIGTERM, partial(_stop, stopping, note, bell))
         ledger = stack.enter_context(state.ledger())
         renamings = stack.enter_context(state.renamings(keyring))
         found_marks = stack.enter_context(state.found_marks(keyring))
@@ -163,9 +172,10 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             listings=wanted,
             commitments=_commitments(config, state, queue, spool, stack),
             bench=bench,
+            hands=Hands(bell.ring),
             is_changing=partial(is_on, state.folder),
         )
-        stack.callback(worker.rest)
+        stack.callback(worker.close)
 
         swept = time.monotonic()
 
@@ -178,13 +188,13 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
                 swept = time.monotonic()
                 _sweep_left(state, queue, spool, alone=False)
 
-        def recover() -> None:
-            """Take up again what could not be settled: nobody else works in this lane."""
+        def recover() -> bool:
+            """Take up again what could not be settled; say whether that is done."""
             room.tend()
-            queue.release_claims(now() + config.retry.first_wait)
+            return worker.recover(now() + config.retry.first_wait)
 
         room = state.room(config.storage)
-        _run(worker, tend, recover, stopping, parent)
+        _run(worker, tend, recover, stopping, parent, bell)
 
 
 def _elsewhere(
@@ -230,8 +240,10 @@ def _tend(room: Room, queue: SqlQueue, config: Config) -> None:
     queue.purge(now() - config.storage.keep_sent)
 
 
-def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> Senders:
-    """Return to whom jobs go; whoever is down is asked beside all work."""
+def _senders(
+    config: Config, state: State, decode: Decode, stack: ExitStack
+) -> Callable[[], Senders]:
+    """Return what says to whom jobs go; who is down is asked beside all work."""
     probing = Probing(
         config,
         lambda: state.reachability(config),
@@ -240,7 +252,8 @@ def _senders(config: Config, state: State, decode: Decode, stack: ExitStack) -> 
     )
     probing.start()
     stack.callback(probing.stop)
-    return Senders(
+    return partial(
+        Senders,
         config,
         reachability=stack.enter_context(state.reachability(config)),
         slots=state.slots(),
@@ -258,9 +271,10 @@ def _keep_from_tmp(config: Config, state: State) -> None:
     hold_in_memory(is_so=config.storage.encrypt)
 
 
-def _stop(stopping: threading.Event, note: StopNote, *_: object) -> None:
+def _stop(stopping: threading.Event, note: StopNote, bell: Bell, *_: object) -> None:
     stopping.set()
     note.leave()
+    bell.ring()
 
 
 def _taken_over(
@@ -293,30 +307,33 @@ def _sweep_left(state: State, queue: SqlQueue, spool: Spool, *, alone: bool) -> 
 def _run(
     worker: Worker,
     tend: Callable[[], None],
-    recover: Callable[[], None],
+    recover: Callable[[], bool],
     stopping: threading.Event,
     parent: int,
+    bell: Bell,
 ) -> None:
-    idle_since = tended = time.monotonic()
-    failed, outage = False, Outage()
+    tended = time.monotonic()
+    is_well, outage = True, Outage()
     while not stopping.is_set() and os.getppid() == parent:
+        is_begun, looked, busy = False, time.monotonic(), worker.busy
         try:
-            if time.monotonic() - tended > _TEND_AFTER_S:
-                tended = time.monotonic()
+            if looked - tended > _TEND_AFTER_S:
+                tended = looked
                 tend()
-            if failed:
-                recover()
-            is_busy, failed = worker.turn(), False
+            is_well = is_well or recover()
+            is_begun = worker.turn()
             outage.over()
         except SpoolError as error:
-            is_busy, failed = False, True
+            is_well = False
             stopping.wait(outage.met(error))
-        if is_busy:
-            idle_since = time.monotonic()
+        if is_begun:
             continue
-        if time.monotonic() - idle_since > _REST_AFTER_S:
-            worker.rest()
-        stopping.wait(LOOK_S)
+        worker.rest(_REST_AFTER_S)
+        is_soon = worker.is_waiting or not is_well
+        bell.wait(LOOK_S if is_soon else _LOOK_AFTER_S)
+        left = looked + _BETWEEN_S - time.monotonic()
+        if left > 0 and worker.busy and worker.busy >= busy:
+            stopping.wait(left)
 
 
 def _desk_clients(config: Config, keyring: Keyring) -> list[DeskClient]:

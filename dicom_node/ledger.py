@@ -75,7 +75,7 @@ class Rewrapped(NamedTuple):
 
 
 class Ledger(Tables):
-    """Tables of sealed records; one connection, one thread."""
+    """Tables of sealed records; one connection, which several threads may use."""
 
     def __init__(self, place: Path | Queueing) -> None:
         """Open the ledger, or make it.

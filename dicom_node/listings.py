@@ -79,7 +79,7 @@ class Entries(NamedTuple):
 
 
 class Listings:
-    """What is still to be listed; one connection, one thread."""
+    """What is still to be listed; one connection, which several threads may use."""
 
     def __init__(self, place: Path | Queueing, keyed: Callable[[bytes], bytes]) -> None:
         """Open them, or make them.

@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS destination (
 
 
 class Reachability(Tables):
-    """The table; one connection, one thread."""
+    """The table; one connection, which several threads may use."""
 
     def __init__(
         self,

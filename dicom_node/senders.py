@@ -1,9 +1,9 @@
-"""To whom the jobs of a process go: which member of a pool, on which association.
+"""To whom the jobs of a line go: which member of a pool, on which association.
 
 One association is open at a time. It belongs to one destination and one study, and ends
 when something else is due: a receiver may take its end for the end of the study. What
-cannot be delivered is noted of the destination, so that no process tries it again before
-it answers (see :mod:`dicom_node.breaker`).
+cannot be delivered is noted of the destination, so that nobody tries it again before it
+answers (see :mod:`dicom_node.breaker`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dicom_node.stow import StowSending
 from dicom_node.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from dicom_node.breaker import Health
@@ -65,7 +65,7 @@ class _Later:
 
 
 class Senders:
-    """Opens associations, and knows whom there is no use in calling."""
+    """Opens associations, and knows whom there is no use in calling; of one thread."""
 
     def __init__(
         self,
@@ -99,9 +99,21 @@ class Senders:
         self._slot: IO[bytes] | None = None
         self._since = 0.0
 
-    def resting(self, now: datetime) -> Resting:
-        """Return whom there is no use in calling now: destinations, and whole pools."""
-        self._health = self._reachability.all()
+    @property
+    def health(self) -> Mapping[str, Health]:
+        """Return how each destination was when that was looked up last."""
+        return self._health
+
+    def resting(
+        self, now: datetime, health: Mapping[str, Health] | None = None
+    ) -> Resting:
+        """Return whom there is no use in calling now: destinations, and whole pools.
+
+        Args:
+            now: Aware.
+            health: How each destination is; None to look that up.
+        """
+        self._health = dict(self._reachability.all() if health is None else health)
         moment = time.monotonic()
         down = {name for name, one in self._health.items() if one.rests(now)}
         down |= {name for name, until in self._busy.items() if moment < until}
@@ -234,6 +246,11 @@ class Senders:
             self._reachability.took(destination.name)
             self._health[destination.name] = NEW
             logger.info("up destination=%s", destination.name)
+
+    @property
+    def are_open(self) -> bool:
+        """Return whether an association is open, or may be."""
+        return self._sending is not None
 
     def rest(self) -> None:
         """Close what is open."""

@@ -20,6 +20,7 @@ from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
 from dicom_node.queue.history import History
+from dicom_node.queue.job import Lane
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.reachability import Reachability
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from dicom_node.chain import Head
     from dicom_node.config import Config
     from dicom_node.opening import Opening
-    from dicom_node.queue.job import Lane
     from dicom_node.queue.sql_commitments import SqlCommitments
     from dicom_node.queue.sql_queue import SqlQueue
     from dicom_node.queueing import Queueing
@@ -194,6 +194,15 @@ class State:
     def room(self, storage: Storage) -> Room:
         """Return who looks after the disk of it, and that of the spool."""
         return Room(self.folder, storage, spooling=self.files)
+
+    def bell(self, lane: Lane) -> Path:
+        """Return where whoever works in a lane is woken."""
+        return self.folder / f"{lane.value}.bell"
+
+    @property
+    def bells(self) -> tuple[Path, ...]:
+        """Return where all are woken who work off the queue."""
+        return tuple(self.bell(lane) for lane in Lane)
 
     @property
     def rejections(self) -> Path:

@@ -7,6 +7,7 @@ them; each is durable by itself, or with those of its transaction.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -67,7 +68,10 @@ class Database(Protocol):
 
 
 class FileDatabase:
-    """A SQLite file; what is deleted does not stay behind in it."""
+    """A SQLite file, which several threads may use.
+
+    What is deleted does not stay behind in it.
+    """
 
     def __init__(self, path: Path, schema: str) -> None:
         """Open it, or make it.
@@ -75,29 +79,33 @@ class FileDatabase:
         Raises:
             sqlite3.Error: It cannot be opened.
         """
-        self._connection = database(path, schema)
+        self._lock = threading.RLock()
+        self._connection = database(path, schema, is_of_one_thread=False)
         self._connection.execute("PRAGMA secure_delete = ON")
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> Rows:
         """Carry out a statement."""
-        return self._connection.execute(statement, values)
+        with self._lock:
+            return self._connection.execute(statement, values)
 
     def executemany(self, statement: str, values: Iterable[Sequence[object]]) -> object:
         """Carry out a statement for each of ``values``."""
-        return self._connection.executemany(statement, values)
+        with self._lock:
+            return self._connection.executemany(statement, values)
 
     @contextmanager
     def transaction(self, *, alone: str = "") -> Iterator[None]:
         """Do what is done in a block as one; whoever writes is alone with the file."""
         del alone
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""

@@ -1,74 +1,49 @@
-"""Take jobs, have each instance made ready, send it, settle it; one after another.
+"""Take the jobs that are due and give them to their lines, which do them side by side.
 
 The worker is a process of its own, so that marking never slows receiving and its death
 costs a lease and nothing else. What is sent is written to the spool first, so that a
 retry sends the same bytes: never two different marks of one original.
 
-``except Exception`` has its home here: one instance must not stop the others.
+It claims the most urgent job of those whose line has nothing to do: what is owed to one
+destination waits for nobody else's. A lease that runs out while a line is at its job is
+therefore nobody's either.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.bench import Bench
-from dicom_node.commitment import Reference
-from dicom_node.destination import Kind
-from dicom_node.errors import (
-    BrokenOffError,
-    ChangingError,
-    FilterError,
-    NodeError,
-    NotGrantedError,
-    SendError,
-    UnreachableError,
-)
-from dicom_node.outgoing import head_of
-from dicom_node.passing import Dropped
-from dicom_node.queue.commitments import Sent
-from dicom_node.queue.job import Resting
+from dicom_node.line import LEASE, Line
 from dicom_node.quiet_studies import QuietStudies
-from dicom_node.readying import Lost
 from dicom_node.resting import resting_routes
-from dicom_node.routing import Action
-from dicom_node.senders import NoTurnError, worst
 from dicom_node.settling import Settling
-from dicom_node.stow import StowSending
-from dicom_node.stow_item import Parcel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
     from dicom_node.config import Config
-    from dicom_node.destination import Destination
     from dicom_node.glass import Glass
+    from dicom_node.hands import Hands
     from dicom_node.listings import Listings
     from dicom_node.queue.commitments import Commitments
-    from dicom_node.queue.job import Job, Queue, Resting
-    from dicom_node.queue.order import Order
+    from dicom_node.queue.job import Queue, Resting
     from dicom_node.readying import Readying
-    from dicom_node.routing import Route
     from dicom_node.senders import Senders
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-LEASE: Final = timedelta(minutes=15)
-
-TOGETHER: Final = 16
-"""Jobs that are claimed together, and settled together when they are sent."""
-_IN_REQUESTS: Final = 64
-"""Likewise, where several go in one request."""
-_TOGETHER_S: Final = 5.0
-"""After which those that are not begun are put back: a worker that is told to stop has
-half a minute to end, and others may be more urgent."""
-_SETTLED_AFTER_S: Final = 0.25
-"""How long something is sent and not settled yet, but for one sending."""
+_REST_AFTER_S: Final = 2.0
+"""How long a line has nothing to do until it closes what it has open."""
+_FINISHING_S: Final = 20.0
+"""How long lines are waited for at the end: whoever supervises waits half a minute."""
+_CLOSING_S: Final = 7.0
+"""And until they have said goodbye, for which a receiver is given five seconds."""
 
 
 class Worker:
@@ -82,11 +57,12 @@ class Worker:
         spool: Spool,
         readying: Readying,
         glass: Glass,
-        senders: Senders,
+        senders: Callable[[], Senders],
         clock: Callable[[], datetime],
         listings: Listings | None = None,
         commitments: Commitments | None = None,
         bench: Bench | None = None,
+        hands: Hands | None = None,
         is_changing: Callable[[], bool] = lambda: False,
     ) -> None:
         """Keep what the work needs.
@@ -97,34 +73,54 @@ class Worker:
             spool: Where its files are.
             readying: Makes what is sent.
             glass: Judges orders to send something as it came.
-            senders: Knows whom jobs go to, and who is down.
+            senders: Returns what knows whom jobs go to, and who is down, for one line.
             clock: Returns the time, aware.
             listings: What routes with ``listing`` have sent and not listed yet.
             commitments: Where it is noted what destinations are to promise to keep.
             bench: Where instances are made ready.
+            hands: Do the work of lines side by side; None for one after another.
             is_changing: Says whether jobs may be right by another configuration.
         """
-        self._is_changing = is_changing
-        self._bench = bench or Bench()
-        self._config, self._queue, self._spool = config, queue, spool
-        self._readying, self._glass, self._senders = readying, glass, senders
-        self._settling = Settling(
-            queue, spool, config.retry, clock, commitments=commitments
-        )
-        self._clock = clock
+        self._config, self._queue, self._clock = config, queue, clock
+        self._senders, self._hands = senders, hands
+        self._looking = senders()
+        settling = Settling(queue, spool, config.retry, clock, commitments=commitments)
+        bench = bench or Bench()
+
+        def line(name: str) -> Line:
+            return Line(
+                name,
+                config,
+                queue=queue,
+                spool=spool,
+                readying=readying,
+                glass=glass,
+                senders=senders(),
+                settling=settling,
+                bench=bench,
+                clock=clock,
+                is_changing=is_changing,
+            )
+
+        self._line, self._lines = line, dict[str, Line]()
+        """By the destination or pool whose jobs it does."""
+        self.is_waiting = False
+        """Whether a line waits for something that nobody tells it of."""
         self._quiet = None if listings is None else QuietStudies(listings, queue, spool)
-        self._parcels: list[tuple[Job, Route, StowSending, Parcel]] = []
-        """What goes together in the next request: of one destination and study."""
-        self._sent: list[tuple[Sent, Route, Destination]] = []
-        """What the destination has, and the queue does not know of yet."""
-        self._sent_since = 0.0
 
     def turn(self) -> bool:
-        """Do a job that is due, and a few more like it; False if none is.
+        """Have a job done that is due, and a few more like it; False if none is.
 
-        Whatever happens to them, they are settled, put back or held when this returns.
+        Without hands, whatever happens to them, they are settled, put back or held when
+        this returns.
+
+        Raises:
+            SpoolError: The queue cannot be used, or could not be by a line; see
+                :meth:`recover`.
         """
-        moment, started = self._clock(), time.monotonic()
+        if self._hands is not None:
+            self._hands.require_well()
+        moment = self._clock()
         if self._quiet is not None:
             self._quiet.list(self._config.routes, moment)
         for study in self._queue.complete_studies(moment):
@@ -136,226 +132,74 @@ class Worker:
         job = self._queue.claim(moment, LEASE, resting)
         if job is None:
             return False
-        left: list[Job] = []
-        try:
-            # What could not be delivered tells what will become of the others.
-            goes_on = self._settling.gave_up(job) or self._try(job)
-            if goes_on and time.monotonic() - started < _TOGETHER_S:
-                left = self._more_like(job, moment, resting)
-            while left and time.monotonic() - started < _TOGETHER_S:
-                one = left.pop(0)
-                if not self._settling.gave_up(one) and not self._try(one):
-                    break
-                if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
-                    self._settle_sent()
-        finally:
-            self._send_parcels()
-            self._settle_sent()
-            self._settling.not_begun(left)
+        line = self._lines.get(job.destination)
+        if line is None:
+            line = self._lines[job.destination] = self._line(job.destination)
+        if self._hands is None:
+            line.work(job, resting)
+        else:
+            self._hands.begin(line.name, partial(line.work, job, resting))
         return True
+
+    @property
+    def busy(self) -> frozenset[str]:
+        """Return whose lines are at something."""
+        return frozenset() if self._hands is None else self._hands.busy
+
+    def recover(self, not_before: datetime) -> bool:
+        """Take up again what could not be settled; say whether that is all there is.
+
+        Nobody else works in this lane, so once no line is at anything, nothing is
+        claimed but what was lost.
+
+        Args:
+            not_before: When it is due again.
+
+        Raises:
+            SpoolError: The queue cannot be used yet.
+        """
+        busy = self.busy
+        for name, line in self._lines.items():
+            if name not in busy and line.is_stuck:
+                line.recover(not_before)
+        if busy:
+            return False
+        self._queue.release_claims(not_before)
+        return True
+
+    def rest(self, after_s: float = 0.0) -> None:
+        """Close what is open where nothing was due for so many seconds."""
+        now, busy = time.monotonic(), self.busy
+        for name, line in self._lines.items():
+            if name in busy or not line.is_open:
+                continue
+            if self._hands is None:
+                line.rest()
+            elif now - line.finished >= after_s:
+                self._hands.begin(name, line.rest)
+
+    def close(self) -> None:
+        """End; lines finish what they are at, if that does not take too long."""
+        if self._hands is not None:
+            if not self._hands.wait(_FINISHING_S):
+                logger.warning("not finished destinations=%d", len(self.busy))
+            self.rest()
+            self._hands.wait(_CLOSING_S)
+            self._hands.close()
+        else:
+            self.rest()
 
     def _resting(self, moment: datetime) -> Resting:
-        """Return whose jobs wait."""
+        """Return whose jobs are not claimed: they wait, or their line is at something."""
         held = self._queue.held_routes()
         routes = resting_routes(self._config.routes, held, moment)
-        return self._senders.resting(moment)._replace(routes=routes)
-
-    def _more_like(self, job: Job, moment: datetime, resting: Resting) -> list[Job]:
-        """Claim more like ``job``, if each takes no longer to send than to settle.
-
-        Returns:
-            The rest of its study, and then study by study.
-        """
-        route = self._config.route(job.route)
-        if job.attempts > 1 or route is None or route.action is Action.MARK:
-            return []
-        members = self._config.members(job.destination)
-        count = _IN_REQUESTS if _goes_in_requests(members) else TOGETHER
-        more = self._queue.claim_more(job, moment, LEASE, count - 1, resting)
-        studies = dict.fromkeys(one.study_instance_uid for one in (job, *more))
-        order = {study: number for number, study in enumerate(studies)}
-        return sorted(more, key=lambda one: order[one.study_instance_uid])
-
-    def _try(self, job: Job) -> bool:
-        """Do a job; False if nothing more can be delivered where it goes, for now."""
-        try:
-            self._do(job)
-        except Dropped as said:
-            self._settling.dropped(job, str(said))
-        except Lost:
-            logger.warning("overtaken instance=%s", job.sop_instance_uid)
-        except NoTurnError:
-            self._senders.wait_for_turn(job.destination)
-            self._settling.not_begun([job])
-            return False
-        except Exception as error:  # noqa: BLE001 one must not stop the others
-            self._failed(job, error)
-            if isinstance(error, UnreachableError):
-                return False
-            if isinstance(error, SendError):
-                resting = self._senders.resting(self._clock())
-                return job.destination not in resting.destinations
-        return True
-
-    def _failed(self, job: Job, error: Exception) -> None:
-        if not self._settling.failed(job, error):
-            self._readying.forget(job)
-
-    def _send_parcels(self) -> None:
-        """Send what was put together, each with an end of its own."""
-        parcels, self._parcels = self._parcels, []
-        if not parcels:
-            return
-        _, _, sending, _ = parcels[0]
-        told: Exception | None = None
-        ends = sending.send_all([parcel for *_, parcel in parcels])
-        for (job, route, _, _), error in zip(parcels, ends, strict=True):
-            if error is None:
-                self._took_parcel(job, route, sending.destination)
-                continue
-            if isinstance(error, (SendError, NotGrantedError)) and error is not told:
-                # What is said of all of them is said once.
-                self._senders.failed(sending.destination, error)
-                told = error
-            self._failed(job, error)
-
-    def _took_parcel(self, job: Job, route: Route, destination: Destination) -> None:
-        try:
-            self._senders.took(destination)
-            self._readying.delivered(job, route)
-            self._note_sent(job, route, destination)
-        except Exception as error:  # noqa: BLE001 one must not stop the others
-            self._failed(job, error)
-
-    def _settle_sent(self) -> None:
-        """Settle what was sent, in one transaction.
-
-        If the process dies before, the destination gets it once more.
-        """
-        sent, self._sent = self._sent, []
-        if not sent:
-            return
-        are_settled = self._settling.sent([one for one, _, _ in sent])
-        for ((job, *_), route, to), is_settled in zip(sent, are_settled, strict=True):
-            if is_settled:
-                logger.info(
-                    "sent instance=%s to=%s action=%s",
-                    job.sop_instance_uid,
-                    to.name,
-                    route.action.value if job.order is None else "break-glass",
-                )
-
-    def rest(self) -> None:
-        """Close what is open: nothing is due for now."""
-        self._senders.rest()
-
-    def _route_of(self, job: Job, members: Sequence[Destination]) -> Route:
-        """Return the route of a job, if it still leads to where the job is owed."""
-        route = self._config.route(job.route)
-        if route is None:
-            raise self._astray(
-                f"the route {job.route!r} is not in the configuration any more"
-            )
-        if not members or job.destination not in route.destinations:
-            raise self._astray(
-                f"the route {job.route!r} does not lead to {job.destination!r} any more"
-            )
-        return route
-
-    def _do(self, job: Job) -> None:
-        members = self._config.members(job.destination, job.study_instance_uid)
-        route = self._route_of(job, members)
-        if job.order is not None:
-            self._glass.require(job.order, route)
-            members = self._left_to(job.order, members)
-        else:
-            self._readying.require_same(job, route)
-        errors: list[Exception] = []
-        is_alone = _goes_in_requests(members)
-        computing = partial(self._bench.at, job)
-        for destination in self._senders.up(members):
-            self._make_way(destination, job)
-            study = job.study_instance_uid
-            try:
-                if job.order is not None:
-                    sending = self._senders.to(destination, study)
-                    note = partial(self._glass.note, job, job.order)
-                    sending.send(self._spool.file(job.file), note, computing)
-                else:
-                    if job.filtered is None and route.action is Action.MARK:
-                        self._senders.let_others()
-                    later = self._senders.later(destination, study)
-                    with self._bench.at(job):
-                        job = self._readying.ready(job, route, later)
-                    sending = self._senders.to(destination, study)
-                    allow = self._readying.allowing(job, route)
-                    file = self._spool.file(job.filtered or job.file)
-                    if is_alone and isinstance(sending, StowSending):
-                        parcel = Parcel(file, allow, computing)
-                        self._parcels.append((job, route, sending, parcel))
-                        return
-                    sending.send(file, allow, computing)
-                    self._readying.delivered(job, route)
-            except NoTurnError:
-                raise  # it is up, so it is this one's: no other is tried
-            except (SendError, NotGrantedError) as error:
-                self._senders.failed(destination, error)
-                errors.append(error)
-                if job.order is not None and isinstance(error, BrokenOffError):
-                    # That one may have it, and it leaves as it came once only.
-                    self._queue.bind(job, destination.name)
-                    break
-                continue
-            self._senders.took(destination)
-            self._note_sent(job, route, destination)
-            return
-        raise worst(errors, len(members))
-
-    def _astray(self, says: str) -> NodeError:
-        """Return what to say of a job that no route leads on: for now, or for good."""
-        if self._is_changing():
-            return ChangingError(f"{says}, or not yet: the node is changing")
-        return FilterError(says, hint="Put that back, then: miadmark release")
-
-    def _left_to(
-        self, order: Order, members: tuple[Destination, ...]
-    ) -> tuple[Destination, ...]:
-        """Return who may be sent an instance as it came: whoever may have it, if any."""
-        if not order.receiver:
-            return members
-        only = tuple(one for one in members if one.name == order.receiver)
-        if not self._senders.up(only):
-            raise BrokenOffError(
-                f"{order.receiver} may have it, and cannot be sent it again now",
-                hint="It leaves as it came to nobody else.",
-            )
-        return only
-
-    def _make_way(self, destination: Destination, job: Job) -> None:
-        """Send what was put together for another destination, or of another study."""
-        if not self._parcels:
-            return
-        before, _, sending, _ = self._parcels[-1]
-        if (sending.destination, before.study_instance_uid) != (
-            destination,
-            job.study_instance_uid,
-        ):
-            self._send_parcels()
-
-    def _note_sent(self, job: Job, route: Route, destination: Destination) -> None:
-        """Remember what a destination has; it is settled a little later."""
-        if not self._sent:
-            self._sent_since = time.monotonic()
-        reference = None
-        if destination.commitment:
-            is_ready = job.order is None and job.filtered is not None
-            name = job.filtered if is_ready and job.filtered else job.file
-            head = head_of(self._spool.file(name))
-            reference = Reference(head.sop_class_uid, head.sop_instance_uid)
-        sent = Sent(job, destination.name, reference)
-        self._sent.append((sent, route, destination))
-
-
-def _goes_in_requests(members: Sequence[Destination]) -> bool:
-    """Say whether instances go together: where nobody else takes what one refuses."""
-    return len(members) == 1 and members[0].kind is Kind.STOW
+        resting = self._looking.resting(moment)._replace(routes=routes)
+        busy = self.busy
+        waiting = {
+            name
+            for name, line in self._lines.items()
+            if name not in busy
+            and (line.is_stuck or line.rests(moment, self._looking.health))
+        }
+        self.is_waiting = bool(waiting - resting.destinations)
+        return resting._replace(destinations=resting.destinations | busy | waiting)

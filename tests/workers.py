@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +13,7 @@ from dicom_node.codestreams import Copy, Given
 from dicom_node.config import Config
 from dicom_node.decoding import decode_frames
 from dicom_node.glass import Glass
+from dicom_node.hands import Hands
 from dicom_node.queue.job import Queue
 from dicom_node.readying import Readying
 from dicom_node.senders import Senders
@@ -32,6 +34,7 @@ def worker_of(
     clock: Callable[[], datetime],
     folder: Path | None = None,
     senders: Senders | None = None,
+    hands: Hands | None = None,
     bench: Bench | None = None,
     is_changing: Callable[[], bool] = lambda: False,
     **made: Any,
@@ -41,6 +44,7 @@ def worker_of(
     Args:
         folder: For what is known of destinations, if no ``senders`` are given.
         senders: Instead of new ones.
+        hands: Do its work side by side, each line with senders of its own.
         bench: Where it makes instances ready.
         is_changing: Whether another configuration may be right as well.
         made: What :class:`~dicom_node.readying.Readying` is given instead.
@@ -59,7 +63,9 @@ def worker_of(
     }
     if senders is None:
         assert folder is not None
-        senders = senders_of(config, folder, clock)
+        new = partial(senders_of, config, folder, clock)
+        # One after another, they share what one has open.
+        senders = None if hands is not None else new()
     return Worker(
         config,
         queue=queue,
@@ -68,7 +74,8 @@ def worker_of(
             queue=queue, spool=spool, audit=audit, clock=clock, **(readying | made)
         ),
         glass=Glass(config.break_glass, audit, clock),
-        senders=senders,
+        senders=new if senders is None else lambda: senders,
+        hands=hands,
         clock=clock,
         bench=bench,
         is_changing=is_changing,

@@ -24,6 +24,7 @@ from dicom_node.emergency import BreakGlass
 from dicom_node.errors import BrokenOffError
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
+from dicom_node.line import Line
 from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.queue.order import Order
 from dicom_node.queue.sqlite import SqliteQueue
@@ -237,13 +238,15 @@ def test_what_comes_after_it_is_marked_again(bench: Make) -> None:
     assert one.marked == 2
 
 
-def test_a_kill_after_it_left_sends_it_again_by_the_same_order(bench: Make) -> None:
+def test_a_kill_after_it_left_sends_it_again_by_the_same_order(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = bench()
     one.add(1)
     one.queue.break_glass(1, ORDER)
-    worker = one.worker = one.make()
-    vars(worker)["_settle_sent"] = lambda: None  # it dies before
-    one.turn()
+    with monkeypatch.context() as dying:
+        dying.setattr(Line, "_settle_sent", lambda _: None)  # it dies before
+        one.turn()
     one.dies()
     assert one.turn()
     assert one.names() == ["1.2.1"] * 2

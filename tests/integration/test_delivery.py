@@ -292,7 +292,7 @@ def test_what_the_first_does_not_take_goes_to_the_next(
     site.work(worker)
     assert not worker.turn()  # the whole pool rests
     site.start("one")
-    worker._senders._reachability.answered("one")
+    worker._looking._reachability.answered("one")
     site.work(worker)
     worker.rest()
     assert site.got("one") == more

@@ -31,6 +31,7 @@ from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.preparation import prepare
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
+from dicom_node.line import LEASE
 from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
@@ -38,7 +39,7 @@ from dicom_node.spool import Spool
 from dicom_node.state import State, now
 from dicom_node.supervising import Role, held_for_others
 from dicom_node.syntaxes import DEFAULT, Syntax
-from dicom_node.worker import LEASE, Worker
+from dicom_node.worker import Worker
 from miadmark_core.sealing.recipients import Recipient
 from miadmark_core.search.finder import Finder
 from tests.conftest import NOW, miadmark
