@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, TypeGuard
 
+from dicom_node.bell import ring
 from dicom_node.elements import Limits
 from dicom_node.errors import (
     ClashError,
@@ -26,8 +27,9 @@ from dicom_node.sealed_file import SealedFile
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from dicom_node.config import Config
     from dicom_node.instance import Identity
@@ -50,6 +52,7 @@ def accept(
     room: Room,
     clock: Callable[[], datetime],
     patients: Patients,
+    bells: Sequence[Path] = (),
 ) -> None:
     """Make an instance durable, and owe it to its routes.
 
@@ -65,6 +68,7 @@ def accept(
         room: Of the disk.
         clock: Returns the time, aware.
         patients: How the audit is to call whose it is.
+        bells: Wake whoever works off the queue.
 
     Raises:
         MalformedObjectError: It is no DICOM object, is cut short, or exceeds a limit.
@@ -120,6 +124,7 @@ def accept(
     finally:
         if not taken.needs_file:
             spool.delete([name])
+    ring(bells)
     if taken in {Taken.CLASHING, Taken.CLASHING_AGAIN}:
         raise ClashError(CLASHES)
 

@@ -115,6 +115,7 @@ def receive(
                 room=room,
                 clock=now,
                 patients=Patients(pseudonyms, config.audit.patients),
+                bells=state.bells,
             ),
             room.lack,
             [socket.socket(fileno=descriptor) for descriptor in listening],

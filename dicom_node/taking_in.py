@@ -231,6 +231,7 @@ def take_in(config: Config, parent: int, keys: int, pseudonyms: bytes) -> None:
             room=state.room(config.storage),
             clock=now,
             patients=Patients(pseudonyms, config.audit.patients),
+            bells=state.bells,
         )
         takers = [
             Taker(
