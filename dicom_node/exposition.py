@@ -60,6 +60,9 @@ class Told(NamedTuple):
     """Of destinations."""
     processes: Mapping[str, bool]
     """Whether each process that should be there is."""
+    receivers: int
+    """How many processes take instances in."""
+    receivers_wanted: int
     associations: float
     free_bytes: int
     free_inodes: int
@@ -154,6 +157,18 @@ def _lines(told: Told) -> Iterator[str]:
         "gauge",
         "Whether a process of the node is there.",
         [((("process", name),), int(is_up)) for name, is_up in told.processes.items()],
+    )
+    yield from _one(
+        "receivers",
+        "gauge",
+        "Processes that take instances in.",
+        [((), told.receivers)],
+    )
+    yield from _one(
+        "receivers_wanted",
+        "gauge",
+        "Processes that are to take instances in.",
+        [((), told.receivers_wanted)],
     )
     yield from _one(
         "associations",

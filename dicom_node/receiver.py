@@ -20,7 +20,7 @@ from dicom_node.accepting import accept
 from dicom_node.commitment_scp import CommitmentScp
 from dicom_node.committing import Committing
 from dicom_node.figures import ASSOCIATIONS
-from dicom_node.presence import RECEIVING, present
+from dicom_node.presence import RECEIVING, present_among
 from dicom_node.pseudonyms import Patients
 from dicom_node.rejections import Rejections
 from dicom_node.scp import StorageScp
@@ -153,7 +153,7 @@ def _seen(state: State) -> ExitStack:
     # What is there now stays; pynetdicom collects garbage while everyone waits.
     gc.freeze()
     with ExitStack() as stack:
-        stack.enter_context(present(state.folder, RECEIVING))
+        stack.enter_context(present_among(state.folder, RECEIVING))
         return stack.pop_all()
 
 

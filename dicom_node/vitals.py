@@ -15,7 +15,7 @@ from dicom_node import __version__
 from dicom_node.charter_source import Known
 from dicom_node.exposition import Told
 from dicom_node.figures import ASSOCIATIONS, histograms, level
-from dicom_node.presence import RECEIVING, is_present
+from dicom_node.presence import RECEIVING, how_many, is_present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.state import State
 
-_LOCKS: Final = {"receiver": RECEIVING}
-"""Of processes that hold a lock of another name than theirs."""
 _BESIDE: Final = frozenset({"reporter", "web", "follower"})
 """Without these, instances are still taken in and worked on."""
 
@@ -49,7 +47,6 @@ class Vitals:
         """Return whether each process that should be there is."""
         config, folder = self._config, self._state.folder
         wanted = {
-            "receiver": True,
             "worker": True,
             "passer": bool(config.passed),
             "committer": config.commits,
@@ -59,11 +56,14 @@ class Vitals:
             "web": config.web is not None,
             "follower": config.charter is not None,
         }
-        return {
-            name: is_present(folder, _LOCKS.get(name, name))
-            for name, is_wanted in wanted.items()
-            if is_wanted
+        found = {
+            name: is_present(folder, name) for name, is_so in wanted.items() if is_so
         }
+        return {"receiver": self.receivers() > 0, **found}
+
+    def receivers(self) -> int:
+        """Return how many processes take instances in."""
+        return how_many(self._state.folder, RECEIVING)
 
     def lacks(self, *, beside: bool = True) -> list[str]:
         """Return what is not as it should be.
@@ -82,8 +82,12 @@ class Vitals:
 
     def notes(self) -> list[str]:
         """Return what is worth telling of a node that is ready."""
-        known = self.charter()
-        return [] if known is None else known.lines(self._clock())
+        known, there = self.charter(), self.receivers()
+        lines = [] if known is None else known.lines(self._clock())
+        wanted = self._config.node.receivers
+        if 0 < there < wanted:
+            lines = [f"{there} of {wanted} receivers are running", *lines]
+        return lines
 
     def charter(self) -> Known | None:
         """Return what is known of the charter, if the site has one."""
@@ -112,6 +116,8 @@ class Vitals:
                 ],
                 are_up=self.are_up(),
                 processes=self.processes(),
+                receivers=self.receivers(),
+                receivers_wanted=self._config.node.receivers,
                 associations=level(path, ASSOCIATIONS),
                 free_bytes=disk.f_bavail * disk.f_frsize,
                 free_inodes=disk.f_favail,

@@ -15,7 +15,7 @@ import urllib3
 
 from dicom_node.config_file import load
 from dicom_node.demo.loopback import LOOPBACK, await_that
-from dicom_node.presence import RECEIVING, is_present, present
+from dicom_node.presence import RECEIVING, how_many, present, present_among
 from dicom_node.state import State, now
 from dicom_node.supervising import locked
 from dicom_node.vitals import Vitals
@@ -27,6 +27,7 @@ CONFIG = """
 [node]
 ae_title = "A"
 state = "state"
+receivers = 2
 [web]
 [release]
 port = 0
@@ -72,7 +73,7 @@ def test_each_process_that_is_missing_is_told(vitals: Vitals, tmp_path: Path) ->
             for name in NAMES - {missing}:
                 stack.enter_context(present(folder, name))
             if missing != "receiver":
-                stack.enter_context(present(folder, RECEIVING))
+                stack.enter_context(present_among(folder, RECEIVING))
             assert [name for name, up in vitals.processes().items() if not up] == [
                 missing
             ]
@@ -81,14 +82,42 @@ def test_each_process_that_is_missing_is_told(vitals: Vitals, tmp_path: Path) ->
             assert is_ready == (missing in {"reporter", "web"})
 
 
-def test_several_are_present_until_the_last_has_gone(tmp_path: Path) -> None:
-    with ExitStack() as first, ExitStack() as second:
-        first.enter_context(present(tmp_path, RECEIVING))
-        second.enter_context(present(tmp_path, RECEIVING))
+def test_several_of_a_kind_are_counted(tmp_path: Path) -> None:
+    assert how_many(tmp_path, RECEIVING) == 0
+    with ExitStack() as first, ExitStack() as second, ExitStack() as third:
+        for number, each in enumerate((first, second, third), 1):
+            each.enter_context(present_among(tmp_path, RECEIVING))
+            assert how_many(tmp_path, RECEIVING) == number
         first.close()
-        assert is_present(tmp_path, RECEIVING)
+        assert how_many(tmp_path, RECEIVING) == 2
+        # Who comes next takes the place of who has gone: no lock is left over.
+        first.enter_context(present_among(tmp_path, RECEIVING))
+        assert how_many(tmp_path, RECEIVING) == 3
         second.close()
-        assert not is_present(tmp_path, RECEIVING)
+        third.close()
+        assert how_many(tmp_path, RECEIVING) == 1
+    assert how_many(tmp_path, RECEIVING) == 0
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_it_is_told_how_many_of_how_many_receive(port: int, tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with ExitStack() as stack, urllib3.PoolManager(retries=False, timeout=5) as pool:
+
+        def ready() -> tuple[int, bytes]:
+            answer = pool.request("GET", f"http://{LOOPBACK}:{port}/ready")
+            return answer.status, answer.data
+
+        for name in NAMES:
+            stack.enter_context(present(folder, name))
+        assert ready() == (503, b"no receiver is running\n")
+        stack.enter_context(present_among(folder, RECEIVING))
+        assert ready() == (200, b"ready\n1 of 2 receivers are running\n")
+        metrics = pool.request("GET", f"http://{LOOPBACK}:{port}/metrics").data
+        assert b"\nmiadmark_receivers 1\n" in metrics
+        assert b"\nmiadmark_receivers_wanted 2\n" in metrics
+        stack.enter_context(present_among(folder, RECEIVING))
+        assert ready() == (200, b"ready\n")
 
 
 @pytest.fixture

@@ -41,6 +41,8 @@ def told(tmp_path: Path) -> Told:
         pairs=[(ODD, "pacs"), ("other", "research")],
         are_up={"pacs": False, "research": True},
         processes={"worker": True},
+        receivers=2,
+        receivers_wanted=3,
         associations=5,
         free_bytes=12,
         free_inodes=13,
@@ -73,6 +75,8 @@ def test_every_figure_has_its_value(tmp_path: Path) -> None:
         "miadmark_strip_seconds_count 0",
         'miadmark_destination_up{destination="pacs"} 0',
         'miadmark_process_up{process="worker"} 1',
+        "miadmark_receivers 2",
+        "miadmark_receivers_wanted 3",
         "miadmark_associations 5",
         "miadmark_disk_free_bytes 12",
     ):
