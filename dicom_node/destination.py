@@ -12,6 +12,7 @@ from dicom_node.addressing import (
     check_host,
     check_port,
     check_shown,
+    is_ae_title,
     is_loopback,
 )
 from dicom_node.errors import ConfigError
@@ -46,6 +47,11 @@ class Destination:
     kind: Kind = Kind.DICOM
     ae_title: str = ""
     """The called AE title; of a STOW server, what grants call it."""
+    calling_ae_title: str = ""
+    """What this node calls itself there; empty for its own title."""
+    passes_calling_ae_title: bool = False
+    """Whether what is sent there carries the title of whoever it came from, as he said:
+    that proves nothing, here or there."""
     host: str = ""
     port: int = 11112
     tls_ca: Path | None = None
@@ -111,6 +117,13 @@ class Destination:
         if not self.ae_title or not self.host:
             raise ConfigError(f"{where}: it needs an ae_title and a host")
         check_ae_title(where, self.ae_title)
+        if self.calling_ae_title:
+            check_ae_title(where, self.calling_ae_title)
+        if self.calling_ae_title and self.passes_calling_ae_title:
+            raise ConfigError(
+                f"{where}: calling_ae_title and passes_calling_ae_title",
+                hint="One title for all, or that of each sender: not both.",
+            )
         check_port(where, self.port)
         check_host(f"{where}: host", self.host)
         for name in ("url", "token_file", "ca"):
@@ -129,7 +142,10 @@ class Destination:
             )
 
     def _check_stow(self, where: str) -> None:
-        for name in ("host", "tls_ca", "tls_hostname", "commitment"):
+        for name in (
+            *("host", "tls_ca", "tls_hostname", "commitment"),
+            *("calling_ae_title", "passes_calling_ae_title"),
+        ):
             if getattr(self, name):
                 raise ConfigError(
                     f'{where}: {name} is not for kind = "stow"',
@@ -169,6 +185,17 @@ class Destination:
                 f"{where}: the token would go over the network in the clear",
                 hint="Use https.",
             )
+
+    def calling(self, own: str, sender: str) -> str:
+        """Return what this node calls itself when it sends something there.
+
+        Args:
+            own: Its own title.
+            sender: That of whoever it came from; empty if nobody has said one.
+        """
+        if self.passes_calling_ae_title and is_ae_title(sender):
+            return sender
+        return self.calling_ae_title or own
 
     @property
     def has_tls(self) -> bool:

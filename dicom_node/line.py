@@ -313,15 +313,15 @@ class Line:
         computing = partial(self._bench.at, job)
         for destination in self._senders.up(members):
             self._make_way(destination, job)
-            study = job.study_instance_uid
+            study, sender = job.study_instance_uid, job.calling_ae_title
             try:
                 if job.order is not None:
-                    sending = self._senders.to(destination, study)
+                    sending = self._senders.to(destination, study, sender)
                     note = partial(self._glass.note, job, job.order)
                     sending.send(self._spool.file(job.file), note, computing)
                 else:
                     job = self._ready(job, route, destination)
-                    sending = self._senders.to(destination, study)
+                    sending = self._senders.to(destination, study, sender)
                     allow = self._allowing(job, route)
                     file = self._spool.file(job.filtered or job.file)
                     if is_alone and isinstance(sending, StowSending):
@@ -351,7 +351,8 @@ class Line:
         is_made = route.action is Action.PASS or (marks and job.filtered is not None)
         if marks and not is_made:
             self._senders.let_others()
-        later = self._senders.later(destination, job.study_instance_uid)
+        study, sender = job.study_instance_uid, job.calling_ae_title
+        later = self._senders.later(destination, study, sender)
         if is_made:
             return self._readying.ready(job, route, later)
         # Of one instance nothing is made twice for the destinations of a marking route.

@@ -95,7 +95,7 @@ class Senders:
         self._waited: dict[str, Destination] = {}
         """To whom jobs wait, pools among it, and whose association they wait for."""
         self._sending: Sending | StowSending | None = None
-        self._study = ""
+        self._study = self._title = ""
         self._slot: IO[bytes] | None = None
         self._since = 0.0
 
@@ -133,19 +133,24 @@ class Senders:
     def _now(self, destination: Destination) -> Health:
         return self._health.get(destination.name, NEW)
 
-    def to(self, destination: Destination, study: str) -> Sending | StowSending:
+    def to(
+        self, destination: Destination, study: str, sender: str = ""
+    ) -> Sending | StowSending:
         """Return what sends to a destination; its association is open, or will be.
 
         Args:
             destination: To whom.
             study: Of what is to be sent.
+            sender: Title of whoever it came from; empty if nobody has said one.
 
         Raises:
             NoTurnError: Others have all the associations that it is allowed.
         """
         sending = self._sending
+        title = destination.calling(self._config.node.ae_title, sender)
         if sending is not None and (
             sending.destination != destination
+            or title != self._title
             or (destination.one_study and study != self._study)
             or self._is_over(destination)
         ):
@@ -158,14 +163,13 @@ class Senders:
                     destination, self._decode, self._clock, throttle
                 )
             else:
-                title = self._config.node.ae_title
                 self._sending = Sending(destination, title, self._decode, throttle)
-        self._study = study
+        self._study, self._title = study, title
         return self._sending
 
-    def later(self, destination: Destination, study: str) -> Sender:
+    def later(self, destination: Destination, study: str, sender: str = "") -> Sender:
         """Return who is sent to, for what is made ready first; see :meth:`to`."""
-        return _Later(destination, lambda: self.to(destination, study))
+        return _Later(destination, lambda: self.to(destination, study, sender))
 
     def let_others(self) -> None:
         """Give up an association that another waits for: it is not needed for now."""
@@ -281,7 +285,7 @@ def probe(destination: Destination, calling: str) -> None:
         with StowSending(destination) as sending:
             sending.probe()
     else:
-        Sending(destination, calling).probe()
+        Sending(destination, destination.calling(calling, "")).probe()
 
 
 def throttle_of(destination: Destination, slots: Slots) -> Throttle | None:

@@ -143,6 +143,8 @@ class Job:
     is."""
     faults: int
     """How often it failed in a way that nobody foresaw."""
+    calling_ae_title: str = ""
+    """Of whoever sent the instance first, as it said; empty if nobody did."""
     order: Order | None = None
     """That the instance is sent as it came, whatever its route does."""
 

@@ -244,6 +244,7 @@ class MemoryQueue:
             claim=owed.claim,
             crashes=owed.crashes,
             faults=owed.faults,
+            calling_ae_title=arrival.calling_ae_title,
             order=owed.order,
         )
 

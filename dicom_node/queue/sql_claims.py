@@ -30,6 +30,7 @@ _FIELDS: Final = (
     "claim",
     "crashes",
     "faults",
+    "calling_ae_title",
 )
 """Of a job, in the order of the statement ``job``."""
 

@@ -63,7 +63,8 @@ def send_test(call: Call) -> Response:
             with StowSending(one) as stowing:
                 stowing.send(file)
         else:
-            with Sending(one, call.site.config.node.ae_title) as sending:
+            title = one.calling(call.site.config.node.ae_title, "")
+            with Sending(one, title) as sending:
                 sending.send(file)
     return to(f"/peers?done={quote(f'{one.name} has taken {name}')}")
 

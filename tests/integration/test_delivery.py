@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -144,7 +145,12 @@ class Site:
         )
 
     def owe(
-        self, to: str, count: int = 1, study: str = "1.2", route: str = "out"
+        self,
+        to: str,
+        count: int = 1,
+        study: str = "1.2",
+        route: str = "out",
+        calling: str = "",
     ) -> list[str]:
         names = []
         for _ in range(count):
@@ -156,7 +162,7 @@ class Site:
             names.append(one.SOPInstanceUID)
             part = self.spool.incoming / f"{self.sent}.in"
             one.save_as(part)
-            arrival = Arrival(names[-1], b"", self.spool.take(part), study)
+            arrival = Arrival(names[-1], b"", self.spool.take(part), study, calling)
             self.queue.add(arrival, [Owed(route, to)], self.now)
         return sorted(names)
 
@@ -335,6 +341,38 @@ def test_each_study_has_an_association_of_its_own(site: Site) -> None:
     site.work(shared)
     shared.rest()
     assert site.heard("one", "Association Acknowledged") - before == 3
+
+
+def titles(site: Site, name: str) -> list[str]:
+    """Return how those called themselves who had an association, one after another."""
+    log = (site.folder / f"{name}.log").read_text("utf-8", "replace")
+    asked = r"BEGIN A-ASSOCIATE-RQ.*?Calling Application Name: +(\S+)"
+    return re.findall(asked, log, re.DOTALL)
+
+
+def test_what_is_sent_carries_the_title_that_the_destination_is_to_see(
+    site: Site,
+) -> None:
+    site.start("one")
+    before = len(titles(site, "one"))
+    passing, _ = site.worker("one", passes_calling_ae_title=True, one_study=False)
+    callers = ["CT1", "CT1", "MR2", "", "not\\a title", "CT1"]
+    for number, calling in enumerate(callers):
+        # Each is more urgent than the next: they are sent in this order.
+        site.owe("one", study=f"1.2.{number}", calling=calling)
+        site.now += timedelta(seconds=1)
+    site.work(passing)
+    passing.rest()
+    own = "MIADMARK"
+    assert site.queue.counts()[JobState.SENT] == len(callers)
+    # An association goes on for who has the same title, and for nobody else.
+    assert titles(site, "one")[before:] == ["CT1", "MR2", own, "CT1"]
+    masked, _ = site.worker("one", calling_ae_title="FRONT", one_study=False)
+    site.owe("one", calling="CT1")
+    site.owe("one", calling="MR2")
+    site.work(masked)
+    masked.rest()
+    assert titles(site, "one")[before + 4 :] == ["FRONT"]
 
 
 def test_no_more_associations_are_open_than_are_allowed(site: Site) -> None:

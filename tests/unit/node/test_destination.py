@@ -44,6 +44,13 @@ def test_a_web_server_has_an_address_as_grants_name_it() -> None:
         ({"url": "http://127.0.0.1/", "ca": Path("ca.pem")}, "https"),
         ({"certificate": Path("c.pem")}, "go together"),
         ({"commitment": True}, "commitment"),
+        ({"calling_ae_title": "A"}, "calling_ae_title"),
+        ({"passes_calling_ae_title": True}, "passes_calling_ae_title"),
+        ({**PACS, "calling_ae_title": "a title of 18 letters"}, "ae_title"),
+        (
+            {**PACS, "calling_ae_title": "B", "passes_calling_ae_title": True},
+            "title and",
+        ),
         ({"tls_ca": Path("ca.pem")}, "tls_ca"),
         ({"host": "pacs.example"}, "host"),
         ({"request_mb": 0.0}, "not above 0"),
