@@ -66,6 +66,14 @@ def test_what_is_added_is_claimed_once_per_route(queue: Queue) -> None:
     assert [job and job.route for job in claimed] == ["one", "two", None]
 
 
+def test_a_job_says_who_sent_its_instance_first(queue: Queue) -> None:
+    queue.add(arrival()._replace(calling_ae_title="CT1"), on("one"), NOON)
+    queue.add(arrival()._replace(calling_ae_title="MR2"), on("two"), NOON)
+    queue.add(arrival("1.2.4"), on("one"), NOON)
+    claimed = [queue.claim(NOON, MINUTE) for _ in range(3)]
+    assert [job and job.calling_ae_title for job in claimed] == ["CT1", "CT1", ""]
+
+
 def test_a_killed_worker_loses_nothing(queue: Queue) -> None:
     queue.add(arrival(), on("archive"), NOON)
     claimed = queue.claim(NOON, MINUTE)
