@@ -35,6 +35,8 @@ class Known(NamedTuple):
     """When the source was read, or written, last."""
     reason: str = ""
     """Why it could not be since; empty if it could."""
+    file: str = ""
+    """Where this node, that leads, has written it; empty at one that follows."""
 
     def lines(self, now: datetime) -> list[str]:
         """Return it in words, for people."""

@@ -79,14 +79,18 @@ class Follower:
         assert target is not None  # or there were nothing to issue
         known = Known.of(self.state.folder)
         again = timedelta(hours=self.following.again_h)
-        is_due = known is None or moment - known.issued >= again or not target.exists()
         with self.state.grants(self.keyring) as grants:
             entries = grants.entries()
-        search = kept_search(self.state.folder)
-        if not is_due and not self.keyring.nodes.is_changed(entries, search):
-            if known is not None:
+        is_changed = self.keyring.nodes.is_changed(
+            entries, kept_search(self.state.folder)
+        )
+        if not is_changed and known is not None and moment - known.issued < again:
+            # The ring has a number before the file has it: writing that may have
+            # failed, or it was another file.
+            ours = (self.keyring.nodes.number, str(target.absolute()))
+            if (known.number, known.file) == ours and target.exists():
                 known._replace(reached=moment, reason="").keep(self.state.folder)
-            return False
+                return False
         issue(self.state, self.keyring, target, moment, by="node")
         return True
 
@@ -112,7 +116,7 @@ def issue(
             hint="Nodes go on with the charter that they have.",
         ) from error
     state.audit(keyring).add(Event.KEYS, did="charter issued", number=number, by=by)
-    Known(number, moment, moment).keep(state.folder)
+    Known(number, moment, moment, file=str(target.absolute())).keep(state.folder)
     logger.info("charter issued number=%d", number)
     return number
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from dicom_node.charter_source import Known
 from dicom_node.chartered import Following
 from dicom_node.config_file import load
 from dicom_node.errors import ConfigError, KeyFolderError, KeyServiceError
-from dicom_node.following import Follower
+from dicom_node.following import Follower, issue
 from dicom_node.sameness import keep_search
 from tests.certificates import Authority
 from tests.fleet import Site
@@ -130,6 +132,42 @@ def test_the_lead_issues_when_something_has_changed_and_now_and_then(
     target.unlink()
     assert lead.turn()
     assert site.take("n1", target.read_bytes())
+
+
+def test_a_charter_that_could_not_be_written_is_issued_until_it_is(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "charter.json"
+    assert publisher(site, target).turn()
+    keep_search(site.lead.folder, "another search")
+    with monkeypatch.context() as patched:
+        patched.setattr("dicom_node.following.write_durably", _full)
+        for _ in range(2):
+            with pytest.raises(KeyServiceError, match="No space left"):
+                publisher(site, target).turn()
+    known = Known.of(site.lead.folder)
+    assert known is not None
+    assert "No space left" in known.reason
+    assert publisher(site, target).turn()
+    assert site.take("n1", target.read_bytes())
+    assert site.keys("n1").nodes.search == "another search"
+    assert not publisher(site, target).turn()
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_charter_that_was_issued_into_another_file_is_published_too(
+    site: Site, tmp_path: Path
+) -> None:
+    target, state = tmp_path / "charter.json", site.lead
+    assert publisher(site, target).turn()
+    keep_search(state.folder, "another search")
+    issue(state, state.keys(), tmp_path / "other.json", state.clock(), by="anna")
+    assert publisher(site, target).turn()
+    assert site.take("n1", target.read_bytes())
+    assert site.keys("n1").nodes.search == "another search"
 
 
 @pytest.mark.parametrize(
