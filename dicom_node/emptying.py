@@ -26,8 +26,10 @@ from dicom_node.ledger_merge import copy, merge
 from dicom_node.listings import Entries, Sent
 from dicom_node.mapped import CHUNK
 from dicom_node.queue.handing import Handing, OpenInstance, OpenJob
+from dicom_node.queue.job import JobState
 from dicom_node.room import Room
 from dicom_node.supervising import locked
+from dicom_node.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -144,6 +146,7 @@ def pack(
             "listings": _listed(state, keyring),
             "ledger": _packed_ledger(state, packing),
             "codestreams": _packed_codestreams(state, packing),
+            "terms": Terms.of(config).told(),
         }
         packed: dict[str, Any] = {"pack": values["pack"], "instances": len(instances)}
         packed |= {"jobs": jobs, "requests": requests}
@@ -157,7 +160,9 @@ def take(
 ) -> tuple[Got, bytes]:
     """Owe what another node has packed; return what came of it, and a receipt.
 
-    What was taken before is not taken again. The node may run meanwhile.
+    What was taken before is not taken again. The node may run meanwhile. What it would
+    do otherwise than the other, or send elsewhere, waits for a person: quarantined or
+    held, with the reason (:mod:`dicom_node.terms`).
 
     Args:
         state: Of the node that takes it.
@@ -346,11 +351,36 @@ def _take_instance(
             finally:
                 coming.close()
             files[name] = spool.take(Path(coming.name), is_synced=True)
-        one = _instance(told, files)
+        one = _on_our_terms(_instance(told, files), config, unpacked)
         since = moment - config.storage.remember_sent
         handing.take(unpacked.handover, told["part"], one, moment, since)
     finally:
         spool.delete([name for name in files.values() if not handing.needs(name)])
+
+
+def _on_our_terms(
+    one: OpenInstance, config: Config, unpacked: Unpacked
+) -> OpenInstance:
+    """Return an instance whose jobs wait for a person where the nodes differ."""
+    theirs, ours = Terms.read(unpacked.values["terms"]), Terms.of(config)
+    jobs = []
+    for job in one.jobs:
+        route, destination = job.values["route"], job.values["destination"]
+        differs = theirs.objection(ours, unpacked.came_from, route, destination)
+        if differs is None:
+            jobs.append(job)
+            continue
+        # One that was sent, and may be refused yet, would be sent again.
+        was, before = job.values["state"], job.values["reason"]
+        stays = was == JobState.QUARANTINED
+        why = {
+            "state": was if stays else differs.state.value,
+            "reason": f"{differs.reason}; before: {before}"
+            if before
+            else differs.reason,
+        }
+        jobs.append(job._replace(values=job.values | why, promise=None))
+    return one._replace(jobs=tuple(jobs))
 
 
 def _read(file: Stored) -> Iterator[bytes]:

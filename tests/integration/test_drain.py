@@ -193,6 +193,49 @@ def test_what_the_other_node_has_by_another_way_is_known(nodes: Nodes) -> None:
     assert nodes.contents(nodes.second) == [b"content of 1"]
 
 
+def test_what_would_be_done_otherwise_or_go_elsewhere_waits_for_a_person(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is owed marked does not leave as it came, since a route is called alike."""
+    nodes.owe(1, "research", "copies")
+    nodes.owe(2, "research")
+    queue, promises = nodes.first.queue({"copies"}), nodes.first.commitments()
+    claimed = [queue.claim(NOON, MINUTE) for _ in range(3)]
+    (job,) = (one for one in claimed if one and one.sop_instance_uid == "1.2.3.2")
+    promises.sent([Sent(job, "pacs", Reference("1.2.840", "1.2.3.2"))], NOON, NOON)
+    queue.close()
+    promises.close()
+    nodes.begin()
+    nodes.pack()
+    tables = TABLES.replace('action = "mark"', 'action = "pass"')
+    with monkeypatch.context() as patched:
+        patched.setattr(f"{__name__}.TABLES", tables)
+        assert nodes.take()[0] == (2, 3, 0)
+    assert nodes.counts(nodes.second) == {"waiting": 1, "quarantined": 2}
+    with closing(nodes.second.queue()) as queue:
+        for held in queue.held(JobState.QUARANTINED):
+            assert "'research': mark (" in held.reason
+            assert "at n1, which owed it, and pass here" in held.reason
+    with closing(nodes.second.commitments()) as promises:
+        assert promises.awaited() == []
+
+
+def test_what_would_go_to_another_host_is_held(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes.owe(1, "copies")
+    nodes.begin()
+    nodes.pack()
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            f"{__name__}.TABLES", TABLES.replace("port = 104", "port = 105")
+        )
+        nodes.take()
+    with closing(nodes.second.queue()) as queue:
+        (held,) = queue.held()
+        assert "127.0.0.1:104 at n1, and PACS at 127.0.0.1:105 here" in held.reason
+
+
 def test_other_bytes_under_the_name_are_kept_apart(nodes: Nodes) -> None:
     nodes.owe(1, "copies")
     queue = nodes.second.queue({"copies"})
