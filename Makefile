@@ -45,6 +45,8 @@ peers: $(VENV)/.made
 	  && command -v softhsm2-util >/dev/null && command -v dciodvfy >/dev/null \
 	  && command -v gdcminfo >/dev/null && command -v gcc >/dev/null \
 	  && command -v chromium >/dev/null && command -v promtool >/dev/null \
+	  && command -v zsh >/dev/null && command -v fish >/dev/null \
+	  && command -v mandoc >/dev/null \
 	  && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 	  && ls /usr/lib/orthanc/libOrthancPython.so* >/dev/null 2>&1 \
 	  && ls /usr/lib/orthanc/libOrthancDicomWeb.so* >/dev/null 2>&1; then :; \
@@ -52,10 +54,10 @@ peers: $(VENV)/.made
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -y -qq dcmtk orthanc orthanc-python orthanc-dicomweb \
 	    softhsm2 dicom3tools libgdcm-tools gcc libc6-dev chromium \
-	    prometheus postgresql >/dev/null; \
+	    prometheus postgresql zsh fish mandoc >/dev/null; \
 	else echo "A peer is not installed: tests that need it are left out" \
 	  "(apt-get install dcmtk orthanc orthanc-python orthanc-dicomweb softhsm2 dicom3tools" \
-	  "libgdcm-tools gcc chromium prometheus postgresql)"; fi
+	  "libgdcm-tools gcc chromium prometheus postgresql zsh fish mandoc)"; fi
 
 # Exact versions of everything, for the environment at hand.
 lock: $(VENV)/.made

@@ -106,7 +106,7 @@ def test_a_name_that_bash_offers_is_one_word(work: Path) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_is_one_that_its_shell_can_read(work: Path, shell: str) -> None:
     if shutil.which(shell) is None:
-        pytest.skip(f"left out: {shell} is not installed")
+        pytest.skip(f"left out: {shell} is not installed (apt-get install {shell})")
     done = subprocess.run(
         [shell, "-n", work / f"script.{shell}"],
         capture_output=True,
@@ -119,7 +119,7 @@ def test_a_script_is_one_that_its_shell_can_read(work: Path, shell: str) -> None
 def test_zsh_takes_what_it_is_given(work: Path) -> None:
     """It has a function for the command, and the names come as they are."""
     if shutil.which("zsh") is None:
-        pytest.skip("left out: zsh is not installed")
+        pytest.skip("left out: zsh is not installed (apt-get install zsh)")
     script = """
 autoload -U compinit && compinit -D
 eval "$(<script.zsh)"
