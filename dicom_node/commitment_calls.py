@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from pynetdicom import AE, build_role, evt
 
+from dicom_node import closed_sockets
 from dicom_node.calling_tls import tls_to
 from dicom_node.commitment import (
     ASK,
@@ -59,6 +60,7 @@ class Calls:
             timeout_s: For each message of a peer; destinations have their own.
             slots: How many associations each destination may have.
         """
+        closed_sockets.install()
         self._slots = slots
         self._ae_title, self._timeout_s = ae_title, timeout_s
 

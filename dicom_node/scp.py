@@ -25,7 +25,7 @@ from pynetdicom import (
 from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node import quick_messages, quick_uids
+from dicom_node import closed_sockets, quick_messages, quick_uids
 from dicom_node.admission import Admission
 from dicom_node.certificates import ServerTls
 from dicom_node.commitment import SOP_CLASS
@@ -138,6 +138,7 @@ class StorageScp:
         _config.LOG_RESPONSE_IDENTIFIERS = False
         # They would describe each message, for a log that does not take it.
         _config.LOG_HANDLER_LEVEL = "none"
+        closed_sockets.install()
         quick_messages.install()
         quick_uids.install()
 

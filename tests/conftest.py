@@ -19,6 +19,7 @@ import pytest
 import torch
 from pynetdicom import _config, dimse_messages
 
+from dicom_node import closed_sockets
 from dicom_node.demo.loopback import make_certificate, path_without_scripts
 from dicom_node.elements import Limits
 from dicom_node.filters.mark import MarkedInstance, mark
@@ -45,6 +46,9 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 # Always as many: what a search of a few steps finds depends on how sums are split.
 torch.set_num_threads(2)
+
+# Or what one test leaves to Python is a warning in another.
+closed_sockets.install()
 
 # The peers are DCMTK's, whatever an activated environment would find first.
 os.environ["PATH"] = path_without_scripts()

@@ -23,6 +23,7 @@ from pynetdicom import (
     evt,
 )
 
+from dicom_node import closed_sockets
 from dicom_node.backfill.source import Found
 from dicom_node.backfill.uid_names import name_of, uids_in
 from dicom_node.calling_tls import tls_to
@@ -243,6 +244,7 @@ class PacsSource:
             socket.create_connection((pacs.host, pacs.port), pacs.timeout_s).close()
         except OSError as error:
             raise self._silent(error.strerror or type(error).__name__) from error
+        closed_sockets.install()
         entity = AE(ae_title=self._calling)
         entity.acse_timeout = entity.connection_timeout = pacs.timeout_s
         entity.network_timeout = entity.dimse_timeout = pacs.answer_timeout_s
