@@ -116,6 +116,14 @@ class Bucket:
         except (FileNotFoundError, PermissionError) as error:
             raise self._unusable(error) from error
 
+    def require_there(self) -> None:
+        """Return if the store says what it knows of the prefix."""
+        try:
+            with self._asked():
+                self._system.info(self._root)
+        except (FileNotFoundError, PermissionError) as error:
+            raise self._unusable(error) from error
+
     def close(self) -> None:
         """Do nothing: connections end with the process."""
 

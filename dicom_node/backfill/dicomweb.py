@@ -86,6 +86,16 @@ class DicomwebSource:
         self._judge(answer.status)
         part.require_whole()
 
+    def require_there(self) -> None:
+        """Return if the server looks for a study."""
+        with self._asked():
+            answer = self._connection.ask(
+                "GET",
+                f"{self._path('/studies')}?limit=1",
+                self._headers("application/dicom+json"),
+            )
+        self._judge(answer.status)
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

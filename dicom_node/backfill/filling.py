@@ -159,7 +159,12 @@ class Filling:
         return _Fetched(found=found, task=task, before=before, size=size)
 
     def _patiently(self, found: Found, file: Path) -> None:
-        """Fetch, again after a while where the source does not answer."""
+        """Fetch, again after a while where the source does not answer.
+
+        Raises:
+            SourceError: It still does not.
+            BackfillError: It answers, and only has trouble with this object.
+        """
         for wait_s in WAITS_S:
             try:
                 self.source.fetch(found, file)
@@ -171,7 +176,15 @@ class Filling:
                 self.pacing.told("")
             else:
                 return
-        self.source.fetch(found, file)
+        try:
+            self.source.fetch(found, file)
+        except SourceError as error:
+            file.unlink(missing_ok=True)
+            self.source.require_there()
+            # Or the objects behind it would never have their turn.
+            raise BackfillError(
+                f"it does not come, though the source answers: {error}"
+            ) from error
 
     def _worked(self, fetched: Sequence[_Fetched]) -> Iterator[Entry]:
         outcomes = self.work([one.task for one in fetched])

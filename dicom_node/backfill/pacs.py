@@ -72,6 +72,9 @@ _ANY: Final = [
 ][:127]
 """Classes, the usual ones first, as many as fit."""
 
+_NO_STUDY: Final = "1.2.826.0.1.3680043.8.498.0"
+"""A UID that no study has: below pydicom's own root, which gives out none that short."""
+
 _PENDING: Final = frozenset({0xFF00, 0xFF01})
 _SUCCESS: Final = 0x0000
 _REFUSED: Final = 0x0122
@@ -176,6 +179,11 @@ class PacsSource:
             )
         with to.open("xb") as stream:
             stream.write(self._came.pop())
+
+    def require_there(self) -> None:
+        """Return if the PACS looks for a study (of no patient: nothing is to match)."""
+        self._leave()
+        self._found("STUDY", StudyInstanceUID=_NO_STUDY)
 
     def close(self) -> None:
         """Release the associations."""

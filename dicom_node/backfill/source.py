@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from dicom_node.errors import BackfillError
+from dicom_node.errors import BackfillError, SourceError
 from dicom_node.mapped import CHUNK
 
 if TYPE_CHECKING:
@@ -52,6 +52,14 @@ class Source(Protocol):
             SourceError: The source cannot be used just now.
             NodeError: This object is not to be had.
             OSError: Likewise, or the file cannot be written.
+        """
+        ...
+
+    def require_there(self) -> None:
+        """Return if the source answers at all, to something small.
+
+        Raises:
+            SourceError: It does not.
         """
         ...
 
@@ -117,5 +125,19 @@ class FolderSource:
             while piece := stream.read(CHUNK):
                 copy.write(piece)
 
+    def require_there(self) -> None:
+        """Return if the folder can be read."""
+        try:
+            os.scandir(self._folder).close()
+        except OSError as error:
+            raise _unusable(self._folder, error) from error
+
     def close(self) -> None:
         """Do nothing."""
+
+
+def _unusable(folder: Path, error: OSError) -> SourceError:
+    return SourceError(
+        f"{folder} cannot be read: {error.strerror}",
+        hint="Is it mounted, and may this user list it? The same command goes on later.",
+    )

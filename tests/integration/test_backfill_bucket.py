@@ -72,6 +72,7 @@ def fill(url: str, folder: Path) -> dict[str, bytes]:
 def test_a_bucket_gives_back_what_was_put(url: str, tmp_path: Path) -> None:
     put = fill(f"{url}/archive", tmp_path / "in")
     bucket = Bucket(f"{url}/archive/")
+    bucket.require_there()
     names = [found.name for found in bucket.listing()]
     assert names == sorted(put)
     for number, name in enumerate(names):

@@ -62,6 +62,7 @@ def fetched(source: Source, folder: Path) -> dict[str, bytes]:
     folder.mkdir()
     came = {}
     try:
+        source.require_there()
         for number, found in enumerate(source.listing()):
             path = folder / f"{number}.dcm"
             source.fetch(found, path)
@@ -184,7 +185,11 @@ def test_a_pacs_that_is_not_there_is_named(tmp_path: Path) -> None:
     source = source_at(f"dicom://PACS@{LOOPBACK}:{port}", Access())
     with pytest.raises(SourceError, match=rf"PACS \(127.0.0.1:{port}\)"):
         next(source.listing())
+    with pytest.raises(SourceError, match=rf"PACS \(127.0.0.1:{port}\)"):
+        source.require_there()
     web = source_at(f"http://{LOOPBACK}:{port}/dicom-web", Access())
+    with pytest.raises(SourceError, match="cannot be reached"):
+        web.require_there()
     with pytest.raises(SourceError, match="cannot be reached"):
         next(web.listing())
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -296,6 +297,35 @@ def test_a_source_is_asked_again_after_a_while(tmp_path: Path) -> None:
         list(filling.run())
     require_done_once(path, tmp_path / "in", tmp_path / "out")
     assert clock.at == 1002.0
+
+
+class _Damaged(FolderSource):
+    """Has trouble with one object, each time; or with all, itself included."""
+
+    is_there = True
+
+    def fetch(self, found: Found, to: Path) -> None:
+        if found.name == "000/00000.dcm" or not self.is_there:
+            raise SourceError("it answers 500")
+        super().fetch(found, to)
+
+    def require_there(self) -> None:
+        if not self.is_there:
+            raise SourceError("it is away")
+
+
+def test_an_object_that_never_comes_stops_no_other(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 3)
+    source = _Damaged(tmp_path / "in")
+    with Manifest(tmp_path / "manifest", HEADING) as manifest:
+        filling = replace(a_filling(manifest, tmp_path), source=source)
+        said = {entry.source: entry for entry in filling.run()}
+        assert said["000/00000.dcm"].status is Status.FAILED
+        assert "it answers 500" in said["000/00000.dcm"].reason
+        assert len(digests(tmp_path / "out")) == 2
+        source.is_there = False
+        with pytest.raises(SourceError, match="away"):
+            list(filling.run())
 
 
 @pytest.mark.parametrize(
