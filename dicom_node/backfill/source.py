@@ -96,7 +96,7 @@ class FolderSource:
         return self._count
 
     def _counted(self) -> None:
-        with suppress(OSError):
+        with suppress(SourceError):
             self._count = sum(1 for _ in self.listing())
 
     def listing(self) -> Iterator[Found]:
@@ -104,8 +104,17 @@ class FolderSource:
         yield from self._files(self._folder)
 
     def _files(self, folder: Path) -> Iterator[Found]:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except PermissionError as error:
+            if folder == self._folder:
+                raise _unusable(folder, error) from error
+            # As lost+found: it fails by its own name, and stops nothing behind it.
+            yield Found(folder.relative_to(self._folder).as_posix())
+            return
+        except OSError as error:
+            raise _unusable(self._folder, error) from error
         for entry in found:
             path = folder / entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -116,6 +125,8 @@ class FolderSource:
     def fetch(self, found: Found, to: Path) -> None:
         """Copy a file; what is no file, and no link to one, is refused."""
         path = self._folder / found.name
+        if path.is_dir() and not path.is_symlink():
+            raise BackfillError("it is a folder that may not be listed")
         if not path.is_file():
             raise BackfillError(
                 "it is no file",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
+from contextlib import suppress
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node.durable import make_folder, sync_folder
 from dicom_node.errors import BackfillError, SourceError
@@ -15,6 +19,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.hatch import Hatch
+
+
+_PART: Final = re.compile(r"\.[0-9a-f]{32}\.miadmark-part")
+"""The names of what is not whole yet."""
+_OF_ONE: Final = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ}
+)
+"""What is wrong with one name: it is too long, or the file of one object is the folder of
+another, as keys of a bucket may be."""
 
 
 class Target(Protocol):
@@ -81,8 +94,15 @@ class FolderTarget:
     def put(self, name: str, file: Path) -> None:
         """Write a file beside its name, sync it, and give it its name."""
         path = self._folder / plain(name)
-        # The same for each run: what a run that was killed has left is overwritten.
-        part = path.with_name(f".{path.name}.part")
+        if _PART.fullmatch(path.name):
+            raise BackfillError(
+                "it has the name of what is half written here",
+                hint="A run that was killed has left it there: it is no object.",
+            )
+        # The same for each run: what a run that was killed has left is overwritten. No
+        # longer than others, as a name may be as long as a name can be.
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
+        part = path.with_name(f".{digest[:32]}.miadmark-part")
         try:
             make_folder(path.parent)
             with file.open("rb") as stream, part.open("wb") as copy:
@@ -93,7 +113,12 @@ class FolderTarget:
             part.replace(path)
             sync_folder(path.parent)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            if error.errno in _OF_ONE and self._folder.is_dir():
+                raise BackfillError(
+                    f"no file here can have its name: {error.strerror}"
+                ) from error
             raise _unusable(self._folder, error) from error
 
     def get(self, name: str, to: Path) -> None:

@@ -264,6 +264,55 @@ def test_an_object_that_is_not_to_be_had_stops_no_other(tmp_path: Path) -> None:
     assert said["000/00000.dcm"].status is Status.PASSED
 
 
+def test_names_that_no_file_can_have_stop_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"an object")
+    target = FolderTarget(tmp_path / "out")
+    target.put("a", file)
+    target.put(f"{'n' * 255}", file)  # as long as a name can be
+    target.put("c/d", file)
+    for name in ("a/b", "n" * 256, "c", f".{'0' * 32}.miadmark-part"):
+        with pytest.raises(BackfillError, match="name") as caught:
+            target.put(name, file)
+        assert not isinstance(caught.value, SourceError)
+    assert set(digests(tmp_path / "out")) == {"a", "n" * 255, "c/d"}
+    with pytest.raises(SourceError, match="cannot be used"):
+        FolderTarget(file).put("a", file)
+
+
+def test_what_others_left_half_written_is_not_written_over(tmp_path: Path) -> None:
+    file, part = tmp_path / "file", tmp_path / "part"
+    file.write_bytes(b"an object")
+    part.write_bytes(b"half an ob")
+    target = FolderTarget(tmp_path / "out")
+    target.put(".x.dcm.part", part)
+    target.put("x.dcm", file)
+    assert (tmp_path / "out" / ".x.dcm.part").read_bytes() == b"half an ob"
+
+
+def test_a_folder_that_may_not_be_listed_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_objects(tmp_path / "in", 2)
+    (tmp_path / "in" / "000" / "lost+found").mkdir()
+    list_folder = os.scandir
+
+    def refuse(path: Path | int) -> object:
+        # Modes stop nobody who is root, as tests may be.
+        if isinstance(path, Path) and path.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return list_folder(path)
+
+    with Manifest(tmp_path / "manifest", HEADING) as manifest:
+        filling = a_filling(manifest, tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "scandir", refuse)
+            said = {e.source: e for e in filling.run()}
+    assert said["000/lost+found"].status is Status.FAILED
+    assert "may not be listed" in said["000/lost+found"].reason
+    assert len(digests(tmp_path / "out")) == 2
+
+
 class _Flaky(FolderSource):
     """Does not answer the first time that it is asked for each object."""
 
