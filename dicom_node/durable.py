@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Of an OSError: nothing more can be written there, whatever it is."""
 
 
 def write_durably(file: Path, content: bytes, mode: int = 0o600) -> None:

@@ -144,6 +144,7 @@ class WebConnection:
         connection = self._connection
         if connection is None:
             raise SendInterruptedError(f"{self._named()}: the connection is closed")
+        not_taken: OSError | None = None
         try:
             connection.request("GET", path, None, headers)
             if connection.sock is not None:
@@ -153,12 +154,18 @@ class WebConnection:
                 if response.status == 200:
                     take = opened(response.getheader("Content-Type") or "")
                 while piece := response.read1(_PIECE):
-                    take(piece)
+                    try:
+                        take(piece)
+                    except OSError as error:
+                        not_taken = error  # a full disk is no broken connection
+                        raise
                 answer = Answer(response.status, response.getheader("Retry-After"), b"")
             if connection.sock is None:
                 self.close()  # as the server has announced
         except (OSError, http.client.HTTPException) as error:
             self.close()
+            if error is not_taken:
+                raise
             raise BrokenOffError(
                 f"{self._named()}: the connection broke: {said(error)}"
             ) from error

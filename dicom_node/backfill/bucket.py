@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from dicom_node.backfill.source import Found
 from dicom_node.backfill.target import plain
+from dicom_node.durable import FULL
 from dicom_node.errors import BackfillError, SourceError
 from dicom_node.extras import extra
 
@@ -138,6 +139,8 @@ class Bucket:
         except (FileNotFoundError, PermissionError):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise  # of the disk here
             # Each file system has errors of its own; some quote what was asked for.
             raise self._unusable(error) from error
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.backfill.manifest import Entry, Status
 from dicom_node.backfill.target import plain
-from dicom_node.durable import make_folder
+from dicom_node.durable import FULL, make_folder
 from dicom_node.elements import Limits
 from dicom_node.errors import BackfillError, NodeError, SourceError
 from dicom_node.files import BATCH, BATCH_BYTES, Outcome, Task
@@ -153,6 +153,8 @@ class Filling:
         except SourceError:
             raise
         except (NodeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise  # of the scratch folder: no object's trouble
             file.unlink(missing_ok=True)
             return Entry(source=found.name, status=Status.FAILED, reason=_why(error))
         task = Task(source=file, target=folder / f"{number}.out")

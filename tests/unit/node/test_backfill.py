@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -311,6 +312,25 @@ def test_a_folder_that_may_not_be_listed_stops_no_other(
     assert said["000/lost+found"].status is Status.FAILED
     assert "may not be listed" in said["000/lost+found"].reason
     assert len(digests(tmp_path / "out")) == 2
+
+
+class _Filling(FolderSource):
+    """Fills the disk that it is copied to."""
+
+    def fetch(self, found: Found, to: Path) -> None:
+        to.write_bytes(b"half of " + found.name.encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_scratch_disk_is_no_objects_failure(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 3)
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING) as manifest:
+        source = _Filling(tmp_path / "in")
+        filling = replace(a_filling(manifest, tmp_path), source=source)
+        with pytest.raises(OSError, match="No space left"):
+            list(filling.run())
+    assert entries(path) == []
 
 
 class _Flaky(FolderSource):

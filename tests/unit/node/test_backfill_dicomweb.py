@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -74,6 +74,18 @@ def test_it_does_not_matter_in_which_pieces_it_comes(
         at, number = at + size, number + 1
     part.require_whole()
     assert stream.getvalue() == file
+
+
+class _Full(PosixPath):
+    """On a disk that is full."""
+
+    def open(self, *_: object, **__: object) -> Any:
+        return Path("/dev/full").open("wb", buffering=0)
+
+
+def test_a_full_disk_is_no_broken_connection() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        fetched(lambda _: an_answer(bytes(1 << 20)), _Full("anywhere"))
 
 
 def test_the_token_is_shown(tmp_path: Path) -> None:
