@@ -46,6 +46,8 @@ class Drain:
     since: str
     to: str = ""
     """Name of the node that gets what is left; empty until that is said."""
+    stays: int = 0
+    """How many instances that node did not get, as their files cannot be read."""
 
     def keep(self, state: Path) -> None:
         """Note it durably."""
@@ -90,8 +92,13 @@ def require_in_service(state: Path) -> None:
             hint="miadmark drain finish, with the receipt of that node. miadmark drain "
             "cancel takes it back: only if that node has not taken it.",
         )
+    but = (
+        f" but for {drain.stays} instances whose files cannot be read"
+        if drain.stays
+        else ""
+    )
     raise ConfigError(
-        f"this node was emptied, and {drain.to} has what it owed",
+        f"this node was emptied, and {drain.to} has what it owed{but}",
         hint="miadmark drain cancel takes it into service again.",
     )
 

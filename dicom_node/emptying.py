@@ -67,7 +67,17 @@ class Given(NamedTuple):
     jobs: int
     requests: int
     lost: tuple[str, ...]
-    """SOP Instance UIDs of which a file cannot be read: they stay here."""
+    """SOP Instance UIDs whose file cannot be read: they stay here. What was made of one
+    is no loss while that can be read, since it is made again."""
+
+
+class Settled(NamedTuple):
+    """What came of a receipt."""
+
+    jobs: int
+    """That this node owes no more."""
+    left: Left
+    """What it owes still: that which could not be packed."""
 
 
 class Got(NamedTuple):
@@ -131,9 +141,7 @@ def pack(
         lost: list[str] = []
         for one in owed:
             try:
-                files = {
-                    name: packing.add(_read(spool.file(name))) for name in one.files
-                }
+                one, files = _packed_files(one, packing, spool)  # noqa: PLW2901
             except (FileNotFoundError, SpoiledFileError):
                 lost.append(str(one.values["sop_instance_uid"]))
                 continue
@@ -153,6 +161,35 @@ def pack(
         write_durably(state.folder / PACKED, json.dumps(packed).encode("utf-8"))
         packing.finish(values, keyring, to, recipient)
     return Given(len(instances), len(jobs), len(requests), tuple(lost))
+
+
+def _packed_files(
+    one: OpenInstance, packing: Packing, spool: Spool
+) -> tuple[OpenInstance, dict[str, str]]:
+    """Pack the files of an instance; return it, and their names in the hand-over.
+
+    What was made of it and cannot be read is left out, to be made again there.
+
+    Raises:
+        FileNotFoundError: A file is gone that cannot be made again.
+        SpoiledFileError: Likewise, one is not as it was written.
+    """
+    own, files, unread = one.values["file"], dict[str, str](), set[str]()
+    for name in one.files:
+        try:
+            files[name] = packing.add(_read(spool.file(name)))
+        except (FileNotFoundError, SpoiledFileError):
+            if own is None or name == own:
+                raise
+            unread.add(name)
+    again = {"filtered": None, "purpose": None}
+    jobs = tuple(
+        job._replace(values=job.values | again)
+        if job.values["filtered"] in unread
+        else job
+        for job in one.jobs
+    )
+    return one._replace(jobs=jobs), files
 
 
 def take(
@@ -213,8 +250,8 @@ def take(
     return got, receipt(said, keyring)
 
 
-def finish(state: State, config: Config, keyring: Keyring, content: bytes) -> int:
-    """Owe nothing more of what another node has; return how many jobs that were.
+def finish(state: State, config: Config, keyring: Keyring, content: bytes) -> Settled:
+    """Owe nothing more of what another node has; return what that was, and the rest.
 
     Args:
         state: Of the node that was packed.
@@ -254,8 +291,10 @@ def finish(state: State, config: Config, keyring: Keyring, content: bytes) -> in
             instances=packed["instances"],
             jobs=count,
         )
-        replace(drain, phase=Phase.HANDED).keep(state.folder)
-    return count
+        rest = left(state, config)
+        stays = rest.instances
+        replace(drain, phase=Phase.HANDED, stays=stays).keep(state.folder)
+    return Settled(count, rest)
 
 
 def _handing(state: State, config: Config) -> Handing:

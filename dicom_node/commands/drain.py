@@ -64,7 +64,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_json(pack, "out", "instances", "jobs", "requests", "lost", is_long=True)
     keys = ("instances", "jobs", "added", "known", "records", "differing")
     add_json(take, *keys, is_long=True)
-    add_json(finish, "jobs", is_long=True)
+    add_json(finish, "jobs", "left_instances", "left_jobs", is_long=True)
     add_json(cancel, "phase", is_long=False)
 
 
@@ -217,10 +217,21 @@ def _finish(options: argparse.Namespace) -> int:
         raise NodeError(f"{options.receipt} cannot be read") from error
     report = Report(options)
     with report.working("settling"):
-        count = finish(state, config, state.keys(), content)
-    said = f"{count} jobs are the other node's now; this one owes nothing of them"
-    report.tell(said, jobs=count)
-    return 0
+        settled = finish(state, config, state.keys(), content)
+    rest = settled.left
+    report.tell(
+        f"{settled.jobs} jobs are the other node's now; this one owes nothing of them",
+        jobs=settled.jobs,
+        left_instances=rest.instances,
+        left_jobs=rest.jobs,
+    )
+    if rest.jobs or rest.requests:
+        terminal.complain(
+            f"this node still owes {rest.instances} instances, {rest.jobs} jobs",
+            "Their files could not be read, so the other node does not have them. Keep "
+            "the disk until they were sent again from where they came.",
+        )
+    return 1 if rest.jobs or rest.requests else 0
 
 
 def _cancel(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ import pytest
 from dicom_node.commitment import Reference, Request
 from dicom_node.config import Config
 from dicom_node.config_file import load
-from dicom_node.draining import Drain, Phase, is_draining
+from dicom_node.draining import Drain, Phase, is_draining, require_in_service
 from dicom_node.elements import Limits
 from dicom_node.emptying import finish, left, pack, take
 from dicom_node.errors import ConfigError, KeyFolderError, LedgerError, SpoolError
@@ -98,7 +98,7 @@ class Nodes:
 
     def finish(self, receipt: bytes) -> int:
         config = self.config(self.first)
-        return finish(self.first, config, self.first.keys(), receipt)
+        return finish(self.first, config, self.first.keys(), receipt).jobs
 
     def begin(self) -> None:
         Drain(
@@ -166,6 +166,42 @@ def test_all_that_is_left_goes_and_the_counts_add_up(nodes: Nodes) -> None:
     assert [job.reason for job in queue.held()] == ["too odd"]
     assert [job.reason for job in queue.held(JobState.QUARANTINED)] == ["kills"]
     queue.close()
+
+
+def test_what_cannot_be_read_stays_and_finish_says_so(nodes: Nodes) -> None:
+    """What was made of an original that is whole is made again, and is no loss."""
+    nodes.owe(1, "copies")
+    nodes.owe(2, "research")
+    queue = nodes.first.queue({"copies"})
+    spool = nodes.first.spool(nodes.first.keys().spool)
+    jobs = {}
+    while job := queue.claim(NOON, MINUTE):
+        jobs[job.sop_instance_uid] = job
+    made = spool.write([b"what is to be sent"])
+    queue.keep_filtered(jobs["1.2.3.2"], made, "mark pacs")
+    queue.close()
+    for name in (jobs["1.2.3.1"].file, made):
+        spool.path(name).write_bytes(b"")
+    nodes.begin()
+    config, keys = nodes.config(nodes.first), nodes.first.keys()
+    given = pack(nodes.first, config, keys, "n2", nodes.folder)
+    assert (given.instances, given.jobs, given.lost) == (1, 1, ("1.2.3.1",))
+    counts, receipt = nodes.take()
+    assert counts == (1, 1, 0)
+    assert nodes.contents(nodes.second) == [b"content of 2"]
+    with closing(nodes.second.queue()) as queue:
+        job = queue.claim(NOON + 600 * MINUTE, MINUTE)
+        assert job is not None
+        assert (job.filtered, job.purpose) == (None, None)
+    file = nodes.folder / "receipt"
+    file.write_bytes(receipt)
+    toml = nodes.first.folder.with_suffix(".toml")
+    ended = miadmark("drain", "finish", file, "--config", toml)
+    assert "1 jobs are the other node's" in ended.stdout
+    assert "still owes 1 instances, 1 jobs" in ended.stderr
+    assert ended.returncode == 1
+    with pytest.raises(ConfigError, match="but for 1 instances"):
+        require_in_service(nodes.first.folder)
 
 
 def test_what_was_taken_is_not_taken_again_whatever_became_of_it(nodes: Nodes) -> None:
