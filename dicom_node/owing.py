@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.queue.job import Owed
 from dicom_node.queue.study import Gathering
+from dicom_node.routing import Action
 from dicom_node.timing import MOST_URGENT, Complete, Late
 
 if TYPE_CHECKING:
@@ -27,7 +28,13 @@ def owed(routes: Iterable[Route], facts: Facts) -> list[Owed]:
         facts: What it is.
     """
     return [
-        Owed(route.name, to, priority_of(route, facts), gathering_of(route, facts))
+        Owed(
+            route.name,
+            to,
+            priority_of(route, facts),
+            gathering_of(route, facts),
+            marks=route.action is Action.MARK,
+        )
         for route in routes
         for to in route.destinations
     ]

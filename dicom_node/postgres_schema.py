@@ -15,7 +15,7 @@ from dicom_node.errors import ConfigError, ServerError
 if TYPE_CHECKING:
     from dicom_node.postgres import Server
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables that this program works with."""
 _SCRIPTS: Final = ("queue", "ledger")
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('miadmark schema', 0))"

@@ -20,6 +20,7 @@ from dicom_node.codestreams import Copy
 from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits, scan
 from dicom_node.errors import (
+    ChangingError,
     FilterError,
     NotAnImageError,
     NotMarkedError,
@@ -143,8 +144,14 @@ class Readying:
         """Return if what is ready already was made for where it goes now.
 
         Raises:
+            ChangingError: It is to be marked, and the route does not mark here.
             FilterError: The route was changed meanwhile.
         """
+        if job.marks and route.action is not Action.MARK:
+            raise ChangingError(
+                f"it was taken in to be marked, and here the route {job.route!r} does "
+                "not mark: it waits for a node whose route does"
+            )
         if job.filtered and job.purpose not in _purposes(job, route):
             raise FilterError(
                 f"the route {job.route!r} was changed while this instance was on its way",

@@ -100,6 +100,8 @@ class Owed(NamedTuple):
     """What is higher comes first."""
     gathering: Gathering | None = None
     """How it waits for the rest of its study; None if it does not."""
+    marks: bool = False
+    """Whether the route marks, by whoever takes it in."""
 
 
 class Resting(NamedTuple):
@@ -145,6 +147,9 @@ class Job:
     """How often it failed in a way that nobody foresaw."""
     calling_ae_title: str = ""
     """Of whoever sent the instance first, as it said; empty if nobody did."""
+    marks: bool = False
+    """Whether it was taken in to be marked, where other nodes may know its route
+    otherwise."""
     order: Order | None = None
     """That the instance is sent as it came, whatever its route does."""
 

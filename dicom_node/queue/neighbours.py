@@ -170,7 +170,8 @@ class Neighbours:
         known = self._rules and any(rules not in {"", self._rules} for rules in others)
         if known and not self.differ:
             logger.warning(
-                "another node goes by other routes: what only one of them knows waits"
+                "another node goes by other routes: what only one of them knows waits, "
+                "and what one has taken in to be marked, for a node that marks it"
             )
         self.differ = bool(known)
 

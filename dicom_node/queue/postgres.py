@@ -53,6 +53,7 @@ class PostgresQueue(Served, SqlQueue):
         """
         self._passed = frozenset(passed)
         self._lanes = tuple(Lane) if lane is None else (lane,)
+        self._is_shared = place.shared is not None
         self._begin(place, node)
 
     def purge(self, before: datetime, count: int = 500) -> int:

@@ -11,15 +11,47 @@ SELECT id FROM instance WHERE id = :id FOR UPDATE;
 -- alone_with
 SELECT pg_advisory_xact_lock(hashtextextended(:what, 0));
 
+-- add_job
+INSERT INTO job (instance_id, study_instance_uid, route, destination, priority, lane,
+                 state, attempts, not_before, reason, marks)
+VALUES (:instance_id, :study_instance_uid, :route, :destination, :priority, :lane,
+        :state, 0, :now, :reason, :marks);
+
+-- wake
+-- The same instance coming in again wakes a held job; and is marked from now on, if it
+-- comes in to be marked.
+UPDATE job
+   SET attempts = CASE state WHEN 'held' THEN 0 ELSE attempts END,
+       not_before = CASE state WHEN 'held' THEN :now ELSE not_before END,
+       reason = CASE state WHEN 'held' THEN '' ELSE reason END,
+       state = CASE state WHEN 'held' THEN 'waiting' ELSE state END,
+       lane = CASE WHEN marks < :marks THEN 'filter' ELSE lane END,
+       marks = GREATEST(marks, :marks)
+ WHERE id = :id AND (state = 'held' OR (state = 'waiting' AND marks < :marks));
+
+-- job
+SELECT job.id, job.instance_id, instance.sop_instance_uid, instance.file, job.filtered,
+       job.purpose, job.route, job.destination, job.study_instance_uid, job.priority,
+       job.attempts, job.claim, job.crashes, job.faults, instance.calling_ae_title,
+       job.marks = 1, glass.by, glass.why, glass.at, glass.receiver
+  FROM job JOIN instance ON instance.id = job.instance_id
+  LEFT JOIN glass ON glass.job_id = job.id
+ WHERE job.id = :id;
+
 -- assign
--- What another node works at stays in its lane.
+-- What another node works at stays in its lane. So does what any has taken in to be
+-- marked, on a queue that several share: of two configurations nobody knows which is
+-- the later one.
 UPDATE job
    SET lane = CASE WHEN route IN (SELECT json_array_elements_text((:passed)::json))
-                   THEN 'pass' ELSE 'filter' END
+                   THEN 'pass' ELSE 'filter' END,
+       marks = 0
  WHERE state NOT IN ('sent', 'dropped')
    AND (state <> 'working' OR (:is_quiet = 1 AND node = :node))
-   AND lane <> CASE WHEN route IN (SELECT json_array_elements_text((:passed)::json))
-                    THEN 'pass' ELSE 'filter' END;
+   AND marks <= 1 - :is_shared
+   AND (marks = 1
+        OR lane <> CASE WHEN route IN (SELECT json_array_elements_text((:passed)::json))
+                        THEN 'pass' ELSE 'filter' END);
 
 -- claim
 -- As of SQLite: of each route, destination and priority the first that is due is looked
@@ -81,7 +113,8 @@ UPDATE job
        lease_until = :lease_until, node = :node
  WHERE id IN (SELECT id
                 FROM job
-               WHERE state = 'waiting' AND study_instance_uid = :study
+               WHERE lane = :lane AND state = 'waiting'
+                 AND study_instance_uid = :study
                  AND route = :route AND destination = :destination
                  AND not_before <= :now AND attempts = 0 AND crashes = 0
                  AND NOT EXISTS (SELECT 1 FROM job AS other

@@ -194,7 +194,7 @@ RETURNING id;
 SELECT job.id, job.instance_id, instance.sop_instance_uid, instance.file, job.filtered,
        job.purpose, job.route, job.destination, job.study_instance_uid, job.priority,
        job.attempts, job.claim, job.crashes, job.faults, instance.calling_ae_title,
-       glass.by, glass.why, glass.at, glass.receiver
+       0, glass.by, glass.why, glass.at, glass.receiver
   FROM job JOIN instance ON instance.id = job.instance_id
   LEFT JOIN glass ON glass.job_id = job.id
  WHERE job.id = :id;

@@ -31,6 +31,7 @@ _FIELDS: Final = (
     "crashes",
     "faults",
     "calling_ae_title",
+    "marks",
 )
 """Of a job, in the order of the statement ``job``."""
 
@@ -42,6 +43,8 @@ class SqlClaims(Withdrawing):
     """Routes whose jobs are in the lane ``pass``."""
     _lanes: tuple[Lane, ...]
     """Whose jobs are claimed, and put back."""
+    _is_shared: bool = False
+    """Whether other nodes work off the queue, who may know a route otherwise."""
 
     def claim(
         self, now: datetime, lease: timedelta, resting: Resting = NOBODY
@@ -57,7 +60,7 @@ class SqlClaims(Withdrawing):
                     lease_until=until,
                     lane=lane,
                     glass=BROKEN_GLASS,
-                    **_names(resting),
+                    **_names(self._resting_in(lane, resting)),
                 )
                 if jobs:
                     return jobs[0]
@@ -81,18 +84,27 @@ class SqlClaims(Withdrawing):
             "priority": like.priority,
             "now": as_text(now),
             "lease_until": as_text(now + lease),
+            "lane": self._lane_of(like.route),
         }
         with self._transaction(lasts=False):
             self._alone_with(f"claims {self._lane_of(like.route)}")
             jobs = self._claimed("claim_study", **values, count=count)
             if len(jobs) < count:
                 left = count - len(jobs)
-                values["lane"] = self._lane_of(like.route)
                 jobs += self._claimed("claim_others", **values, count=left)
         return jobs
 
     def _lane_of(self, route: str) -> Lane:
         return Lane.PASS if route in self._passed else Lane.FILTER
+
+    def _resting_in(self, lane: Lane, resting: Resting) -> Resting:
+        """Return whose jobs of a lane are left alone.
+
+        What others are to filter, of a route that only passes here, is theirs.
+        """
+        if not self._is_shared or lane is not Lane.FILTER:
+            return resting
+        return resting._replace(routes=resting.routes | self._passed)
 
     def _claimed(self, name: str, **values: object) -> list[Job]:
         rows = [

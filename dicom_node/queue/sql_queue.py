@@ -44,7 +44,8 @@ class SqlQueue(SqlClaims, SqlOrders, SqlStudies, SqlTallies, Purging):
     ) -> None:
         """Put jobs into their routes' lanes.
 
-        For jobs of another time, when a route may have had another action.
+        For jobs of another time, when a route may have had another action. Where other
+        nodes work, what was taken in to be marked stays with those that mark it.
 
         Args:
             destinations: By route: where those of its jobs are owed that do not say,
@@ -53,7 +54,9 @@ class SqlQueue(SqlClaims, SqlOrders, SqlStudies, SqlTallies, Purging):
         """
         with self._transaction():
             passed = json.dumps(sorted(self._passed))
-            self._all("assign", passed=passed, is_quiet=is_quiet)
+            self._all(
+                "assign", passed=passed, is_quiet=is_quiet, is_shared=self._is_shared
+            )
             for route, destination in (destinations or {}).items():
                 self._all("assign_destination", route=route, destination=destination)
 
@@ -76,8 +79,10 @@ class SqlQueue(SqlClaims, SqlOrders, SqlStudies, SqlTallies, Purging):
             is_lost = file is not None and file == lost
             stands = {to: self._standing(number, to, after) for to in owed}
             wanted = [to for to in owed if stands[to] is None]
-            for last in filter(None, stands.values()):
-                self._all("wake", id=last, now=as_text(now))
+            for to, last in stands.items():
+                if last is not None:
+                    marks = to.marks and self._is_shared
+                    self._all("wake", id=last, now=as_text(now), marks=marks)
             clashes = any(
                 self._all(
                     "find_clashing",
@@ -106,7 +111,7 @@ class SqlQueue(SqlClaims, SqlOrders, SqlStudies, SqlTallies, Purging):
                     "add_job",
                     instance_id=number,
                     study_instance_uid=study,
-                    **to._asdict(),
+                    **to._replace(marks=to.marks and self._is_shared)._asdict(),
                     lane=self._lane_of(to.route),
                     state=JobState.QUARANTINED if clashes else JobState.WAITING,
                     now=due[to.route],

@@ -15,20 +15,26 @@ from typing import TypeVar
 import psycopg
 import pytest
 
+from dicom_node.audit import Audit
 from dicom_node.commitment import Reference, Request
+from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that, make_certificate
+from dicom_node.destination import Destination
 from dicom_node.errors import ConfigError, ServerError, UnsureError
 from dicom_node.postgres import Server
 from dicom_node.postgres_schema import VERSION, bring_up
 from dicom_node.queue.history import Search
-from dicom_node.queue.job import Arrival, JobState, Owed, Taken
+from dicom_node.queue.job import Arrival, JobState, Lane, Owed, Taken
 from dicom_node.queue.neighbours import Neighbours
 from dicom_node.queue.order import Order
 from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.postgres_commitments import PostgresCommitments
 from dicom_node.queue.postgres_history import PostgresHistory
 from dicom_node.queueing import Queueing
+from dicom_node.routing import Action, Route
+from dicom_node.spool import Spool
 from tests.postgres_server import PostgresServer
+from tests.workers import worker_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -171,6 +177,7 @@ def test_the_other_way_round_it_stays(
                 state="waiting",
                 now="2026",
                 reason="",
+                marks=False,
             )
             other._server.execute("COMMIT")
             assert forgetting.result() == []
@@ -333,7 +340,8 @@ def test_of_many_that_begin_at_once_one_makes_the_tables(
         with ThreadPoolExecutor(4) as threads:
             for queue in threads.map(lambda _: PostgresQueue(place), range(4)):
                 queue.close()
-        assert asked(place, "SELECT version FROM schema_version") == [(VERSION,)]
+        versions = asked(place, "SELECT version FROM schema_version ORDER BY 1")
+        assert versions == [(number,) for number in range(1, VERSION + 1)]
     finally:
         postgres.drop(place)
 
@@ -549,6 +557,63 @@ def test_nodes_see_that_they_go_by_different_routes(
         two.tend()
         two.close()  # who is gone goes by nothing
         await_that(lambda: one.tend() == 0 and not one.differ, "one", within=SOON)
+
+
+def test_what_one_node_is_to_mark_no_other_passes(
+    place: Queueing, tmp_path: Path
+) -> None:
+    place, marks = (
+        replace(place, shared=tmp_path),
+        [Owed("research", "pacs", marks=True)],
+    )
+    with (
+        closing(PostgresQueue(place, node="one", lane=Lane.FILTER)) as marking,
+        closing(PostgresQueue(place, node="two", passed=["research"])) as passing,
+    ):
+        passing.add(arrival(1), TO, NOON)
+        marking.add(arrival(1), marks, NOON)  # the same again, to be marked
+        marking.add(arrival(2), marks, NOON)
+        passing.assign()  # as when it starts
+        assert passing.claim(NOON, MINUTE) is None
+        passing.add(arrival(3), TO, NOON)
+        passed = passing.claim(NOON, MINUTE)
+        assert passed is not None
+        assert passed.sop_instance_uid == arrival(3).sop_instance_uid
+        assert passing.claim_more(passed, NOON, MINUTE, 9) == []
+        marked = [marking.claim(NOON, MINUTE), marking.claim(NOON, MINUTE)]
+        assert all(job is not None and job.marks for job in marked)
+    # Where one works alone, what its configuration says now is what is so.
+    alone = replace(place, shared=None)
+    with closing(PostgresQueue(alone, node="one", passed=["research"])) as queue:
+        queue.release_claims(NOON)
+        queue.assign()
+        assert all(not queue.claim(NOON, MINUTE).marks for _ in range(2))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("action", [Action.PASS, Action.STRIP])
+def test_what_is_to_be_marked_waits_where_its_route_does_not_mark(
+    place: Queueing, tmp_path: Path, action: Action
+) -> None:
+    place = replace(place, shared=tmp_path)
+    config = Config(
+        node=Listener(state=tmp_path),
+        destinations=(Destination(name="pacs", ae_title="A", host="h"),),
+        routes=(Route(name="research", destination="pacs", action=action),),
+    )
+    with closing(PostgresQueue(place, node="one")) as queue:
+        worker = worker_of(
+            config,
+            queue=queue,
+            spool=Spool(tmp_path / "spool"),
+            audit=Audit(tmp_path / "audit.jsonl", bytes(32), lambda: NOON),
+            clock=lambda: NOON,
+            folder=tmp_path,
+        )
+        queue.add(arrival(), [Owed("research", "pacs", marks=True)], NOON)
+        assert worker.turn()
+        assert queue.counts()[JobState.WAITING] == 1
+        told = asked(place, "SELECT reason FROM job")
+        assert "was taken in to be marked" in str(told[0][0])
 
 
 def test_a_peer_is_told_by_one_node(place: Queueing) -> None:
