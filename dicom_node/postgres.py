@@ -197,7 +197,8 @@ class Server:
 
     def _commit(self) -> None:
         connection = self._connection
-        assert connection is not None  # or there were no transaction
+        if connection is None:
+            raise ServerError("it went away")
         try:
             cursor = connection.execute("COMMIT")
         except psycopg.Error as error:
@@ -224,9 +225,9 @@ class Server:
         if connection is not None and _is_broken(connection):
             self.close()
             connection = None
-            if self._is_in_transaction:
-                raise ServerError("it went away")
         if connection is None:
+            if self._is_in_transaction:  # what was done in it is gone
+                raise ServerError("it went away")
             connection = self._connection = self._connected()
             self._sessions += 1
         return connection

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -436,6 +436,18 @@ def test_what_was_begun_when_the_server_died_is_not_half_done(
         half()
     assert queue.files() == {"1-64.dcm"}
     assert queue.add(arrival(2), TO, NOON) is Taken.OWED
+
+
+def test_who_goes_on_after_it_broke_has_done_nothing(queue: PostgresQueue) -> None:
+    def half() -> None:
+        with queue._transaction():
+            queue._server.close()
+            with suppress(ServerError):
+                queue._all("add_instance", **arrival()._asdict(), now="2026")
+
+    with pytest.raises(ServerError, match="went away"):
+        half()
+    assert queue.files() == set()
 
 
 def test_who_is_cut_off_while_it_commits_does_not_know(
