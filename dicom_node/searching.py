@@ -107,6 +107,7 @@ class ClusterSearch:
         self._open: dict[bytes, Future[bytes]] = {}
         self._count = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -143,17 +144,23 @@ class ClusterSearch:
 
     def close(self) -> None:
         """End the process, and wait for it."""
+        # Whoever sends has the lock, and waits for a process that may not read.
+        self._hang_up()
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+            self._hang_up()
             try:
                 process.wait(_END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
             self._ended()
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def _answers(self, parts: Sequence[Sequence[Wanted]]) -> list[Answer]:
         """Return the answers to requests for parts, asked all at once."""
@@ -228,7 +235,8 @@ class ClusterSearch:
         """Clear up after a process that has ended."""
         self._reader.join()
         self._connection.close()
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
     def _read(self, connection: Connection) -> None:
         """Hand answers to those who wait for them, until the process has died."""

@@ -1,6 +1,8 @@
 """What a node knows of a cluster before anything is asked of it."""
 
 import sys
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from dicom_node import searching
 from dicom_node.config import Cluster, Config
 from dicom_node.config_file import read
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ClusterError, ConfigError
 from dicom_node.marking import Marking
 
 
@@ -61,3 +63,27 @@ def test_a_key_is_made_in_the_state_folder(tmp_path: Path) -> None:
     assert found is not None
     with found:
         assert (tmp_path / "state" / "cluster.key").stat().st_mode & 0o077 == 0
+
+
+def test_it_ends_though_nobody_reads_what_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "_RUN", "import time; time.sleep(600)")
+    monkeypatch.setattr(searching, "_END_S", 0.1)
+    config = configured(tmp_path, 'ray = "127.0.0.1:6379"')
+    search = searching.cluster_search(config, tmp_path, str)
+    assert search is not None
+    asked = list[Future[bytes]]()
+    sending = threading.Thread(
+        target=lambda: asked.append(search._send(bytes(1 << 24))), daemon=True
+    )
+    ending = threading.Thread(target=search.close, daemon=True)
+    sending.start()
+    while not search._open and sending.is_alive():
+        sending.join(0.01)
+    ending.start()
+    ending.join(60)
+    assert not ending.is_alive()
+    sending.join(60)
+    with pytest.raises(ClusterError, match="has died"):
+        asked[0].result(0)
