@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -132,13 +133,23 @@ class SearchSeal:
 
 
 def make_search_key(path: Path) -> None:
-    """Make a key, for its owner alone, unless there is one."""
+    """Make a key, for its owner alone, unless there is one; whole, or not at all."""
     if path.exists():
         return
+    content = f"{os.urandom(KEY_SIZE).hex()}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(opened, "w", encoding="ascii") as file:
-        file.write(os.urandom(KEY_SIZE).hex() + "\n")
+    made = path.with_name(f".{path.name}.{os.getpid()}")
+    made.unlink(missing_ok=True)
+    opened = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(opened, "w", encoding="ascii") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was faster
+            os.link(made, path)
+    finally:
+        made.unlink()
 
 
 def read_search_key(path: Path) -> bytes:

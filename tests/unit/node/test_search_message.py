@@ -127,6 +127,23 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
         read_search_key(path)
 
 
+def test_who_dies_while_making_a_key_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cluster.key"
+
+    def dies(_count: int) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.urandom", dies)
+        with pytest.raises(KeyboardInterrupt):
+            make_search_key(path)
+    make_search_key(path)
+    assert len(read_search_key(path)) == KEY_SIZE
+    assert [*tmp_path.iterdir()] == [path]
+
+
 @pytest.mark.parametrize("content", ["", "no hexadecimal", "ab" * 31])
 def test_what_is_no_key_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "cluster.key"
