@@ -71,13 +71,21 @@ class Bucket:
         with self._asked():
             known = self._system.ls(level, detail=True)
         for one in sorted(known, key=lambda one: str(one["name"])):
-            path = str(one["name"]).rstrip("/")
-            if path == level:
-                continue  # some stores have an empty object that stands for the level
-            if one["type"] == "directory":
+            raw = str(one["name"])
+            path = raw.rstrip("/")
+            if path == level and (one["type"] != "directory" or "LastModified" in one):
+                if not one.get("size"):
+                    continue  # an empty object that stands for the level, as some have
+                yield self._of(raw)
+            elif one["type"] == "directory" and path != level:
                 yield from self._level(path)
             else:
-                yield Found(path.removeprefix(self._root).lstrip("/"))
+                # Also what lies behind an empty part, as in a//b: file systems cannot go
+                # there. It fails by its name.
+                yield self._of(raw)
+
+    def _of(self, path: str) -> Found:
+        return Found(path.removeprefix(f"{self._root}/") or "/")
 
     def fetch(self, found: Found, to: Path) -> None:
         """Get an object."""

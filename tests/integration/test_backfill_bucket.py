@@ -132,9 +132,10 @@ def test_what_is_no_bucket_is_said(url: str, match: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_key_that_is_no_file_name_stays_where_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["a/\x07", "a//b"])
+def test_a_key_that_is_no_file_name_stays_where_it_is(key: str, tmp_path: Path) -> None:
     name = uuid.uuid4().hex
-    with fsspec.filesystem("memory").open(f"/{name}/a/\x07", "wb") as stream:
+    with fsspec.filesystem("memory").open(f"/{name}/{key}", "wb") as stream:
         stream.write(b"anything")
     with Manifest(
         tmp_path / "manifest", Heading(source="a", target="b", how="c")
