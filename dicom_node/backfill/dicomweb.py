@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from dicom_node.backfill.source import Found
-from dicom_node.backfill.uid_names import name_of, require_uid, uids_in
+from dicom_node.backfill.uid_names import are_fewer, name_of, require_uid, uids_in
 from dicom_node.errors import BackfillError, SendError, SourceError
 from dicom_node.web_connection import WebConnection, bearer
 
@@ -70,9 +70,20 @@ class DicomwebSource:
         if all(count.isdecimal() for count in counts):
             self._count = sum(map(int, counts))
         for study in sorted(studies):
-            for one in self._found(f"/studies/{require_uid(study)}/instances", {}):
-                series, instance = _text(one, _SERIES), _text(one, _INSTANCE)
-                yield Found(name_of(study, series, instance), _text(one, _CLASS))
+            listed = 0
+            try:
+                for one in self._found(f"/studies/{require_uid(study)}/instances", {}):
+                    series, instance = _text(one, _SERIES), _text(one, _INSTANCE)
+                    name = name_of(study, series, instance)
+                    yield Found(name, _text(one, _CLASS))
+                    listed += 1
+            except SourceError:
+                raise
+            except BackfillError:
+                yield Found(study)
+                continue
+            if are_fewer(listed, _text(studies[study], _INSTANCES)):
+                yield Found(study)
 
     def fetch(self, found: Found, to: Path) -> None:
         """Stream an object into a file."""
@@ -119,6 +130,11 @@ class DicomwebSource:
             new = [(_key(one), one) for one in matches]
             new = [(key, one) for key, one in new if key not in seen]
             if not new:
+                if len(matches) == PAGE:
+                    raise BackfillError(
+                        f"{self._named} answers the same {PAGE} matches again",
+                        hint="It has more, and does not say which: narrow --dates.",
+                    )
                 return
             seen.update(key for key, _ in new)
             yield from (one for _, one in new)

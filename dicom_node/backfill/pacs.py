@@ -25,7 +25,7 @@ from pynetdicom import (
 
 from dicom_node import closed_sockets
 from dicom_node.backfill.source import Found
-from dicom_node.backfill.uid_names import name_of, uids_in
+from dicom_node.backfill.uid_names import are_fewer, name_of, uids_in
 from dicom_node.calling_tls import tls_to
 from dicom_node.errors import BackfillError, SendError, SourceError
 
@@ -128,6 +128,7 @@ class PacsSource:
         if all(count.isdecimal() for count in counts):
             self._count = sum(map(int, counts))
         for study in sorted(studies):
+            listed = 0
             for series in sorted(
                 str(one.get("SeriesInstanceUID", ""))
                 for one in self._found(
@@ -149,6 +150,10 @@ class PacsSource:
                 for instance in sorted(instances):
                     name = name_of(study, series, instance)
                     yield Found(name, instances[instance])
+                listed += len(instances)
+            said = studies[study].get("NumberOfStudyRelatedInstances")
+            if are_fewer(listed, str(said or "")):
+                yield Found(study)
 
     def fetch(self, found: Found, to: Path) -> None:
         """Get an object, and write it down as it came."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_node.backfill.dicomweb import PAGE
 from dicom_node.backfill.places import Access, source_at, target_at
 from dicom_node.backfill.source import Found
 from dicom_node.errors import BackfillError, NodeError, SourceError
@@ -166,6 +167,40 @@ def test_a_server_is_asked_page_by_page() -> None:
 def test_a_server_that_heeds_no_offset_ends_all_the_same() -> None:
     names, _ = listed(["1.4.1", "1.4.2"], 2, heeds_offset=False)
     assert names == ["1.2/1.3/1.4.1.dcm", "1.2/1.3/1.4.2.dcm"]
+
+
+def test_a_server_that_heeds_no_offset_may_have_more() -> None:
+    instances = [f"1.4.{number}" for number in range(PAGE + 1)]
+    names, _ = listed(instances, PAGE, heeds_offset=False)
+    assert names == [*(f"1.2/1.3/{one}.dcm" for one in instances[:PAGE]), "1.2"]
+
+
+def test_what_a_study_has_and_is_not_listed_has_failed(tmp_path: Path) -> None:
+    found = [a_match(series="1.3", instance="1.4")]
+    said: dict[str, list[dict[str, object]]] = {
+        "studies": [
+            a_match(study="1.2") | {"00201208": {"vr": "IS", "Value": [2]}},
+            a_match(study="1.9") | {"00201208": {"vr": "IS", "Value": [1]}},
+        ],
+        "instances": found,
+    }
+
+    def answer(asked: Asked) -> Said:
+        parts = urlsplit(asked.path)
+        if parse_qs(parts.query)["offset"] != ["0"]:
+            return Said(204)
+        return Said(200, json.dumps(said[parts.path.rpartition("/")[2]]).encode())
+
+    with a_stow_server() as server:
+        server.answer = answer
+        source = source_at(server.url, Access())
+        try:
+            names = [one.name for one in source.listing()]
+            with pytest.raises(BackfillError, match="not all"):
+                source.fetch(Found("1.2"), tmp_path / "file")
+        finally:
+            source.close()
+    assert names == ["1.2/1.3/1.4.dcm", "1.2", "1.9/1.3/1.4.dcm"]
 
 
 def test_what_is_no_uid_is_no_path() -> None:
