@@ -75,7 +75,7 @@ class DicomwebSource:
                 for one in self._found(f"/studies/{require_uid(study)}/instances", {}):
                     series, instance = _text(one, _SERIES), _text(one, _INSTANCE)
                     name = name_of(study, series, instance)
-                    yield Found(name, _text(one, _CLASS))
+                    yield Found(name, _text(one, _CLASS), instance)
                     listed += 1
             except SourceError:
                 raise

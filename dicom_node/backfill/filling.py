@@ -66,6 +66,8 @@ class _Fetched:
 
     found: Found
     task: Task
+    uid: str
+    """SOP Instance UID; empty if it is no DICOM object."""
     before: str
     size: int
 
@@ -150,6 +152,9 @@ class Filling:
             plain(found.name)
             self._patiently(found, file)
             before, size = digest_of(file)
+            uid = _sop_instance_uid(file)
+            if found.sop_instance_uid not in {"", uid}:
+                raise BackfillError("what came is not the object that was asked for")
         except SourceError:
             raise
         except (NodeError, OSError) as error:
@@ -158,7 +163,7 @@ class Filling:
             file.unlink(missing_ok=True)
             return Entry(source=found.name, status=Status.FAILED, reason=_why(error))
         task = Task(source=file, target=folder / f"{number}.out")
-        return _Fetched(found=found, task=task, before=before, size=size)
+        return _Fetched(found=found, task=task, uid=uid, before=before, size=size)
 
     def _patiently(self, found: Found, file: Path) -> None:
         """Fetch, again after a while where the source does not answer.
@@ -200,7 +205,7 @@ class Filling:
         name, status = one.found.name, Status(outcome.status)
         entry = Entry(
             source=name,
-            sop_instance_uid=_sop_instance_uid(one.task.source),
+            sop_instance_uid=one.uid,
             before=one.before,
             status=status,
             reason=outcome.reason,

@@ -149,7 +149,7 @@ class PacsSource:
                 }
                 for instance in sorted(instances):
                     name = name_of(study, series, instance)
-                    yield Found(name, instances[instance])
+                    yield Found(name, instances[instance], instance)
                 listed += len(instances)
             said = studies[study].get("NumberOfStudyRelatedInstances")
             if are_fewer(listed, str(said or "")):

@@ -23,6 +23,8 @@ class Found(NamedTuple):
     name that its output gets."""
     sop_class_uid: str = ""
     """Where the source says so."""
+    sop_instance_uid: str = ""
+    """Likewise; what comes has to have it."""
 
 
 class Source(Protocol):

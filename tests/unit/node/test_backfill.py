@@ -333,6 +333,28 @@ def test_a_full_scratch_disk_is_no_objects_failure(tmp_path: Path) -> None:
     assert entries(path) == []
 
 
+class _Mistaken(FolderSource):
+    """Hands out another object than the first that it lists."""
+
+    def listing(self) -> Iterator[Found]:
+        for number, found in enumerate(super().listing()):
+            yield found._replace(sop_instance_uid=f"1.2.3.{100_000 + number}")
+
+    def fetch(self, found: Found, to: Path) -> None:
+        name = found.name.replace("00000.dcm", "00001.dcm")
+        super().fetch(Found(name), to)
+
+
+def test_what_was_not_asked_for_is_not_taken_for_it(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 2)
+    with Manifest(tmp_path / "manifest", HEADING) as manifest:
+        source = _Mistaken(tmp_path / "in")
+        other, right = replace(a_filling(manifest, tmp_path), source=source).run()
+    assert (other.status, right.status) == (Status.FAILED, Status.PASSED)
+    assert other.reason == "what came is not the object that was asked for"
+    assert list(digests(tmp_path / "out")) == ["000/00001.dcm"]
+
+
 class _Flaky(FolderSource):
     """Does not answer the first time that it is asked for each object."""
 
