@@ -127,6 +127,10 @@ class Filling:
             fetched: list[_Fetched] = []
             is_more, size = False, 0
             for found in fresh:
+                if fetched and self.pacing.is_shut():
+                    # No original lies here in the clear until the evening.
+                    yield from self._worked(fetched)
+                    fetched, size = [], 0
                 if not self.pacing.begin():
                     return
                 one = self._fetched(found, folder, len(fetched))

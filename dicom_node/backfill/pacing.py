@@ -40,6 +40,10 @@ class Pacing:
     _objects_until: float = field(default=0.0, init=False)
     _bytes_until: float = field(default=0.0, init=False)
 
+    def is_shut(self) -> bool:
+        """Say whether nothing may be read now, at whatever speed."""
+        return bool(self._why_not())
+
     def begin(self) -> bool:
         """Wait until another object may be read; false if everything is to end."""
         is_told = False

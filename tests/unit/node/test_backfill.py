@@ -355,6 +355,43 @@ def test_what_was_not_asked_for_is_not_taken_for_it(tmp_path: Path) -> None:
     assert list(digests(tmp_path / "out")) == ["000/00001.dcm"]
 
 
+class _Slow(FolderSource):
+    """Takes a second an object."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        super().__init__(folder)
+        self._clock = clock
+
+    def fetch(self, found: Found, to: Path) -> None:
+        super().fetch(found, to)
+        self._clock.at += 1
+
+
+def test_no_original_lies_in_the_scratch_folder_until_the_hours_begin(
+    tmp_path: Path,
+) -> None:
+    small_objects(tmp_path / "in", 5)
+    clock, lying = Clock(), list[int]()
+    clock.at += 6 * 3600 - 2.5
+
+    def sleep(seconds: float) -> bool:
+        if seconds:
+            lying.append(len(digests(tmp_path / "scratch")))
+        return clock.sleep(seconds)
+
+    hours = Hours.of(("Mon 12:00-18:00", "Mon 19:00-20:00"), "UTC")
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING) as manifest:
+        filling = replace(
+            a_filling(manifest, tmp_path),
+            source=_Slow(tmp_path / "in", clock),
+            pacing=a_pacing(clock, hours=hours, sleep=sleep),
+        )
+        list(filling.run())
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+    assert set(lying) == {0}
+
+
 class _Flaky(FolderSource):
     """Does not answer the first time that it is asked for each object."""
 
