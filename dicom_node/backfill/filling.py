@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.backfill.manifest import Entry, Status
@@ -87,6 +87,8 @@ class Filling:
     """A folder of this run alone; made and deleted here."""
     batch: int = BATCH
     """How many objects are worked on together, at most."""
+    _taken: set[str] = field(default_factory=set, init=False)
+    """Listed by this run and not done: at hand, or failed."""
 
     def run(self) -> Generator[Entry, None, None]:
         """Yield what became of each object that was not done before, once written down.
@@ -98,6 +100,7 @@ class Filling:
             OSError: The manifest or the scratch folder cannot be written.
         """
         again: list[Found] = []
+        self._taken.clear()
         self._clean()
         try:
             yield from self._all(self._fresh(again))
@@ -113,11 +116,36 @@ class Filling:
         self.scratch.chmod(0o700)
 
     def _fresh(self, again: list[Found]) -> Iterator[Found]:
-        for found in self.source.listing():
-            if self.manifest.has_failed(found.name):
-                again.append(found)
-            elif not self.manifest.is_done(found.name):
-                yield found
+        """Yield what is not done, and keep what has failed before.
+
+        A source that breaks off while it lists is asked anew after a while; one that has
+        listed nothing yet may be another than was meant, and ends the run at once.
+        """
+        waits: Iterator[float] = iter(())
+        while True:
+            try:
+                for found in self.source.listing():
+                    if found.name in self._taken or self.manifest.is_done(found.name):
+                        continue
+                    waits = iter(WAITS_S)
+                    self._taken.add(found.name)
+                    if self.manifest.has_failed(found.name):
+                        again.append(found)
+                    else:
+                        yield found
+            except SourceError as error:
+                wait_s = next(waits, None)
+                if wait_s is None or self._waits(error, wait_s):
+                    raise
+            else:
+                return
+
+    def _waits(self, error: SourceError, wait_s: float) -> bool:
+        """Leave the source alone; true if everything is to end."""
+        self.pacing.told(f"waits for the source: {error}")
+        is_ending = self.pacing.sleep(wait_s)
+        self.pacing.told("")
+        return is_ending
 
     def _all(self, fresh: Iterator[Found]) -> Iterator[Entry]:
         is_more = True
@@ -181,10 +209,8 @@ class Filling:
                 self.source.fetch(found, file)
             except SourceError as error:
                 file.unlink(missing_ok=True)
-                self.pacing.told(f"waits for the source: {error}")
-                if self.pacing.sleep(wait_s):
+                if self._waits(error, wait_s):
                     raise
-                self.pacing.told("")
             else:
                 return
         try:
@@ -252,6 +278,8 @@ class Filling:
 
     def _noted(self, entry: Entry) -> Entry:
         self.manifest.add(entry)
+        if entry.status is not Status.FAILED:
+            self._taken.discard(entry.source)
         return entry
 
 

@@ -456,6 +456,35 @@ def test_an_object_that_never_comes_stops_no_other(tmp_path: Path) -> None:
             list(filling.run())
 
 
+class _BreakingOff(FolderSource):
+    """Lists two more each time, and breaks."""
+
+    listed = 0
+
+    def listing(self) -> Iterator[Found]:
+        self.listed += 2
+        for number, found in enumerate(super().listing()):
+            if number == self.listed:
+                raise SourceError("it breaks off")
+            yield found
+
+
+def test_a_source_that_breaks_off_while_it_lists_is_asked_anew(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 7)
+    path, source = tmp_path / "manifest", _BreakingOff(tmp_path / "in")
+    with Manifest(path, HEADING) as manifest:
+        manifest.add(Entry(source="000/00001.dcm", status=Status.FAILED))
+        filling = replace(a_filling(manifest, tmp_path), source=source)
+        assert len(list(filling.run())) == 7
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+    source.listed = -2
+    with (
+        Manifest(path, HEADING) as manifest,
+        pytest.raises(SourceError, match="breaks off"),
+    ):
+        list(replace(a_filling(manifest, tmp_path), source=source).run())
+
+
 @pytest.mark.parametrize(
     "name", ["", "/a", "a//b", "../a", "a/./b", "a/..", "a\0", "a\nb"]
 )
