@@ -155,6 +155,10 @@ def _plan(options: argparse.Namespace) -> int:
     report.say(table(rows, options.studies))
     if not options.gpu_per_s:
         report.say(
+            "Where cores mark, this is an upper bound: it has all cores of a node busy, "
+            "and an image alone may not keep them so. What one core does: --cores 1."
+        )
+        report.say(
             "No graphics card is in this: what yours mark in a second goes into "
             "--gpu-per-s."
         )

@@ -216,5 +216,7 @@ def test_a_plan_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--cores", "1"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["breaks_first"] == "cores, for marking"
+    assert main([*command[:-1], "--cores", "1"]) == 0
+    assert "upper bound" in capsys.readouterr().out
     assert main([*command, "--day", "1", "2"]) == 1
     assert "24" in capsys.readouterr().err
