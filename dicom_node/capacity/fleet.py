@@ -1,10 +1,11 @@
 """How much nodes get through, what breaks first, and what a day's queue looks like.
 
 What is taken for granted: an instance costs what it was measured to cost on one core, and
-cores add up, so that what cores mark is an upper bound: a node whose images are marked one
-after another keeps as many cores busy as one image does. Nodes share what comes evenly;
-each node has a state folder of its own, and all of them one line to where they send.
-Where nodes share a database, that breaks before anything here: it has no constant yet.
+cores add up, so that what cores mark is an upper bound: a node whose images are marked
+one after another keeps as many cores busy as one image does. Nodes share what comes
+evenly; each node has a state folder of its own, and all of them one line to where they
+send. Where nodes share a database, that breaks before anything here: it has no constant
+yet.
 """
 
 from __future__ import annotations
