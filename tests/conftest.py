@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from pynetdicom import _config, dimse_messages
 
 from dicom_node import closed_sockets
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     MarkOne = Callable[[OpenInstance], MarkedInstance]
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+# How long an example takes says how busy the machine is.
+settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unhurried")
 
 # Always as many: what a search of a few steps finds depends on how sums are split.
 torch.set_num_threads(2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.capacity.constants import Constants, read_constants
@@ -114,7 +114,6 @@ def test_littles_law_holds(pairs: list[tuple[float, float]], servers: int) -> No
 
 
 @given(st.integers(0, 3000), st.integers(0, 2**32))
-@settings(deadline=None)
 def test_a_day_has_its_studies(a_day: int, seed: int) -> None:
     came = arrivals(a_day, WORKING_DAY, seeded(seed))
     assert came == sorted(came)

@@ -102,7 +102,7 @@ def pictures(draw: st.DrawFn, least: int) -> tuple[np.ndarray, Kind]:
 
 
 @pytest.mark.parametrize("syntax", COMPRESSED, ids=lambda u: u.keyword)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_what_is_compressed_decompresses_to_what_it_was(
     syntax: uid.UID, data: st.DataObject

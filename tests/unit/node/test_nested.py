@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
@@ -74,7 +74,6 @@ def test_a_private_element_is_called_by_its_creator() -> None:
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_cuts_of_nothing_change_nothing(data: st.DataObject) -> None:
     encoding = data.draw(st.sampled_from(ENCODINGS))
     is_undefined = data.draw(st.booleans())

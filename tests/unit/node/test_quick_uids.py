@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext, build_context
@@ -39,10 +39,6 @@ def outcome(make: Callable[[], object]) -> tuple[object, object]:
     return type(made), made
 
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@unhurried
 @given(values, st.tuples(st.booleans(), st.booleans()))
 @example(EXPLICIT.encode(), (False, False))
 def test_a_uid_is_the_same(value: object, flags: tuple[bool, bool]) -> None:
@@ -51,7 +47,6 @@ def test_a_uid_is_the_same(value: object, flags: tuple[bool, bool]) -> None:
         assert outcome(lambda: uid_of(value, "name", *flags)) == wanted
 
 
-@unhurried
 @given(st.lists(values, max_size=4))
 def test_a_context_gets_the_same_transfer_syntaxes(syntaxes: list[object]) -> None:
     ours, theirs = PresentationContext(), PresentationContext()

@@ -142,7 +142,7 @@ def data_sets(draw: st.DrawFn) -> Dataset:
     return dataset
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data_sets(), st.sampled_from(ENCODINGS))
 def test_every_reference_is_renamed_and_nothing_else(
     dataset: Dataset, encoding: Encoding
@@ -152,7 +152,7 @@ def test_every_reference_is_renamed_and_nothing_else(
 
 @pytest.mark.parametrize("undefined", [True, False])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(dataset=data_sets())
 def test_the_digest_is_of_references_not_of_how_they_are_written(
     dataset: Dataset, encoding: Encoding, *, undefined: bool
@@ -170,7 +170,7 @@ def test_the_digest_is_of_references_not_of_how_they_are_written(
     assert digest(encoded(again, encoding)) != before
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data_sets(), st.data())
 def test_any_other_reference_is_another_digest(
     dataset: Dataset, data: st.DataObject
@@ -312,7 +312,6 @@ def test_depth_and_number_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         digest(encoded(many, EXPLICIT))
 
 
-@settings(deadline=None)
 @given(st.integers(8, 200), st.binary(min_size=1, max_size=4))
 def test_a_damaged_sequence_is_read_or_refused(place: int, damage: bytes) -> None:
     dataset = Dataset()

@@ -52,7 +52,6 @@ def test_reading_undoes_writing(
 
 @settings(
     max_examples=50,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
