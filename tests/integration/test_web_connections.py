@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dicom_node import log
+from dicom_node import log, mapped
 from dicom_node.commands import watch
 from dicom_node.web import deadlines, serving
 from dicom_node.web.deadlines import AT_ONCE, Deadlined
@@ -133,7 +133,7 @@ def test_beside_a_sealed_spool_nothing_is_laid_in_the_clear(
     held: list[bool] = []
     formats: list[log.Format] = []
     monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
-    monkeypatch.setattr(watch, "hold_in_memory", lambda *, is_so: held.append(is_so))
+    monkeypatch.setattr(mapped, "hold_in_memory", lambda *, is_so: held.append(is_so))
     monkeypatch.setattr(log, "configure", formats.append)
     monkeypatch.setattr(watch, "_told_to_stop", lambda _: None)
     monkeypatch.setattr(serving, "serve_web", lambda *_: None)
