@@ -11,7 +11,8 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from dicom_node.audit import Event
 from dicom_node.codestreams import Copy, Given
@@ -58,6 +59,22 @@ if TYPE_CHECKING:
             marks_quantities: bool = False,
         ) -> list[MarkedInstance | Exception]:
             """Return each marked, so that the recipients open it too; or why not."""
+            ...
+
+    Finish = Callable[[Sequence[Recipient]], list[MarkedInstance | Exception]]
+    """Returns each marked, so that the recipients open it too; or why not."""
+
+    class SeekAll(Protocol):
+        """Has the marks of several instances looked for together."""
+
+        def __call__(
+            self,
+            instances: Sequence[OpenInstance],
+            regions: Regions,
+            *,
+            marks_quantities: bool = False,
+        ) -> Finish:
+            """Ask for them, and return what puts them in."""
             ...
 
     class Refer(Protocol):
@@ -181,7 +198,7 @@ def inputs(paths: Iterable[Path]) -> Iterator[Path]:
 def protect(
     todo: Sequence[Task],
     *,
-    mark_all: MarkAll,
+    seek_all: SeekAll,
     refer: Refer,
     keep: Callable[[MarkedInstance | ReferringInstance], None],
     keep_codestream: Callable[[OpenInstance, MarkedInstance], None] | None = None,
@@ -191,11 +208,13 @@ def protect(
 ) -> Iterator[Outcome]:
     """Mark each file; yield what became of it, in order.
 
-    Segmentations among the files say where findings are in the others.
+    Marks for the first files, as many as are marked together, are asked for at once, the
+    others when those are done. Segmentations among the files say where findings are in
+    the others.
 
     Args:
         todo: What to do.
-        mark_all: Marks several instances together.
+        seek_all: Has the marks of several instances looked for together.
         refer: Makes those without a picture refer to them.
         keep: Puts each record into the ledger, before its file is written.
         keep_codestream: Keeps the bytes that a compressed original came in, if wanted.
@@ -205,71 +224,115 @@ def protect(
         sent: Told of every marked object once it is written.
     """
     regions = drawn_regions(task.source for task in todo)
-    for batch in _batches(todo):
-        started = time.monotonic()
-        opened = [_opened(task) for task in batch]
-        instances = [o for o in opened if isinstance(o, OpenInstance)]
-        marked = iter(_marked(instances, regions, mark_all, others))
-        results = [next(marked) if isinstance(o, OpenInstance) else o for o in opened]
-        seconds = (time.monotonic() - started) / len(batch)
-        for task, instance, result in zip(batch, opened, results, strict=True):
-            what = others.of(result)
-            if isinstance(instance, OpenInstance) and what is not Unmarked.HOLD:
-                # A picture that passes is renamed too: what names it takes it for marked.
-                referring = partial(
-                    refer if what is Unmarked.PASS else _names_nothing, instance
-                )
-                yield _unmarked(
-                    task, instance, what, str(result), note, referring, keep
-                )
-            elif isinstance(result, Exception):
-                yield _failed(task, result, seconds)
-            else:
-                try:
-                    file = result.file
-                    made = OpenInstance(
-                        file, scan(file.dataset, file.encoding, Limits())
-                    )
-                    leaks = shown(made).findings
-                    keep(result)
-                    if keep_codestream and isinstance(instance, OpenInstance):
-                        keep_codestream(instance, result)
-                    write(task.target, file.chunks())
-                    sent(made)
-                except (NodeError, OSError) as error:
-                    yield _failed(task, error, seconds)
-                    continue
-                report = result.report
-                yield Outcome(
-                    source=task.source,
-                    target=task.target,
-                    status="marked",
-                    psnr_db=round(report.psnr_db, 2),
-                    ssim=round(report.ssim, 4),
-                    misled=report.misled,
-                    leaks=leaks,
-                    seconds=round(seconds, 3),
-                )
+    batches = map(partial(_begun, regions, seek_all, others), _batches(todo))
+    first = list(islice(batches, 1))
+    finish = partial(
+        _finished,
+        refer=refer,
+        keep=keep,
+        keep_codestream=keep_codestream,
+        others=others,
+        note=note,
+        sent=sent,
+    )
+    return (outcome for batch in chain(first, batches) for outcome in finish(batch))
 
 
-def _marked(
-    instances: Sequence[OpenInstance],
-    regions: Regions,
-    mark_all: MarkAll,
+class _Begun(NamedTuple):
+    """Files that are marked together, the marks asked for."""
+
+    tasks: Sequence[Task]
+    opened: Sequence[OpenInstance | Exception]
+    finish: Finish
+    seconds: float
+
+
+def _begun(
+    regions: Regions, seek_all: SeekAll, others: Others, batch: Sequence[Task]
+) -> _Begun:
+    started = time.monotonic()
+    opened = [_opened(task) for task in batch]
+    instances = [one for one in opened if isinstance(one, OpenInstance)]
+    finish: Finish = _nothing
+    if instances:
+        try:
+            finish = seek_all(
+                instances, regions, marks_quantities=others.marks_quantities
+            )
+        except (OSError, MemoryError) as error:
+            finish = partial(_without_room, len(instances), error)
+    return _Begun(batch, opened, finish, time.monotonic() - started)
+
+
+def _nothing(_: Sequence[Recipient]) -> list[MarkedInstance | Exception]:
+    return []
+
+
+def _without_room(
+    count: int, error: OSError | MemoryError, _: Sequence[Recipient] = ()
+) -> list[MarkedInstance | Exception]:
+    """Return why none of a batch is marked: where there is no room for one of it."""
+    what = str(error) or type(error).__name__
+    lack = NodeError(
+        f"there is no room to mark it: {what}",
+        hint="Is the disk of the folder for temporary files full, or the memory?",
+    )
+    return [lack] * count
+
+
+def _finished(
+    batch: _Begun,
+    *,
+    refer: Refer,
+    keep: Callable[[MarkedInstance | ReferringInstance], None],
+    keep_codestream: Callable[[OpenInstance, MarkedInstance], None] | None,
     others: Others,
-) -> Sequence[MarkedInstance | Exception]:
-    """Return a batch marked; where there is no room for one, no others of it either."""
-    if not instances:
-        return []
+    note: Callable[[Event, OpenInstance, str], None],
+    sent: Callable[[OpenInstance], None],
+) -> Iterator[Outcome]:
+    """Yield what became of each of a batch; see :func:`protect`."""
+    started = time.monotonic()
     try:
-        return mark_all(instances, regions, marks_quantities=others.marks_quantities)
+        marked = iter(batch.finish(()))
     except (OSError, MemoryError) as error:
-        what = str(error) or type(error).__name__
-        lack = NodeError(
-            f"there is no room to mark it: {what}",
-            hint="Is the disk of the folder for temporary files full, or the memory?",
-        )
-        return [lack] * len(instances)
+        count = sum(isinstance(one, OpenInstance) for one in batch.opened)
+        marked = iter(_without_room(count, error))
+    results = [next(marked) if isinstance(o, OpenInstance) else o for o in batch.opened]
+    seconds = (batch.seconds + time.monotonic() - started) / len(batch.tasks)
+    for task, instance, result in zip(batch.tasks, batch.opened, results, strict=True):
+        what = others.of(result)
+        if isinstance(instance, OpenInstance) and what is not Unmarked.HOLD:
+            # A picture that passes is renamed too: what names it takes it for marked.
+            referring = partial(
+                refer if what is Unmarked.PASS else _names_nothing, instance
+            )
+            yield _unmarked(task, instance, what, str(result), note, referring, keep)
+        elif isinstance(result, Exception):
+            yield _failed(task, result, seconds)
+        else:
+            try:
+                file = result.file
+                made = OpenInstance(file, scan(file.dataset, file.encoding, Limits()))
+                leaks = shown(made).findings
+                keep(result)
+                if keep_codestream and isinstance(instance, OpenInstance):
+                    keep_codestream(instance, result)
+                write(task.target, file.chunks())
+                sent(made)
+            except (NodeError, OSError) as error:
+                yield _failed(task, error, seconds)
+                continue
+            report = result.report
+            yield Outcome(
+                source=task.source,
+                target=task.target,
+                status="marked",
+                psnr_db=round(report.psnr_db, 2),
+                ssim=round(report.ssim, 4),
+                misled=report.misled,
+                leaks=leaks,
+                seconds=round(seconds, 3),
+            )
 
 
 def restore(

@@ -27,7 +27,7 @@ from dicom_node.hands import Hands
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import (
-    batch_marker,
+    BatchMarker,
     codestream_keeper,
     finder_of,
     keeper,
@@ -142,7 +142,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             opening=_opening(config, keyring, ledger),
             own_tenant=keyring.ring.tenant,
             mark=marker(
-                batch_marker(
+                BatchMarker(
                     config.node.weights,
                     sealer,
                     now,

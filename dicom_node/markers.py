@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from dicom_node.codestreams import Codestreams
     from dicom_node.decoding import Decode
-    from dicom_node.files import MarkAll, Refer
-    from dicom_node.filters.mark import Before, MarkedInstance
+    from dicom_node.files import Finish, MarkAll, Refer, SeekAll
+    from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
+    from dicom_node.filters.seeking import Before
     from dicom_node.found_marks import FoundMarks
     from dicom_node.instance import OpenInstance
     from dicom_node.keys.keyring import Keyring
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
             """Return, in a line, what marks depend on: :attr:`Finder.sameness`."""
             ...
 
-        def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
-            """Return a mark for each frame, in order."""
+        def ask(self, wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
+            """Ask for a mark for each frame; return what waits for them, in order."""
             ...
 
 
@@ -68,69 +69,100 @@ def _anything(_: str) -> None:
     """Let whatever search there is look for marks."""
 
 
-def batch_marker(
-    weights: Path | None,
-    sealer: Sealer,
-    clock: Callable[[], datetime],
-    marking: Marking,
-    remembered: Remembered = nothing,
-    decode: Decode = decode_frames,
-    before: Before = _never,
-    may_search: Callable[[str], None] = _anything,
-    threads: int = 0,
-    elsewhere: Searching | None = None,
-) -> MarkAll:
-    """Return what marks several instances together; torch is loaded by the first.
+class BatchMarker:
+    """Marks several instances together; torch is loaded by the first."""
 
-    Args:
-        weights: Of this site, if it has any; what they are not for, the shipped are.
-        sealer: Of this site.
-        clock: Returns the time, aware.
-        marking: How.
-        remembered: Knows the new names of what objects refer to, if no rule does.
-        decode: Calls the codecs.
-        before: Knows what originals went out with.
-        may_search: Is told what the search is (:attr:`Finder.sameness`) before it looks
-            for anything, and raises where it must not.
-        threads: Of the search; 0 leaves that to torch.
-        elsewhere: Looks for marks on other machines; None for here.
-    """
-    searching: list[Searching] = [] if elsewhere is None else [elsewhere]
+    def __init__(
+        self,
+        weights: Path | None,
+        sealer: Sealer,
+        clock: Callable[[], datetime],
+        marking: Marking,
+        remembered: Remembered = nothing,
+        decode: Decode = decode_frames,
+        before: Before = _never,
+        may_search: Callable[[str], None] = _anything,
+        threads: int = 0,
+        elsewhere: Searching | None = None,
+    ) -> None:
+        """Keep what marking needs.
 
-    def mark_all(
+        Args:
+            weights: Of this site, if it has any; what they are not for, the shipped are.
+            sealer: Of this site.
+            clock: Returns the time, aware.
+            marking: How.
+            remembered: Knows the new names of what objects refer to, if no rule does.
+            decode: Calls the codecs.
+            before: Knows what originals went out with.
+            may_search: Is told what the search is (:attr:`Finder.sameness`) before it
+                looks for anything, and raises where it must not.
+            threads: Of the search; 0 leaves that to torch.
+            elsewhere: Looks for marks on other machines; None for here.
+        """
+        self._weights, self._sealer, self._clock = weights, sealer, clock
+        self._marking, self._remembered, self._decode = marking, remembered, decode
+        self._before, self._may_search = before, may_search
+        self._threads, self._searching = threads, elsewhere
+
+    def __call__(
+        self,
         instances: Sequence[OpenInstance],
         regions: Regions,
         recipients: Sequence[Recipient] = (),
         *,
         marks_quantities: bool = False,
     ) -> list[MarkedInstance | Exception]:
+        """Return each marked, so that the recipients open it too; or why not."""
+        return self.seek(instances, regions, marks_quantities=marks_quantities)(
+            recipients
+        )
+
+    def seek(
+        self,
+        instances: Sequence[OpenInstance],
+        regions: Regions,
+        *,
+        marks_quantities: bool = False,
+    ) -> Finish:
+        """Ask for the marks of all, and return what puts them in."""
         with extra("mark", "marking"):
-            from dicom_node.filters.mark import mark
+            from dicom_node.filters.mark import finish
+            from dicom_node.filters.seeking import seek
 
-        if not searching:
-            searching.append(finder_of(weights, marking, threads))
+        sought = seek(
+            instances,
+            ask=self._ask,
+            before=self._before,
+            keys=self._sealer,
+            marks_quantities=marks_quantities,
+            regions=regions,
+            style=self._marking.style,
+            decode=self._decode,
+        )
 
-        def find(wanted: Sequence[Wanted]) -> list[FoundMark]:
-            may_search(searching[0].sameness)
-            return searching[0].find(wanted)
+        def finished(
+            recipients: Sequence[Recipient],
+        ) -> list[MarkedInstance | Exception]:
+            return [
+                *finish(
+                    sought,
+                    before=self._before,
+                    keys=self._sealer.with_recipients(recipients),
+                    now=self._clock(),
+                    holds_weak=self._marking.weak_marks is WeakMarks.HOLD,
+                    style=self._marking.style,
+                    remembered=self._remembered,
+                )
+            ]
 
-        return [
-            *mark(
-                instances,
-                find=find,
-                before=before,
-                keys=sealer.with_recipients(recipients),
-                now=clock(),
-                holds_weak=marking.weak_marks is WeakMarks.HOLD,
-                marks_quantities=marks_quantities,
-                regions=regions,
-                style=marking.style,
-                remembered=remembered,
-                decode=decode,
-            )
-        ]
+        return finished
 
-    return mark_all
+    def _ask(self, wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
+        if self._searching is None:
+            self._searching = finder_of(self._weights, self._marking, self._threads)
+        self._may_search(self._searching.sameness)
+        return self._searching.ask(wanted)
 
 
 def finder_of(weights: Path | None, marking: Marking, threads: int = 0) -> Finder:
@@ -172,28 +204,31 @@ def may_search(state: Path, keyring: Keyring, search: str) -> None:
     keep_search(state, search)
 
 
-def one_by_one(mark_all: MarkAll) -> MarkAll:
+def one_by_one(seek_all: SeekAll) -> SeekAll:
     """Return what marks instances as a node does: each as if it were the only one.
 
     What is found for one of several that are searched together depends on the others.
     """
 
-    def mark_each(
+    def seek_each(
         instances: Sequence[OpenInstance],
         regions: Regions,
-        recipients: Sequence[Recipient] = (),
         *,
         marks_quantities: bool = False,
-    ) -> list[MarkedInstance | Exception]:
-        return [
-            outcome
+    ) -> Finish:
+        each = [
+            seek_all([instance], regions, marks_quantities=marks_quantities)
             for instance in instances
-            for outcome in mark_all(
-                [instance], regions, recipients, marks_quantities=marks_quantities
-            )
         ]
 
-    return mark_each
+        def finished(
+            recipients: Sequence[Recipient],
+        ) -> list[MarkedInstance | Exception]:
+            return [outcome for finish in each for outcome in finish(recipients)]
+
+        return finished
+
+    return seek_each
 
 
 def marker(mark_all: MarkAll) -> Mark:

@@ -121,25 +121,35 @@ class ClusterSearch:
     def sameness(self) -> str:
         """Return, in a line, what marks found there depend on; ask if nobody has."""
         if not self._sameness:
-            self._answers([()])
+            self._asked([()])()
         return self._sameness
 
     def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
-        """Return a mark for each frame, in order.
+        """Return a mark for each frame, in order; see :meth:`ask`."""
+        return self.ask(wanted)()
 
-        Raises:
-            ClusterError: The cluster cannot search now, or would search otherwise.
-            UnforeseenError: Whoever searches for one of them dies of it.
+    def ask(self, wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
+        """Ask for a mark for each frame, and return what waits for them, in order.
+
+        What is returned raises:
+
+        - :class:`ClusterError`: The cluster cannot search now, or would search otherwise.
+        - :class:`UnforeseenError`: Whoever searches for one of them dies of it.
         """
         from miadmark_core.search.finder import BATCH
 
         # Cut alike whatever workers there are: company makes marks round otherwise.
         parts = [tuple(wanted[n : n + BATCH]) for n in range(0, len(wanted), BATCH)]
-        found = [one for answer in self._answers(parts) for one in answer.marks]
-        if len(found) != len(wanted):
-            raise ClusterError(
-                "the cluster has not found as many marks as it was asked"
-            )
+        answers, count = self._asked(parts), len(wanted)
+
+        def found() -> list[FoundMark]:
+            marks = [one for answer in answers() for one in answer.marks]
+            if len(marks) != count:
+                raise ClusterError(
+                    "the cluster has not found as many marks as it was asked"
+                )
+            return marks
+
         return found
 
     def close(self) -> None:
@@ -162,20 +172,24 @@ class ClusterSearch:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _answers(self, parts: Sequence[Sequence[Wanted]]) -> list[Answer]:
-        """Return the answers to requests for parts, asked all at once."""
+    def _asked(self, parts: Sequence[Sequence[Wanted]]) -> Callable[[], list[Answer]]:
+        """Ask for all parts at once, and return what waits for the answers."""
         expected = f"miadmark {__version__}, {self._digest()}"
         asked = []
         for part in parts:
             sealed = self._seal.request(Request(expected, tuple(part)))
             asked.append((sealed, self._send(sealed)))
-        with self._away():
-            come = [(future.result(_ANSWER_S), sealed) for sealed, future in asked]
-        answers = []
-        for encoded, sealed in come:
-            answer = self._seal.read_answer(encoded, sealed)
-            self._require_same(answer, expected)
-            answers.append(answer)
+
+        def answers() -> list[Answer]:
+            with self._away():
+                come = [(future.result(_ANSWER_S), sealed) for sealed, future in asked]
+            opened = []
+            for encoded, sealed in come:
+                answer = self._seal.read_answer(encoded, sealed)
+                self._require_same(answer, expected)
+                opened.append(answer)
+            return opened
+
         return answers
 
     def _require_same(self, answer: Answer, expected: str) -> None:

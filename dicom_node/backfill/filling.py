@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import shutil
+from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.backfill.manifest import Entry, Status
 from dicom_node.backfill.target import plain
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from dicom_node.backfill.target import Target
 
     Work = Callable[[Sequence[Task]], Iterable[Outcome]]
-    """Does something to files: one outcome each, in order, the result at its target."""
+    """Begins something with files, and does the rest as its outcomes are asked for: one
+    each, in order, the result at its target."""
     Compare = Callable[[Path, Path], object]
     """Raises unless what restoring the first gives is the second."""
 
@@ -72,6 +75,15 @@ class _Fetched:
     size: int
 
 
+class _Begun(NamedTuple):
+    """A batch that is worked on."""
+
+    folder: Path
+    """Where it lies."""
+    fetched: Sequence[_Fetched]
+    outcomes: Iterable[Outcome]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
     """One run."""
@@ -87,6 +99,9 @@ class Filling:
     """A folder of this run alone; made and deleted here."""
     batch: int = BATCH
     """How many objects are worked on together, at most."""
+    ahead: int = 0
+    """How many batches are begun, at most, beside the one that is finished: of no use
+    unless others have a part in the work."""
     _taken: set[str] = field(default_factory=set, init=False)
     """Listed by this run and not done: at hand, or failed."""
 
@@ -148,16 +163,19 @@ class Filling:
         return is_ending
 
     def _all(self, fresh: Iterator[Found]) -> Iterator[Entry]:
-        is_more = True
+        begun: deque[_Begun] = deque()
+        is_more, numbers = True, count()
         while is_more:
-            folder = self.scratch / "batch"
+            folder = self.scratch / f"batch{next(numbers)}"
             make_folder(folder)
             fetched: list[_Fetched] = []
             is_more, size = False, 0
             for found in fresh:
-                if fetched and self.pacing.is_shut():
+                if (begun or fetched) and self.pacing.is_shut():
                     # No original lies here in the clear until the evening.
-                    yield from self._worked(fetched)
+                    begun.append(self._begun(folder, fetched))
+                    yield from self._finished(begun)
+                    make_folder(folder)
                     fetched, size = [], 0
                 if not self.pacing.begin():
                     return
@@ -173,9 +191,19 @@ class Filling:
                     return
                 if is_more:
                     break
-            if fetched:
-                yield from self._worked(fetched)
-            shutil.rmtree(folder)
+            begun.append(self._begun(folder, fetched))
+            yield from self._finished(begun, self.ahead if is_more else 0)
+
+    def _begun(self, folder: Path, fetched: Sequence[_Fetched]) -> _Begun:
+        outcomes = self.work([one.task for one in fetched]) if fetched else ()
+        return _Begun(folder, fetched, outcomes)
+
+    def _finished(self, begun: deque[_Begun], left: int = 0) -> Iterator[Entry]:
+        """Finish batches, the oldest first, but for so many, if they are small enough."""
+        while len(begun) > left or (left and _size(begun) > BATCH_BYTES):
+            one = begun.popleft()
+            yield from self._worked(one)
+            shutil.rmtree(one.folder)
 
     def _fetched(self, found: Found, folder: Path, number: int) -> _Fetched | Entry:
         """Return an object that has come, or what is to be said of one that has not."""
@@ -223,9 +251,8 @@ class Filling:
                 f"it does not come, though the source answers: {error}"
             ) from error
 
-    def _worked(self, fetched: Sequence[_Fetched]) -> Iterator[Entry]:
-        outcomes = self.work([one.task for one in fetched])
-        for one, outcome in zip(fetched, outcomes, strict=True):
+    def _worked(self, begun: _Begun) -> Iterator[Entry]:
+        for one, outcome in zip(begun.fetched, begun.outcomes, strict=True):
             yield self._noted(self._put(one, outcome))
             one.task.source.unlink(missing_ok=True)
             one.task.target.unlink(missing_ok=True)
@@ -295,6 +322,10 @@ def digest_of(file: Path) -> tuple[str, int]:
             digest.update(piece)
             size += len(piece)
     return digest.hexdigest(), size
+
+
+def _size(batches: Iterable[_Begun]) -> int:
+    return sum(one.size for batch in batches for one in batch.fetched)
 
 
 def _require_digest(file: Path, digest: str) -> None:

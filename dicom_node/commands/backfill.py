@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dicom_node.backfill.source import Source
     from dicom_node.backfill.target import Target
     from dicom_node.commands.report import Bar
+    from dicom_node.config import Cluster
     from dicom_node.state import State
 
 _SLOWEST: Final = 0.02
@@ -51,6 +52,8 @@ class _Job(NamedTuple):
     compare: Compare
     sample: Sample
     hindrance: Callable[[], str]
+    ahead: int
+    """How many batches others work on meanwhile."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -110,6 +113,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check.add_argument(
         "--seed", default="", help="draws which ones; by default the site's keys do"
     )
+    spread = command.add_argument_group("who looks for marks")
+    spread.add_argument(
+        "--ray", metavar="ADDRESS", help="workers of this Ray cluster, host:port"
+    )
+    spread.add_argument(
+        "--workers", type=int, default=8, metavar="N", help="at most (%(default)s)"
+    )
+    spread.add_argument(
+        "--gpus", action="store_true", help="each has a GPU rather than a core"
+    )
     add_options(command)
     add_state(command)
     add_json(command, *_KEYS, is_long=True)
@@ -165,6 +178,7 @@ def _backfill(options: argparse.Namespace) -> int:
                 told=telling.wait,
             ),
             scratch=folder,
+            ahead=job.ahead,
         )
         for entry in filling.run():
             telling.tell(entry)
@@ -184,6 +198,11 @@ def _require_sound(options: argparse.Namespace) -> None:
         raise ConfigError(
             "--verify with --node",
             hint="A node verifies each object before it sends it.",
+        )
+    if options.node is not None and options.ray:
+        raise ConfigError(
+            "--ray with --node",
+            hint="The node marks: miadmark serve --ray, or its table [cluster].",
         )
 
 
@@ -229,19 +248,31 @@ def _job(options: argparse.Namespace, source: str) -> Iterator[tuple[_Job, Path]
     from dicom_node.state import opening_with
 
     target = target_at(options.out)
+    cluster = _cluster(options)
     state = state_in(options.state)
     keyring = state.keys()
     seed = options.seed.encode() or keyring.derive(b"backfill sample")
     with (
-        protecting(options, state, keyring) as protect,
+        protecting(options, state, keyring, cluster=cluster) as protect,
         state.ledger() as ledger,
         CodecProcess() as decode,
     ):
         compare = partial(
             require_restorable, opening=opening_with(keyring, ledger), decode=decode
         )
-        job = _Job(target, protect, compare, Sample(options.verify, seed), str)
+        sample = Sample(options.verify, seed)
+        ahead = 0 if cluster is None else cluster.most
+        job = _Job(target, protect, compare, sample, str, ahead)
         yield job, _folder(state, source, target)
+
+
+def _cluster(options: argparse.Namespace) -> Cluster | None:
+    """Return where marks are looked for; None for here."""
+    from dicom_node.config import Cluster
+
+    if not options.ray:
+        return None
+    return Cluster(ray=options.ray, most=options.workers, gpus=options.gpus)
 
 
 def _handing(node: Path, source: str) -> tuple[_Job, Path]:
@@ -268,7 +299,7 @@ def _handing(node: Path, source: str) -> tuple[_Job, Path]:
             return "waits for the node to take in what was handed in"
         return room.lack() and f"waits for room: {room.lack()}"
 
-    job = _Job(target, hand_over, lambda *_: None, Sample(0.0, b""), hindrance)
+    job = _Job(target, hand_over, lambda *_: None, Sample(0.0, b""), hindrance, 0)
     return job, _folder(state, source, target)
 
 

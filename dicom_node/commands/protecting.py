@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,18 @@ from miadmark_core.mode import Mode
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from dicom_node.audit import Event
-    from dicom_node.files import Outcome, Task
+    from dicom_node.config import Cluster
+    from dicom_node.files import Outcome, SeekAll, Task
     from dicom_node.instance import OpenInstance
     from dicom_node.keys.keyring import Keyring
+    from dicom_node.searching import ClusterSearch
     from dicom_node.state import State
 
     Protect = Callable[[Sequence[Task]], Iterator[Outcome]]
-    """Marks files: one outcome each, in order."""
+    """Begins to mark files; one outcome each, in order, of one call after another."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -99,6 +102,7 @@ def protecting(
     state: State,
     keyring: Keyring,
     sent: Callable[[OpenInstance], None] = lambda _: None,
+    cluster: Cluster | None = None,
 ) -> Iterator[Protect]:
     """Yield what marks files, as options say; good until the end of the block.
 
@@ -107,6 +111,7 @@ def protecting(
         state: Where records are kept.
         keyring: Of that state.
         sent: Told of every marked object once it is written.
+        cluster: Where marks are looked for; None for here.
     """
     from dicom_node import files
     from dicom_node.codec_process import CodecProcess
@@ -114,7 +119,7 @@ def protecting(
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
     from dicom_node.markers import (
-        batch_marker,
+        BatchMarker,
         codestream_keeper,
         keeper,
         may_search,
@@ -148,13 +153,14 @@ def protecting(
         state.renamings(keyring) as renamings,
         state.found_marks(keyring) as found_marks,
         CodecProcess() as decode,
+        _elsewhere(options, state, marking, cluster) as elsewhere,
     ):
         sealer = Sealer(keyring, ledger.number, recipients)
 
         def remembered(source: str) -> str | None:
             return names.get(source) or renamings.find(source)
 
-        mark_all = batch_marker(
+        seek_all: SeekAll = BatchMarker(
             options.weights,
             sealer,
             terminal.now,
@@ -163,19 +169,18 @@ def protecting(
             decode,
             found_marks.find,
             partial(may_search, state.folder, keyring),
-        )
-        # Of a site with several nodes, every original gets the mark of a node.
-        has_nodes = bool(keyring.nodes.all())
+            elsewhere=elsewhere,
+        ).seek
+        if keyring.nodes.all():
+            # Of a site with several nodes, every original gets the mark of a node.
+            seek_all = one_by_one(seek_all)
         refer = referrer(sealer, terminal.now, marking, remembered)
         keep = keeper(keyring, ledger, renamings, found_marks, terminal.now)
 
         def protect(todo: Sequence[Task]) -> Iterator[Outcome]:
-            naming = Naming(sealer.derive, marking.style, renamings.find)
-            names.clear()
-            names.update(foreseen((task.source for task in todo), naming))
-            yield from files.protect(
+            outcomes = files.protect(
                 todo,
-                mark_all=one_by_one(mark_all) if has_nodes else mark_all,
+                seek_all=seek_all,
                 refer=refer,
                 keep=keep,
                 keep_codestream=codestream_keeper(keyring, state.codestreams())
@@ -190,4 +195,31 @@ def protecting(
                 sent=sent,
             )
 
+            def named() -> Iterator[Outcome]:
+                # Now: what was done since it was begun has got its names.
+                naming = Naming(sealer.derive, marking.style, renamings.find)
+                names.clear()
+                names.update(foreseen((task.source for task in todo), naming))
+                yield from outcomes
+
+            return named()
+
         yield protect
+
+
+def _elsewhere(
+    options: argparse.Namespace, state: State, marking: Marking, cluster: Cluster | None
+) -> AbstractContextManager[ClusterSearch | None]:
+    """Return what has marks looked for on a cluster, or nothing for none."""
+    if cluster is None:
+        return nullcontext()
+    from dicom_node.markers import finder_of
+    from dicom_node.searching import ClusterSearch
+
+    return ClusterSearch(
+        cluster,
+        cluster.key or state.folder / "cluster.key",
+        options.weights,
+        marking,
+        cache(lambda: finder_of(options.weights, marking).digest),
+    )

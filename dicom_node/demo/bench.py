@@ -21,7 +21,7 @@ from dicom_node.elements import Limits
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import batch_marker, marker
+from dicom_node.markers import BatchMarker, marker
 from dicom_node.marking import Marking, Profile
 from dicom_node.state import State, opening_with
 from miadmark_core.sealing.recipients import Identity
@@ -94,7 +94,7 @@ def bench_strip(folder: Path) -> Iterator[Timing]:
     keyring = state.keys()
     with state.ledger() as ledger:
         mark = marker(
-            batch_marker(
+            BatchMarker(
                 None,
                 Sealer(keyring, ledger.number),
                 state.clock,

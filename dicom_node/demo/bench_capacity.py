@@ -26,7 +26,7 @@ from dicom_node.errors import NodeError
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import batch_marker, keeper
+from dicom_node.markers import BatchMarker, keeper
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.state import State, opening_with
 
@@ -181,7 +181,7 @@ def _marked(
             state.found_marks(keyring) as found_marks,
         ):
             sealer = Sealer(keyring, ledger.number)
-            mark_all = batch_marker(None, sealer, state.clock, marking)
+            mark_all = BatchMarker(None, sealer, state.clock, marking)
             keep = keeper(keyring, ledger, renamings, found_marks, state.clock)
             files: list[bytes] = []
 

@@ -21,7 +21,7 @@ from pydicom.uid import generate_uid
 from dicom_node.elements import Limits
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import batch_marker, finder_of
+from dicom_node.markers import BatchMarker, finder_of
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.searching import ClusterSearch
 from dicom_node.state import State
@@ -74,7 +74,7 @@ def bench_mark(
         kept = _Kept(here)
 
         def marker(searching: Searching) -> MarkAll:
-            return batch_marker(None, sealer, state.clock, marking, elsewhere=searching)
+            return BatchMarker(None, sealer, state.clock, marking, elsewhere=searching)
 
         objects = _objects(TOGETHER)
         _mark(marker(kept), objects)  # what loads, loads now
@@ -120,9 +120,9 @@ class _Kept:
     def sameness(self) -> str:
         return self._search.sameness
 
-    def find(self, wanted: Sequence[Wanted]) -> list[FoundMark]:
+    def ask(self, wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
         self.wanted += wanted
-        return self._search.find(wanted)
+        return self._search.ask(wanted)
 
 
 def _mark(mark_all: MarkAll, objects: Sequence[bytes]) -> None:

@@ -11,8 +11,7 @@ How marks are found is an argument, so this module imports no torch.
 from __future__ import annotations
 
 import copy
-import hashlib
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import (
@@ -24,13 +23,12 @@ from dicom_node import (
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import PIXEL_DATA, Limits, Streamed, scan, splice
 from dicom_node.errors import NodeError, UnforeseenError, WeakMarkError
-from dicom_node.filters.preparation import prepare
+from dicom_node.filters.seeking import named, never, seek
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import are_equal
 from dicom_node.naming import Naming, nothing
 from dicom_node.original import Original, changed
-from dicom_node.quantities import require_no_quantity
 from dicom_node.redirecting import SOURCE_IMAGES, redirected
 from miadmark_core.errors import MarkingError, MiadMarkError
 
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from dicom_node.decoding import Decode
     from dicom_node.filters.preparation import Prepared
     from dicom_node.filters.region import Regions
+    from dicom_node.filters.seeking import Before, Sought
     from dicom_node.keys.sealer import Sealer
     from dicom_node.naming import Remembered
     from dicom_node.part10 import Encoding, Part10
@@ -51,16 +50,10 @@ if TYPE_CHECKING:
     from miadmark_core.search.finder import FoundMark, Wanted
 
     Find = Callable[[Sequence[Wanted]], list[FoundMark]]
-    Before = Callable[[bytes], Sequence[FoundMark] | None]
-    """Returns what an original went out with; None if it never did."""
 
 EFFECTIVE_SHARE: Final = 0.9
 """Of the marks of one object, that have to mislead: of a single one, all."""
 
-
-SEARCHED_TOGETHER: Final = 64
-"""Frames that are handed to the search at a time; they lie in memory as they are
-shown."""
 
 LEAST_SHARE: Final = 0.9
 """Of the mark that classifiers were tried with, that is sent at least."""
@@ -96,11 +89,6 @@ class MarkedInstance(NamedTuple):
     report: Report
 
 
-def never(_: bytes) -> Sequence[FoundMark] | None:
-    """Say that nothing was marked before."""
-    return None
-
-
 def mark(
     originals: Sequence[OpenInstance],
     *,
@@ -117,85 +105,95 @@ def mark(
 ) -> list[MarkedInstance | NodeError | MiadMarkError]:
     """Return each object marked, or why it cannot be; in order.
 
-    Objects are searched together, since that is faster than one by one.
-
     Args:
         originals: What to mark. Not modified.
         find: Finds the marks: :meth:`miadmark_core.search.finder.Finder.find`.
-        before: Knows what originals went out with: they go out so again.
-        keys: What to derive and seal with.
-        now: Aware.
-        holds_weak: Whether a faint mark that does not mislead whom it was tried on is
-            an error.
-        marks_quantities: Whether labels and quantities are marked as pictures are,
-            rather than be an error.
-        regions: Where somebody drew a finding; elsewhere the search looks for itself.
-        style: How the site marks; the new UIDs depend on it.
-        remembered: Knows the new names of what the objects refer to, if no rule does.
-        decode: Calls the codecs.
+        before: See :func:`seek`, and for the others as well.
+        keys: See :func:`finish`, and for the others as well.
+        now: Likewise.
+        holds_weak: Likewise.
+        marks_quantities: See :func:`seek`.
+        regions: Likewise.
+        style: Likewise.
+        remembered: See :func:`finish`.
+        decode: See :func:`seek`.
 
     Raises:
         OSError: The disk is full, or there are no descriptors left.
         MemoryError: There is no memory for one of them.
     """
-    drawn, naming = regions or {}, Naming(keys.derive, style, remembered)
-    outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError] = {}
-    prepared: dict[int, Prepared] = {}
-    sources: dict[int, bytes] = {}
-    found: dict[int, Sequence[FoundMark]] = {}
-    for index, original in enumerate(originals):
-        try:
-            if not marks_quantities:
-                require_no_quantity(original)
-            one = prepare(original, keys, decode)
-            sources[index] = _source(one, drawn, style, keys)
-            if (known := before(sources[index])) is not None:
-                found[index] = known
-            prepared[index] = one
-        except Exception as error:  # noqa: BLE001 see _named
-            outcomes[index] = _named(error)
-    first: dict[bytes, int] = {}  # the same original may be there twice
-    for index in prepared.keys() - found.keys():
-        first[sources[index]] = min(index, first.get(sources[index], index))
-    new = {index: prepared[index] for index in sorted(first.values())}
-    found |= _searched(new, find, drawn)
-    found |= {i: found[first[sources[i]]] for i in prepared if i not in found}
-    for index, p in prepared.items():
-        marks = found[index]
-        try:
-            if holds_weak:
-                _require_effect(marks)
-            least = LEAST_SHARE if holds_weak else 0.0
-            outcomes[index] = _finish(
-                p, marks, keys, now, least, naming, sources[index]
-            )
-        except Exception as error:  # noqa: BLE001 see _named
-            outcomes[index] = _named(error)
-    return [outcomes[index] for index in range(len(originals))]
-
-
-def _source(prepared: Prepared, drawn: Regions, style: str, keys: Sealer) -> bytes:
-    """Return what an original is known by: what must not get two different marks."""
-    uid = str(prepared.attributes.get("SOPInstanceUID") or "")
-    region = drawn.get(uid)
-    where = b"" if region is None else hashlib.sha256(region.tobytes()).digest()
-    digest = prepared.picture.image.digest()
-    return keys.derive(
-        b"\0".join((b"source", uid.encode(), style.encode(), digest + where))
+    sought = seek(
+        originals,
+        ask=lambda wanted: partial(find, wanted),
+        before=before,
+        keys=keys,
+        marks_quantities=marks_quantities,
+        regions=regions,
+        style=style,
+        decode=decode,
+    )
+    return finish(
+        sought,
+        before=before,
+        keys=keys,
+        now=now,
+        holds_weak=holds_weak,
+        style=style,
+        remembered=remembered,
     )
 
 
-def _searched(
-    prepared: dict[int, Prepared], find: Find, drawn: Regions
-) -> dict[int, list[FoundMark]]:
-    """Return what is found for each, searched together."""
-    found: dict[int, list[FoundMark]] = {index: [] for index in prepared}
-    frames = ((index, w) for index, p in prepared.items() for w in p.wanted(drawn))
-    while searched := list(islice(frames, SEARCHED_TOGETHER)):
-        marks_found = find([frame for _, frame in searched])
-        for (index, _), one in zip(searched, marks_found, strict=True):
-            found[index].append(one)
-    return found
+def finish(
+    sought: Sought,
+    *,
+    before: Before = never,
+    keys: Sealer,
+    now: datetime,
+    holds_weak: bool,
+    style: str = "",
+    remembered: Remembered = nothing,
+) -> list[MarkedInstance | NodeError | MiadMarkError]:
+    """Return each object marked, or why it cannot be; in order.
+
+    Args:
+        sought: What :func:`seek` has asked for.
+        before: As there: others may have marked the same meanwhile.
+        keys: What to derive and seal with.
+        now: Aware.
+        holds_weak: Whether a faint mark that does not mislead whom it was tried on is
+            an error.
+        style: As there.
+        remembered: Knows the new names of what the objects refer to, if no rule does.
+
+    Raises:
+        OSError: The disk is full, or there are no descriptors left.
+        MemoryError: There is no memory for one of them.
+        ClusterError: Nobody looks for marks now.
+    """
+    naming = Naming(keys.derive, style, remembered)
+    found: dict[bytes, Sequence[FoundMark] | NodeError] = {**sought.known}
+    for source, wait in sought.new.items():
+        try:
+            found[source] = wait()
+        except UnforeseenError as error:  # this one's, and no fault of the others
+            found[source] = error
+    outcomes: dict[int, MarkedInstance | NodeError | MiadMarkError]
+    outcomes = {**sought.refused}
+    least = LEAST_SHARE if holds_weak else 0.0
+    for index, one in sought.prepared.items():
+        source = sought.sources[index]
+        try:
+            marks = found[source]
+            if source in sought.new:
+                marks = before(source) or marks
+            if isinstance(marks, NodeError):
+                raise marks  # noqa: TRY301 what stops one does not stop the others
+            if holds_weak:
+                _require_effect(marks)
+            outcomes[index] = _finish(one, marks, keys, now, least, naming, source)
+        except Exception as error:  # noqa: BLE001 see named
+            outcomes[index] = named(error)
+    return [outcomes[index] for index in range(sought.count)]
 
 
 def _require_effect(found: Sequence[FoundMark]) -> None:
@@ -214,28 +212,6 @@ def _require_effect(found: Sequence[FoundMark]) -> None:
                 hint="Everything allowed was tried. The profile strong looks longer; "
                 'weak_marks = "send" (protect: --weak-marks send) sends it nevertheless.',
             )
-
-
-def _named(error: Exception) -> NodeError | MiadMarkError:
-    """Return an error with a sentence, whatever happened.
-
-    One odd object must not stop the others that it is marked with. A full disk and a full
-    memory are no object's doing, and would stop the others as well.
-
-    Raises:
-        OSError: ``error`` itself.
-        MemoryError: ``error`` itself.
-    """
-    if isinstance(error, (OSError, MemoryError)):
-        raise error
-    if isinstance(error, (NodeError, MiadMarkError)):
-        return error
-    named = UnforeseenError(
-        f"marking failed unexpectedly: {type(error).__name__}",
-        hint="The object is odd, or this is a mistake of ours; it is not sent.",
-    )
-    named.__cause__ = error
-    return named
 
 
 def _finish(

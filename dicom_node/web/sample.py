@@ -17,7 +17,7 @@ from dicom_node.errors import NodeError
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import batch_marker, marker
+from dicom_node.markers import BatchMarker, marker
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.web.turns import Turns
 
@@ -74,7 +74,7 @@ class Samples:
         with tempfile.TemporaryDirectory() as folder:
             keyring = Keyring.make(Path(folder) / "keys", self._clock())
             sealer = Sealer(keyring, count(1).__next__)
-            mark = marker(batch_marker(None, sealer, self._clock, marking))
+            mark = marker(BatchMarker(None, sealer, self._clock, marking))
             sent = mark(original, [])
         encoded = b"".join(bytes(part) for part in sent.file.chunks())
         return OpenInstance.of(encoded, Limits())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -200,6 +201,13 @@ class Finder:
                         is_logo=isinstance(self._effort, LogoEffort),
                     )
         return [found[index] for index in range(len(wanted))]
+
+    def ask(self, wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
+        """Return what finds a mark for each frame, when it is called; see :meth:`find`.
+
+        Whoever searches on other machines is at it at once, and is asked likewise.
+        """
+        return partial(self.find, wanted)
 
     def _search(
         self,

@@ -33,7 +33,7 @@ from dicom_node.errors import (
 )
 from dicom_node.files import Others, Outcome, protect, restore, tasks
 from dicom_node.filters.foresight import foreseen
-from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.filters.mark import mark
 from dicom_node.filters.refer import ReferringInstance, refer
 from dicom_node.filters.strip import strip
 from dicom_node.found_marks import FoundMarks
@@ -53,6 +53,7 @@ from tests.conftest import NOW, a_site, opened
 from tests.studies import write_study
 
 if TYPE_CHECKING:
+    from dicom_node.files import Finish
     from dicom_node.filters.region import Regions
 
 STYLE = "standard auto"
@@ -105,23 +106,23 @@ class Site:
             remembered=lambda uid: names.get(uid) or self.renamings.find(uid),
         )
 
-        def mark_all(
+        def seek_all(
             instances: Sequence[OpenInstance],
             regions: Regions,  # noqa: ARG001
-            recipients: Sequence[Recipient] = (),  # noqa: ARG001
             *,
             marks_quantities: bool = False,
-        ) -> list[MarkedInstance | Exception]:
-            marked = mark(
-                instances,
-                find=finder.find,
-                keys=self.keys,
-                now=NOW,
-                holds_weak=False,
-                marks_quantities=marks_quantities,
-                style=STYLE,
-            )
-            return list(marked)
+        ) -> Finish:
+            return lambda _: [
+                *mark(
+                    instances,
+                    find=finder.find,
+                    keys=self.keys,
+                    now=NOW,
+                    holds_weak=False,
+                    marks_quantities=marks_quantities,
+                    style=STYLE,
+                )
+            ]
 
         def refer_one(
             instance: OpenInstance, _: Sequence[Recipient] = ()
@@ -131,7 +132,7 @@ class Site:
         return list(
             protect(
                 todo,
-                mark_all=mark_all,
+                seek_all=seek_all,
                 refer=refer_one,
                 keep=self.keep,
                 others=Others(),

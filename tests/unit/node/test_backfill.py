@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_node.backfill import filling
 from dicom_node.backfill.filling import Filling, Sample
 from dicom_node.backfill.manifest import Entry, Heading, Manifest, Status
 from dicom_node.backfill.pacing import Pacing
@@ -367,12 +368,13 @@ class _Slow(FolderSource):
         self._clock.at += 1
 
 
+@pytest.mark.parametrize(("ahead", "left_s"), [(0, 2.5), (3, 2.5), (3, 1.5)])
 def test_no_original_lies_in_the_scratch_folder_until_the_hours_begin(
-    tmp_path: Path,
+    tmp_path: Path, ahead: int, left_s: float
 ) -> None:
     small_objects(tmp_path / "in", 5)
     clock, lying = Clock(), list[int]()
-    clock.at += 6 * 3600 - 2.5
+    clock.at += 6 * 3600 - left_s
 
     def sleep(seconds: float) -> bool:
         if seconds:
@@ -386,10 +388,74 @@ def test_no_original_lies_in_the_scratch_folder_until_the_hours_begin(
             a_filling(manifest, tmp_path),
             source=_Slow(tmp_path / "in", clock),
             pacing=a_pacing(clock, hours=hours, sleep=sleep),
+            batch=2,
+            ahead=ahead,
         )
         list(filling.run())
     require_done_once(path, tmp_path / "in", tmp_path / "out")
     assert set(lying) == {0}
+
+
+class _Apart:
+    """Begins with files at once, and finishes them when it is asked for outcomes."""
+
+    def __init__(self) -> None:
+        self.begun = self.finished = self.most = 0
+
+    def __call__(self, todo: Sequence[Task]) -> Iterator[Outcome]:
+        self.begun += 1
+        self.most = max(self.most, self.begun - self.finished)
+        return self._finish(todo)
+
+    def _finish(self, todo: Sequence[Task]) -> Iterator[Outcome]:
+        yield from passed(todo)
+        self.finished += 1
+
+
+def test_batches_are_begun_while_others_work_on_the_first(tmp_path: Path) -> None:
+    small_objects(tmp_path / "in", 20)
+    path, work = tmp_path / "manifest", _Apart()
+    with Manifest(path, HEADING) as manifest:
+        run = replace(a_filling(manifest, tmp_path), work=work, batch=2, ahead=3).run()
+        names = [next(run).source]
+        assert (work.begun, work.finished) == (4, 0)
+        names += [entry.source for entry in run]
+    assert names == sorted(names)
+    assert (work.most, work.begun) == (4, 10)
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+
+
+def test_what_was_begun_and_not_finished_is_done_by_the_next_run(
+    tmp_path: Path,
+) -> None:
+    small_objects(tmp_path / "in", 20)
+    path = tmp_path / "manifest"
+    for _ in range(3):
+        with Manifest(path, HEADING) as manifest:
+            one = replace(
+                a_filling(manifest, tmp_path), work=_Apart(), batch=2, ahead=3
+            )
+            run = one.run()
+            for _ in range(3):
+                next(run)
+            run.close()
+    with Manifest(path, HEADING) as manifest:
+        list(replace(a_filling(manifest, tmp_path), work=_Apart(), ahead=3).run())
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+
+
+def test_no_more_is_begun_than_memory_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_objects(tmp_path / "in", 20)
+    size = (tmp_path / "in" / "000" / "00000.dcm").stat().st_size
+    monkeypatch.setattr(filling, "BATCH_BYTES", 4 * size)
+    work = _Apart()
+    with Manifest(tmp_path / "manifest", HEADING) as manifest:
+        run = replace(a_filling(manifest, tmp_path), work=work, batch=2, ahead=3).run()
+        list(run)
+    # Two that fill it, and the one whose size is known once it has come.
+    assert work.most == 3
 
 
 class _Flaky(FolderSource):
