@@ -18,6 +18,7 @@ from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.ahead import Ahead
 from dicom_node.bell import Bell
 from dicom_node.bench import Bench
 from dicom_node.codec_process import CodecProcess
@@ -34,6 +35,7 @@ from dicom_node.markers import (
     marker,
     may_search,
     referrer,
+    seeker,
 )
 from dicom_node.outage import Outage
 from dicom_node.probing import Probing
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from dicom_node.keys.desk import DeskClient
     from dicom_node.keys.keyring import Keyring
     from dicom_node.ledger import Ledger
+    from dicom_node.listings import Listings
     from dicom_node.markers import Searching
     from dicom_node.opening import Opening
     from dicom_node.queue.sql_commitments import SqlCommitments
@@ -119,9 +122,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         found_marks = stack.enter_context(state.found_marks(keyring))
         sealer = Sealer(keyring, ledger.number)
         decode = stack.enter_context(CodecProcess())
-        listings = stack.enter_context(closing(state.listings(keyring)))
-        listings.keep_only([route.name for route in config.routes if route.listing])
-
+        listings = _listings(config, state, keyring, stack)
         codestreams = state.codestreams()
         figures = stack.enter_context(state.figures())
 
@@ -130,6 +131,18 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             return codestreams.as_it_came(restored.file, header, opening.openers)
 
         audit = state.audit(keyring)
+        marks = BatchMarker(
+            config.node.weights,
+            sealer,
+            now,
+            config.node.marking,
+            renamings.find,
+            decode,
+            found_marks.find,
+            partial(may_search, state.folder, keyring),
+            config.node.search_threads,
+            _elsewhere(config, state, bench, stack),
+        )
         wanted = listings if lane is Lane.FILTER else None
         readying = Readying(
             queue=queue,
@@ -141,25 +154,13 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             audit=audit,
             opening=_opening(config, keyring, ledger),
             own_tenant=keyring.ring.tenant,
-            mark=marker(
-                BatchMarker(
-                    config.node.weights,
-                    sealer,
-                    now,
-                    config.node.marking,
-                    renamings.find,
-                    decode,
-                    found_marks.find,
-                    partial(may_search, state.folder, keyring),
-                    config.node.search_threads,
-                    _elsewhere(config, state, bench, stack),
-                )
-            ),
+            mark=marker(marks),
             refer=referrer(sealer, now, config.node.marking, renamings.find),
             decode=decode,
             clock=now,
             listings=wanted,
             took=figures.took,
+            ahead=_ahead(config, marks),
         )
         worker = Worker(
             config,
@@ -205,6 +206,26 @@ def _elsewhere(
     digest = cache(lambda: finder_of(node.weights, node.marking).digest)
     search = cluster_search(config, state.folder, digest, bench.away)
     return None if search is None else stack.enter_context(search)
+
+
+def _ahead(config: Config, marks: BatchMarker) -> Ahead | None:
+    """Return what looks ahead where others look for marks.
+
+    Here it would gain next to nothing: a search has the whole machine, and is nearly all
+    of the work. Nor would anybody know whose picture the process died of.
+    """
+    if config.cluster is None:
+        return None
+    return Ahead(seeker(marks.seek), config.cluster.most)
+
+
+def _listings(
+    config: Config, state: State, keyring: Keyring, stack: ExitStack
+) -> Listings:
+    """Return what is to be listed, open until the end of a block."""
+    listings = stack.enter_context(closing(state.listings(keyring)))
+    listings.keep_only([route.name for route in config.routes if route.listing])
+    return listings
 
 
 def _opening(

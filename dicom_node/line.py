@@ -351,6 +351,7 @@ class Line:
         is_made = route.action is Action.PASS or (marks and job.filtered is not None)
         if marks and not is_made:
             self._senders.let_others()
+            self._look_ahead(job, route)
         study, sender = job.study_instance_uid, job.calling_ae_title
         later = self._senders.later(destination, study, sender)
         if is_made:
@@ -358,6 +359,20 @@ class Line:
         # Of one instance nothing is made twice for the destinations of a marking route.
         with self._bench.at(job, keeps_instance=marks):
             return self._readying.ready(job, route, _Beside(later, self._bench))
+
+    def _look_ahead(self, job: Job, route: Route) -> None:
+        """Have marks looked for of what is next as well, where others look for them."""
+        count = self._readying.looks_ahead
+        upcoming = self._queue.upcoming(job, self._clock(), count) if count else []
+        if not upcoming:
+            return
+        for one in (job, *upcoming):
+            # At whose picture somebody died is blamed for it when its own turn comes.
+            if one.id in self._bench.suspects:
+                continue
+            with self._bench.at(one):
+                if not self._readying.look_ahead(one, route):
+                    break
 
     def _allowing(self, job: Job, route: Route) -> Callable[[Receiver], object]:
         """Return what lets the object of a job go; whoever has keys asked is alone."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Protocol
 
+    from dicom_node.ahead import Seek
     from dicom_node.codestreams import Codestreams
     from dicom_node.decoding import Decode
     from dicom_node.files import Finish, MarkAll, Refer, SeekAll
@@ -240,14 +241,30 @@ def marker(mark_all: MarkAll) -> Mark:
         *,
         marks_quantities: bool = False,
     ) -> MarkedInstance:
-        (outcome,) = mark_all(
-            [instance], {}, recipients, marks_quantities=marks_quantities
+        return _only(
+            mark_all([instance], {}, recipients, marks_quantities=marks_quantities)
         )
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
 
     return mark_one
+
+
+def seeker(seek_all: SeekAll) -> Seek:
+    """Return what has the marks of one instance looked for."""
+
+    def seek_one(
+        instance: OpenInstance, *, marks_quantities: bool = False
+    ) -> Callable[[Sequence[Recipient]], MarkedInstance]:
+        finish = seek_all([instance], {}, marks_quantities=marks_quantities)
+        return lambda recipients: _only(finish(recipients))
+
+    return seek_one
+
+
+def _only(outcomes: Sequence[MarkedInstance | Exception]) -> MarkedInstance:
+    (outcome,) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def referrer(

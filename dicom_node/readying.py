@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,9 @@ from dicom_node.decompression import uncompressed
 from dicom_node.elements import Limits, scan
 from dicom_node.errors import (
     ChangingError,
+    ClusterError,
     FilterError,
+    NodeError,
     NotAnImageError,
     NotMarkedError,
     UnmarkablePixelsError,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Protocol
 
+    from dicom_node.ahead import Ahead
     from dicom_node.audit import Audit
     from dicom_node.codestreams import Given
     from dicom_node.decoding import Decode
@@ -106,6 +110,7 @@ class Readying:
         clock: Callable[[], datetime],
         listings: Listings | None = None,
         took: Callable[[str, float], None] = _not_noted,
+        ahead: Ahead | None = None,
     ) -> None:
         """Keep what the work needs.
 
@@ -125,6 +130,7 @@ class Readying:
             clock: Returns the time, aware.
             listings: What routes with ``listing`` have sent and not listed yet.
             took: Notes how many seconds something took.
+            ahead: Has marks looked for before their objects' turn; None for nobody.
         """
         self._queue, self._spool = queue, spool
         self._keep, self._audit = keep, audit
@@ -134,7 +140,7 @@ class Readying:
         self._mark, self._clock = mark, clock
         self._passing = Passing(refer, audit)
         self._decode, self._listings = decode, listings
-        self._took = took
+        self._took, self._ahead = took, ahead
         self._studies: dict[int, str] = {}
         """Which study each job is of, as the ledger knows it."""
         self._restored: dict[int, Identity] = {}
@@ -157,6 +163,22 @@ class Readying:
                 f"the route {job.route!r} was changed while this instance was on its way",
                 hint="It was made ready for another purpose. Send it again.",
             )
+
+    @property
+    def looks_ahead(self) -> int:
+        """Return for how many objects marks are looked for before their turn."""
+        return 0 if self._ahead is None else self._ahead.most
+
+    def look_ahead(self, job: Job, route: Route) -> bool:
+        """Have the marks of an object looked for; false if there is no room for more."""
+        assert self._ahead is not None
+        if self._ahead.knows(job):
+            return True
+        try:
+            instance = self._opened(job.file)
+        except (NodeError, OSError):  # its turn will come
+            return True
+        return self._ahead.look(job, instance, marks_quantities=route.mark_quantities)
 
     def ready(self, job: Job, route: Route, sending: Sender) -> Job:
         """Return the job with the file that is to be sent, made now if it has to be.
@@ -214,7 +236,7 @@ class Readying:
             return job
         content: Iterable[Buffer] | None
         if route.action is Action.MARK:
-            sent = self._marked(instance, route, sending)
+            sent = self._marked(instance, job, route, sending)
             content = None if sent is None else sent.file.chunks()
             if isinstance(sent, ReferringInstance):
                 purpose = referring
@@ -236,7 +258,7 @@ class Readying:
         return OpenInstance.read(self._spool.file(name), Limits())
 
     def _marked(
-        self, instance: OpenInstance, route: Route, sending: Sender
+        self, instance: OpenInstance, job: Job, route: Route, sending: Sender
     ) -> MarkedInstance | ReferringInstance | None:
         """Return it marked, its record in the ledger; None to pass it as it is."""
         marked: MarkedInstance | None = None
@@ -245,7 +267,7 @@ class Readying:
         recipients = [one.recipient for one in direct]
         try:
             started = time.monotonic()
-            sent = marked = self._mark(
+            sent = marked = self._sought(job, recipients) or self._mark(
                 instance, recipients, marks_quantities=route.mark_quantities
             )
             self._took("mark", time.monotonic() - started)
@@ -258,6 +280,16 @@ class Readying:
         if marked is not None and route.keep_codestream:
             self._keep_codestream(instance, marked)
         return sent
+
+    def _sought(
+        self, job: Job, recipients: Sequence[Recipient]
+    ) -> MarkedInstance | None:
+        """Return it marked, if its mark was looked for ahead; None if it is lost."""
+        finish = None if self._ahead is None else self._ahead.taken(job)
+        if finish is not None:
+            with suppress(ClusterError):  # it was asked for before that went away
+                return finish(recipients)
+        return None
 
     def _stripped(
         self, instance: OpenInstance, job: Job, route: Route, sending: Sender

@@ -244,6 +244,20 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
         """
         ...
 
+    def upcoming(self, like: Job, now: datetime, count: int) -> list[Job]:
+        """Return jobs that are likely to be claimed next, as they stand; none is claimed.
+
+        What was tried before is not among them, nor what is made ready already, for
+        whatever destination of the route. Where nodes share the queue there are none:
+        what is next there may be another's.
+
+        Args:
+            like: Of whose route, destination and priority.
+            now: Aware.
+            count: How many are looked at.
+        """
+        ...
+
     def adopt(self, job: Job, purpose: str) -> str | None:
         """Let ``job`` send what was made of the same instance on the same route.
 

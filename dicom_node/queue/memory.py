@@ -204,6 +204,23 @@ class MemoryQueue:
         due.sort(key=lambda o: (self._study(o) != like.study_instance_uid, _turn(o)))
         return [self._claimed(owed, now + lease) for owed in due[:count]]
 
+    def upcoming(self, like: Job, now: datetime, count: int) -> list[Job]:
+        """Return jobs that are likely to be claimed next; see the protocol."""
+        waiting = [
+            owed
+            for owed in self._jobs
+            if owed.state is JobState.WAITING
+            and owed.is_due(now, NOBODY)
+            and owed.to[:3] == (like.route, like.destination, like.priority)
+        ]
+        made = {(o.instance, o.to.route) for o in self._jobs if o.filtered is not None}
+        return [
+            self._as_it_stands(owed)
+            for owed in sorted(waiting, key=_turn)[:count]
+            if owed.attempts == owed.crashes == 0
+            and (owed.instance, owed.to.route) not in made
+        ]
+
     def adopt(self, job: Job, purpose: str) -> str | None:
         """Let ``job`` send what another has; see the protocol."""
         kind = purpose.split(" ", maxsplit=1)[0]
@@ -228,6 +245,9 @@ class MemoryQueue:
         owed.state, owed.lease_until = JobState.WORKING, until
         owed.attempts += 1
         owed.claim += 1
+        return self._as_it_stands(owed)
+
+    def _as_it_stands(self, owed: _Job) -> Job:
         arrival = self._instances[owed.instance]
         return Job(
             id=owed.id,

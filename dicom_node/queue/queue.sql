@@ -190,6 +190,23 @@ UPDATE job
                LIMIT :count)
 RETURNING id;
 
+-- upcoming
+-- No more are looked at than are wanted: what is behind them has time.
+SELECT id
+  FROM (SELECT id, instance_id, route, filtered, attempts, crashes, not_before
+          FROM job
+         WHERE lane = :lane AND state = 'waiting' AND route = :route
+           AND destination = :destination AND priority = :priority
+           AND not_before <= :now
+         ORDER BY not_before, id
+         LIMIT :count) AS next
+ WHERE attempts = 0 AND crashes = 0 AND filtered IS NULL
+   AND NOT EXISTS (SELECT 1 FROM job AS other
+                    WHERE other.instance_id = next.instance_id
+                      AND other.route = next.route
+                      AND other.filtered IS NOT NULL)
+ ORDER BY not_before, id;
+
 -- job
 SELECT job.id, job.instance_id, instance.sop_instance_uid, instance.file, job.filtered,
        job.purpose, job.route, job.destination, job.study_instance_uid, job.priority,

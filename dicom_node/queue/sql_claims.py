@@ -94,6 +94,21 @@ class SqlClaims(Withdrawing):
                 jobs += self._claimed("claim_others", **values, count=left)
         return jobs
 
+    def upcoming(self, like: Job, now: datetime, count: int) -> list[Job]:
+        """Return jobs that are likely to be claimed next; see the protocol."""
+        if self._is_shared:
+            return []
+        values = {
+            "route": like.route,
+            "destination": like.destination,
+            "priority": like.priority,
+            "now": as_text(now),
+            "lane": self._lane_of(like.route),
+            "count": count,
+        }
+        with self._transaction(lasts=False):
+            return self._jobs("upcoming", **values)
+
     def _lane_of(self, route: str) -> Lane:
         return Lane.PASS if route in self._passed else Lane.FILTER
 
@@ -107,15 +122,18 @@ class SqlClaims(Withdrawing):
         return resting._replace(routes=resting.routes | self._passed)
 
     def _claimed(self, name: str, **values: object) -> list[Job]:
+        jobs = self._jobs(name, **values)
+        return sorted(jobs, key=lambda job: (-job.priority, job.id))
+
+    def _jobs(self, name: str, **values: object) -> list[Job]:
         rows = [
             self._all("job", id=job_id)[0] for (job_id,) in self._all(name, **values)
         ]
-        jobs = [
+        return [
             Job(**dict(zip(_FIELDS, row, strict=True)), order=_order(*order))
             for *row, by, why, at, receiver in rows
             for order in [(by, why, at, receiver)]
         ]
-        return sorted(jobs, key=lambda job: (-job.priority, job.id))
 
     def adopt(self, job: Job, purpose: str) -> str | None:
         """Let ``job`` send what another has; see the protocol."""

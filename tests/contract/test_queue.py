@@ -871,3 +871,32 @@ def test_what_was_not_begun_is_put_back_together_and_costs_no_attempt(
     assert queue.give_back(jobs, NOON) == [False, True, True]
     again = [job for _ in range(3) if (job := queue.claim(NOON, MINUTE))]
     assert [(job.id, job.attempts) for job in again] == [(j.id, 1) for j in jobs[1:]]
+
+
+def test_what_comes_next_is_known_and_not_claimed(queue: Queue) -> None:
+    for number in range(6):
+        queue.add(arrival(f"1.{number}", f"{number}.dcm"), BOTH, NOON)
+    queue.add(arrival("2.1", "urgent.dcm"), on("research", priority=9), NOON)
+    queue.add(arrival("2.2", "later.dcm"), on("research"), NOON + 2 * MINUTE)
+    urgent, first = claimed(queue), claimed(queue)
+    assert (urgent.file, first.file) == ("urgent.dcm", "0.dcm")
+
+    def upcoming(count: int) -> list[str]:
+        return [job.file for job in queue.upcoming(first, NOON + MINUTE, count)]
+
+    before = queue.counts()
+    assert upcoming(9) == ["1.dcm", "2.dcm", "3.dcm", "4.dcm", "5.dcm"]
+    assert upcoming(2) == ["1.dcm", "2.dcm"]
+    assert queue.upcoming(urgent, NOON, 9) == []
+    assert queue.counts() == before
+    # What was tried, and what is made ready for another destination, is left out.
+    (second, third) = queue.claim_more(first, NOON, MINUTE, 2)
+    assert queue.retry(second, NOON, "refused")
+    assert queue.keep_filtered(third, "marked.dcm", f"mark {third.destination}")
+    assert queue.retry(third, NOON, "refused", is_free=True)
+    assert upcoming(9) == ["3.dcm", "4.dcm", "5.dcm"]
+    assert upcoming(2) == []
+    other = queue.claim_more(first, NOON, MINUTE, 0)
+    assert other == []
+    (one, *_) = queue.upcoming(first, NOON, 9)
+    assert not queue.dropped(one, "it was never claimed")

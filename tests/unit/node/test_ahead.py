@@ -1,0 +1,102 @@
+"""For how many objects marks are looked for before their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node import ahead
+from dicom_node.ahead import Ahead
+from dicom_node.errors import ClusterError
+from dicom_node.instance import OpenInstance
+from dicom_node.queue.job import Job
+from tests.archives import IMAGES
+from tests.conftest import opened
+
+
+@dataclass
+class _Job:
+    id: int
+
+
+def a_job(number: int) -> Job:
+    return cast("Job", _Job(number))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture(scope="module")
+def picture() -> OpenInstance:
+    return opened(IMAGES / "ct.dcm")
+
+
+def looking(most: int, clock: Clock | None = None) -> tuple[Ahead, list[bool]]:
+    """Something that looks ahead, and what it has asked for: whether for quantities."""
+    asked: list[bool] = []
+
+    def seek(_: OpenInstance, *, marks_quantities: bool = False) -> Callable[..., Any]:
+        asked.append(marks_quantities)
+        return lambda _: len(asked)
+
+    return Ahead(seek, most, clock or Clock()), asked
+
+
+def look(where: Ahead, number: int, picture: OpenInstance) -> bool:
+    return where.look(a_job(number), picture, marks_quantities=False)
+
+
+def test_what_is_taken_makes_room_for_another(picture: OpenInstance) -> None:
+    where, asked = looking(1)
+    assert [look(where, n, picture) for n in (1, 2, 3)] == [True, True, False]
+    assert len(asked) == 2
+    assert where.knows(a_job(1))
+    assert where.taken(a_job(1)) is not None
+    assert where.taken(a_job(1)) is None
+    assert look(where, 3, picture)
+    assert not where.knows(a_job(1))
+
+
+def test_no_more_lies_in_memory_than_there_is_room_for(
+    picture: OpenInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(dcmread(IMAGES / "ct.dcm").PixelData)
+    monkeypatch.setattr(ahead, "MOST_BYTES", 2 * size)
+    where, asked = looking(9)
+    assert [look(where, n, picture) for n in (1, 2, 3)] == [True, True, False]
+    assert len(asked) == 2
+
+
+def test_what_never_has_its_turn_makes_room_after_a_while(
+    picture: OpenInstance,
+) -> None:
+    clock = Clock()
+    where, _ = looking(0, clock)
+    assert look(where, 1, picture)
+    clock.at = ahead.STALE_S
+    assert not look(where, 2, picture)
+    clock.at += 1
+    assert look(where, 2, picture)
+    assert not where.knows(a_job(1))
+
+
+def test_what_is_wrong_with_an_object_is_said_when_its_turn_has_come(
+    picture: OpenInstance,
+) -> None:
+    def seek(_: OpenInstance, *, marks_quantities: bool = False) -> Callable[..., Any]:
+        raise ClusterError(str(marks_quantities))
+
+    where = Ahead(seek, 1)
+    assert look(where, 1, picture)
+    assert not where.knows(a_job(1))
+    # A report has no pixels at all.
+    assert look(looking(1)[0], 1, opened(IMAGES / "report-sr.dcm"))
