@@ -49,7 +49,7 @@ _NAMESPACE: Final = "miadmark"
 _START_S: Final = 120.0
 """Until some worker is up: importing torch takes a while on a busy machine."""
 _SEARCH_S: Final = 600.0
-"""For one request; well below the lease of a job."""
+"""For one request; its worker is taken for lost then. The lease of a job is renewed."""
 _LOOK_S: Final = 0.1
 _IDLE_S: Final = 60.0
 """After which a worker more than the least is let go."""

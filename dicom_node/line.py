@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(minutes=15)
+LONGEST: Final = timedelta(hours=2)
+"""How long a lease is renewed: whoever takes longer hangs, and others may have a try."""
 
 TOGETHER: Final = 16
 """Jobs that are claimed together, and settled together when they are sent."""
@@ -127,6 +129,8 @@ class Line:
         self._sent_since = 0.0
         self._claimed: list[Job] = []
         """What this line has; the queue may know more of it than is known here."""
+        self._since = self._renewed = clock()
+        """When that was claimed, and when its lease was begun last."""
         self.finished = time.monotonic()
         """When it had nothing more to do."""
 
@@ -144,6 +148,7 @@ class Line:
         """
         started = time.monotonic()
         left: list[Job] = []
+        self._since = self._renewed = self._clock()
         self._claimed = [job]
         try:
             # What could not be delivered tells what will become of the others.
@@ -163,6 +168,23 @@ class Line:
             self._settling.not_begun(left)
             self.finished = time.monotonic()
         self._claimed = []
+
+    def renew(self, now: datetime) -> None:
+        """Renew the lease of what it is at, once a third is over; by any thread.
+
+        A search takes longer than a lease where workers die of it, or an object has many
+        frames. Nobody else is to begin it meanwhile.
+
+        Args:
+            now: Aware.
+
+        Raises:
+            SpoolError: The queue cannot be used.
+        """
+        if now - self._renewed < LEASE / 3 or now - self._since > LONGEST:
+            return
+        self._renewed = now
+        self._queue.renew(list(self._claimed), now + LEASE)
 
     @property
     def is_open(self) -> bool:

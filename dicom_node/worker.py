@@ -6,7 +6,7 @@ retry sends the same bytes: never two different marks of one original.
 
 It claims the most urgent job of those whose line has nothing to do: what is owed to one
 destination waits for nobody else's. A lease that runs out while a line is at its job is
-therefore nobody's either.
+therefore nobody's either; where nodes share the queue it would be, so it is renewed.
 """
 
 from __future__ import annotations
@@ -128,6 +128,8 @@ class Worker:
                 "complete study=%s route=%s instances=%d expected=%d",
                 *(study.study_instance_uid, study.route, study.arrived, study.expected),
             )
+        for name in self.busy:
+            self._lines[name].renew(moment)
         resting = self._resting(moment)
         job = self._queue.claim(moment, LEASE, resting)
         if job is None:

@@ -244,6 +244,10 @@ class Queue(Orders, Studies, Tallies, Purging, Protocol):
         """
         ...
 
+    def renew(self, jobs: Sequence[Job], until: datetime) -> None:
+        """Lease claimed jobs until then; nothing happens to a claim that was lost."""
+        ...
+
     def upcoming(self, like: Job, now: datetime, count: int) -> list[Job]:
         """Return jobs that are likely to be claimed next, as they stand; none is claimed.
 

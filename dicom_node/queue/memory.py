@@ -204,6 +204,13 @@ class MemoryQueue:
         due.sort(key=lambda o: (self._study(o) != like.study_instance_uid, _turn(o)))
         return [self._claimed(owed, now + lease) for owed in due[:count]]
 
+    def renew(self, jobs: Sequence[Job], until: datetime) -> None:
+        """Lease claimed jobs until then; see the protocol."""
+        for job in jobs:
+            owed = self._jobs[job.id - 1]
+            if owed.state is JobState.WORKING and owed.claim == job.claim:
+                owed.lease_until = until
+
     def upcoming(self, like: Job, now: datetime, count: int) -> list[Job]:
         """Return jobs that are likely to be claimed next; see the protocol."""
         waiting = [

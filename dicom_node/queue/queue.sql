@@ -190,6 +190,10 @@ UPDATE job
                LIMIT :count)
 RETURNING id;
 
+-- renew
+UPDATE job SET lease_until = :lease_until
+ WHERE id = :id AND claim = :claim AND state = 'working';
+
 -- upcoming
 -- No more are looked at than are wanted: what is behind them has time.
 SELECT id

@@ -94,6 +94,14 @@ class SqlClaims(Withdrawing):
                 jobs += self._claimed("claim_others", **values, count=left)
         return jobs
 
+    def renew(self, jobs: Sequence[Job], until: datetime) -> None:
+        """Lease claimed jobs until then; see the protocol."""
+        with self._transaction(lasts=False):
+            for job in jobs:
+                self._done(
+                    "renew", id=job.id, claim=job.claim, lease_until=as_text(until)
+                )
+
     def upcoming(self, like: Job, now: datetime, count: int) -> list[Job]:
         """Return jobs that are likely to be claimed next; see the protocol."""
         if self._is_shared:

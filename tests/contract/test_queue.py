@@ -900,3 +900,19 @@ def test_what_comes_next_is_known_and_not_claimed(queue: Queue) -> None:
     assert other == []
     (one, *_) = queue.upcoming(first, NOON, 9)
     assert not queue.dropped(one, "it was never claimed")
+
+
+def test_a_lease_is_renewed_by_whoever_has_it(queue: Queue) -> None:
+    for number in range(2):
+        queue.add(arrival(f"1.{number}", f"{number}.dcm"), on("archive"), NOON)
+    first, second = claimed(queue), claimed(queue)
+    queue.renew([first], NOON + 3 * MINUTE)
+    late = queue.claim(NOON + 2 * MINUTE, MINUTE)
+    assert late is not None
+    assert late.id == second.id
+    queue.renew([second], NOON + 9 * MINUTE)  # it has another claim by now
+    later = [queue.claim(NOON + 4 * MINUTE, MINUTE) for _ in range(3)]
+    assert sorted(job.id for job in later if job) == [first.id, second.id]
+    assert queue.sent([job for job in later if job], NOON) == [True, True]
+    queue.renew([job for job in later if job], NOON)
+    assert queue.claim(NOON + 99 * MINUTE, MINUTE) is None
