@@ -17,7 +17,6 @@ import threading
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from dicom_node.errors import ConfigError, ServerError, UnsureError
 from dicom_node.extras import extra
@@ -313,9 +312,3 @@ def _primary(error: psycopg.Error) -> str:
     """Return what went wrong, without the values that it went wrong with."""
     text = error.diag.message_primary or str(error)
     return " ".join(text.split())[:300] or type(error).__name__
-
-
-def where(database: str) -> str:
-    """Return an address as people may be told it: without a password."""
-    parts = urlsplit(database)
-    return f"{parts.hostname or 'local'}:{parts.port or 5432}{parts.path}"

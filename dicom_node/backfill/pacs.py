@@ -25,7 +25,7 @@ from pynetdicom import (
 
 from dicom_node import closed_sockets
 from dicom_node.backfill.source import Found
-from dicom_node.backfill.uid_names import are_fewer, name_of, uids_in
+from dicom_node.backfill.uid_names import are_fewer, is_uid, name_of, uids_in
 from dicom_node.calling_tls import tls_to
 from dicom_node.errors import BackfillError, SendError, SourceError
 
@@ -224,7 +224,17 @@ class PacsSource:
         return matches
 
     def _for_class(self, sop_class: str) -> Association:
-        """Return an association on which objects of a class may come; empty: of any."""
+        """Return an association on which objects of a class may come; empty: of any.
+
+        Raises:
+            BackfillError: There can be no such class.
+            SourceError: The PACS takes no association.
+        """
+        if sop_class and not is_uid(sop_class):
+            raise BackfillError(
+                "the PACS lists it under a class that is no UID",
+                hint="Its SOP Class UID has to be put right there.",
+            )
         association = self._getting
         if association is not None and association.is_established:
             if sop_class in self._classes:

@@ -52,9 +52,14 @@ def require_uid(uid: str) -> str:
     Raises:
         SourceError: It is none.
     """
-    if len(uid) > 64 or not _UID.fullmatch(uid):
+    if not is_uid(uid):
         raise SourceError(
             "the archive lists something under what is no UID",
             hint="Nothing is left out in silence: find it there, or narrow --dates.",
         )
     return uid
+
+
+def is_uid(text: str) -> bool:
+    """Say whether that is a UID (PS3.5 9.1)."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None

@@ -75,8 +75,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--node",
         type=Path,
         metavar="FILE",
-        help="configuration of a node: objects are handed to its first hatch as they "
-        "are, and it marks them by its routes",
+        help="configuration of a node: objects are handed to its hatch as they are, and "
+        "it marks them by its routes",
+    )
+    command.add_argument(
+        "--hatch", default="", metavar="NAME", help="of the node, if it has several"
     )
     command.add_argument(
         "--manifest",
@@ -199,6 +202,8 @@ def _require_sound(options: argparse.Namespace) -> None:
             "--verify with --node",
             hint="A node verifies each object before it sends it.",
         )
+    if options.hatch and options.node is None:
+        raise ConfigError("--hatch without --node", hint="It is one of a node's.")
     if options.node is not None and options.ray:
         raise ConfigError(
             "--ray with --node",
@@ -239,7 +244,7 @@ def _interrupts() -> Iterator[threading.Event]:
 def _job(options: argparse.Namespace, source: str) -> Iterator[tuple[_Job, Path]]:
     """Yield what is to be done, and a folder for what lies there meanwhile."""
     if options.node is not None:
-        yield _handing(options.node, source)
+        yield _handing(options.node, options.hatch, source)
         return
     from dicom_node.backfill.comparing import require_restorable
     from dicom_node.backfill.filling import Sample
@@ -275,7 +280,7 @@ def _cluster(options: argparse.Namespace) -> Cluster | None:
     return Cluster(ray=options.ray, most=options.workers, gpus=options.gpus)
 
 
-def _handing(node: Path, source: str) -> tuple[_Job, Path]:
+def _handing(node: Path, hatch: str, source: str) -> tuple[_Job, Path]:
     from dicom_node.backfill.filling import Sample, hand_over
     from dicom_node.backfill.target import HatchTarget
     from dicom_node.config_file import content_of, read
@@ -289,7 +294,16 @@ def _handing(node: Path, source: str) -> tuple[_Job, Path]:
             hint="It is the folder through which a program on the node's machine hands "
             "objects in; routes see its two titles.",
         )
-    target = HatchTarget(config.hatches[0])
+    hatches = [one for one in config.hatches if hatch in {"", one.name}]
+    if len(hatches) != 1:
+        names = ", ".join(one.name for one in config.hatches)
+        raise BackfillError(
+            f"{node} has no hatch {hatch!r}"
+            if hatch
+            else f"{node} has several hatches",
+            hint=f"--hatch says which: {names}.",
+        )
+    target = HatchTarget(hatches[0])
     state = State(config.node.state)
     state.audit_end()  # makes the folder, for its owner only
     room = Room(state.folder, config.storage)

@@ -79,3 +79,29 @@ def test_a_node_without_a_hatch_takes_no_archive(
     )
     assert main(["backfill", str(tmp_path / "in"), "--node", str(config)]) == 1
     assert "has no [[hatch]]" in capsys.readouterr().err
+
+
+def test_a_node_with_several_hatches_is_asked_for_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_objects(tmp_path / "in", 1)
+    config = tmp_path / "node.toml"
+    hatches = "".join(
+        f'[[hatch]]\nname = "{name}"\nfolder = "{tmp_path / name}"\n'
+        f'calling_ae_title = "ONE"\ncalled_ae_title = "GATEWAY"\n'
+        for name in ("first", "second")
+    )
+    config.write_text(
+        f'[node]\nae_title = "GATEWAY"\nstate = "{tmp_path / "state"}"\n{hatches}',
+        "utf-8",
+    )
+    command = ["backfill", str(tmp_path / "in"), "--node", str(config)]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "several hatches" in said
+    assert "--hatch says which: first, second" in said
+    assert main([*command, "--hatch", "third"]) == 1
+    assert "no hatch 'third'" in capsys.readouterr().err
+    assert main([*command, "--hatch", "second"]) == 0
+    assert not (tmp_path / "first").exists()
+    assert len(HatchFolder(tmp_path / "second").waiting()) == 1

@@ -219,3 +219,12 @@ def test_a_pacs_has_a_title_and_a_port(place: str) -> None:
 def test_nothing_is_sent_to_a_pacs_without_a_queue() -> None:
     with pytest.raises(BackfillError, match="no folder and no bucket"):
         target_at("dicom://PACS@host:11112")
+
+
+def test_a_class_that_there_cannot_be_is_one_objects_trouble(tmp_path: Path) -> None:
+    # Nobody listens there, and nobody is asked.
+    source = source_at("dicom://PACS@127.0.0.1:9", Access())
+    for no_uid in ("1.2." + "3" * 70, "CT"):
+        with pytest.raises(BackfillError, match="no UID") as told:
+            source.fetch(Found("1.2/1.3/1.4.dcm", no_uid, "1.4"), tmp_path / "file")
+        assert not isinstance(told.value, SourceError)
