@@ -36,6 +36,7 @@ from dicom_node.worker import Worker
 from miadmark_core.search.finder import FoundMark, Wanted
 from tests.archives import IMAGES
 from tests.conftest import NOW
+from tests.looking_ahead import took
 from tests.workers import worker_of
 
 MARKING = Marking(weak_marks=WeakMarks.SEND)
@@ -245,3 +246,11 @@ def test_at_whose_picture_somebody_died_nobody_looks_before_its_turn(
     assert [name for name, _ in setting.got] == ["0", "1", "2"]
     assert told.index(("asked", seeds[1])) > told.index(("waited", seeds[0]))
     assert told.index(("asked", seeds[2])) < told.index(("waited", seeds[0]))
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("is_ahead", "most"), [(False, 1), (True, 2)])
+def test_two_workers_are_busy_at_the_same_time(
+    tmp_path: Path, *, is_ahead: bool, most: int
+) -> None:
+    assert took(tmp_path, 2, 0.2, 4, is_ahead=is_ahead).most == most
