@@ -55,8 +55,10 @@ _LEFT_OUT: Final = (
 _NOT_STATE: Final = frozenset({"reserve", "reload.ask", "reload.answer", LIST})
 _FILES_OF_QUEUE: Final = (
     "SELECT file FROM instance WHERE file IS NOT NULL "
-    "UNION SELECT filtered FROM job WHERE filtered IS NOT NULL"
+    "UNION SELECT filtered FROM job WHERE filtered IS NOT NULL "
+    "AND COALESCE(purpose, '') NOT LIKE 'strip %'"
 )
+"""But for originals that were restored: they are made again, and may be on no disk."""
 _TRIES: Final = 20
 
 

@@ -124,7 +124,7 @@ class Line:
         self._is_changing = is_changing
         self._parcels: list[tuple[Job, Route, StowSending, Parcel]] = []
         """What goes together in the next request: of one destination and study."""
-        self._sent: list[tuple[Sent, Route, Destination]] = []
+        self._sent: list[tuple[Sent, Route]] = []
         """What the destination has, and the queue does not know of yet."""
         self._sent_since = 0.0
         self._claimed: list[Job] = []
@@ -286,8 +286,9 @@ class Line:
     def _took_parcel(self, job: Job, route: Route, destination: Destination) -> None:
         try:
             self._senders.took(destination)
+            sent = self._sent_to(job, destination)
             self._readying.delivered(job, route)
-            self._note_sent(job, route, destination)
+            self._note_sent(sent, route)
         except Exception as error:  # noqa: BLE001 one must not stop the others
             self._failed(job, error)
 
@@ -299,13 +300,13 @@ class Line:
         sent, self._sent = self._sent, []
         if not sent:
             return
-        are_settled = self._settling.sent([one for one, _, _ in sent])
-        for ((job, *_), route, to), is_settled in zip(sent, are_settled, strict=True):
+        are_settled = self._settling.sent([one for one, _ in sent])
+        for ((job, to, _), route), is_settled in zip(sent, are_settled, strict=True):
             if is_settled:
                 logger.info(
                     "sent instance=%s to=%s action=%s",
                     job.sop_instance_uid,
-                    to.name,
+                    to,
                     route.action.value if job.order is None else "break-glass",
                 )
 
@@ -341,6 +342,7 @@ class Line:
                     sending = self._senders.to(destination, study, sender)
                     note = partial(self._glass.note, job, job.order)
                     sending.send(self._spool.file(job.file), note, computing)
+                    sent = self._sent_to(job, destination)
                 else:
                     job = self._ready(job, route, destination)
                     sending = self._senders.to(destination, study, sender)
@@ -351,6 +353,7 @@ class Line:
                         self._parcels.append((job, route, sending, parcel))
                         return
                     sending.send(file, allow, computing)
+                    sent = self._sent_to(job, destination)
                     self._readying.delivered(job, route)
             except NoTurnError:
                 raise  # it is up, so it is this one's: no other is tried
@@ -363,7 +366,7 @@ class Line:
                     break
                 continue
             self._senders.took(destination)
-            self._note_sent(job, route, destination)
+            self._note_sent(sent, route)
             return
         raise worst(errors, len(members))
 
@@ -439,18 +442,21 @@ class Line:
         ):
             self._send_parcels()
 
-    def _note_sent(self, job: Job, route: Route, destination: Destination) -> None:
+    def _note_sent(self, sent: Sent, route: Route) -> None:
         """Remember what a destination has; it is settled a little later."""
         if not self._sent:
             self._sent_since = time.monotonic()
+        self._sent.append((sent, route))
+
+    def _sent_to(self, job: Job, destination: Destination) -> Sent:
+        """Return what a destination has now, and what it is to keep of it."""
         reference = None
         if destination.commitment:
             is_ready = job.order is None and job.filtered is not None
             name = job.filtered if is_ready and job.filtered else job.file
             head = head_of(self._spool.file(name))
             reference = Reference(head.sop_class_uid, head.sop_instance_uid)
-        sent = Sent(job, destination.name, reference)
-        self._sent.append((sent, route, destination))
+        return Sent(job, destination.name, reference)
 
 
 def _goes_in_requests(members: Sequence[Destination]) -> bool:

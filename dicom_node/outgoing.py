@@ -25,7 +25,6 @@ from dicom_node.errors import FilterError, SendInterruptedError, SendRefusedErro
 from dicom_node.instance import OpenInstance
 from dicom_node.part10 import read_head
 from dicom_node.pixel_layout import NATIVE, TAGS
-from dicom_node.sealed_file import SealedFile
 from dicom_node.syntaxes import UIDS, Syntax
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ def _written(file: Stored, instance: OpenInstance) -> Stored:
     """
     descriptor, name = -1, ""
     try:
-        if isinstance(file, SealedFile):
+        if not isinstance(file, Path):
             return file.beside(instance.file.chunks())
         descriptor, name = tempfile.mkstemp(".part", f"{file.name}.", file.parent)
         with os.fdopen(descriptor, "wb") as stream:

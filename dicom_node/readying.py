@@ -145,6 +145,8 @@ class Readying:
         """Which study each job is of, as the ledger knows it."""
         self._restored: dict[int, Identity] = {}
         """Who the originals are that were restored and not sent yet, by their jobs."""
+        self._made: dict[int, str] = {}
+        """What they are called in the spool."""
 
     def require_same(self, job: Job, route: Route) -> None:
         """Return if what is ready already was made for where it goes now.
@@ -217,9 +219,15 @@ class Readying:
             self._listings.add(route.name, self._opened(name), self._clock())
 
     def forget(self, job: Job) -> None:
-        """Forget what was authorised for a job that is settled."""
+        """Forget what was authorised for a job that is settled, and what it was to send.
+
+        An original that is wanted after all is restored again.
+        """
         self._studies.pop(job.id, None)
         self._restored.pop(job.id, None)
+        made = self._made.pop(job.id, None)
+        if made is not None:
+            self._spool.delete([made])
 
     def _filtered(self, job: Job, route: Route, sending: Sender) -> Job:
         """Return the job with the file to be sent, made now and remembered."""
@@ -244,14 +252,28 @@ class Readying:
             content = self._stripped(instance, job, route, sending)
         if content is None:
             return replace(job, filtered=None, purpose=None)
-        # An original that was restored is restored again after a crash: see _ready.
-        lasts = route.action is Action.MARK
+        return self._kept(job, content, purpose, lasts=route.action is Action.MARK)
+
+    def _kept(
+        self, job: Job, content: Iterable[Buffer], purpose: str, *, lasts: bool
+    ) -> Job:
+        """Return the job with what it is to send, in the spool.
+
+        Args:
+            job: Which.
+            content: Piece by piece.
+            purpose: What it was made for.
+            lasts: False for an original that was restored: after a crash it is restored
+                again, see :meth:`ready`.
+        """
         name = self._spool.write(content, lasts=lasts)
         if not self._queue.keep_filtered(job, name, purpose, lasts=lasts):
             self._spool.delete([name])
             raise Lost
         if job.filtered is not None:
             self._spool.delete([job.filtered])
+        if not lasts:
+            self._made[job.id] = name
         return replace(job, filtered=name, purpose=purpose)
 
     def _opened(self, name: str) -> OpenInstance:

@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from dicom_node.errors import SpoiledFileError
+from dicom_node.memory_file import MemoryFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -182,8 +183,8 @@ class SealedFile:
         return SealedFile(path, self._keys)
 
 
-Stored = Path | SealedFile
-"""Where something of the spool lies: as it is, or sealed."""
+Stored = Path | SealedFile | MemoryFile
+"""Where something of the spool lies: as it is, or sealed, or in memory only."""
 
 
 class Opened(io.RawIOBase):

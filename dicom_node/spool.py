@@ -7,19 +7,25 @@ With keys, what is written is sealed (:mod:`dicom_node.sealed_file`). Whether a 
 can be read off its name, so that those of a time without keys are worked off as they are.
 What is deleted is not written over: a disk that keeps it has what nobody opens once the
 key has been replaced and destroyed.
+
+What is made again after a power cut need not be on a disk at all: as long as there is
+room it is in the memory of whoever made it, under a name like any other.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import Counter
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node.durable import make_folder, sync_folder
 from dicom_node.errors import KeyFolderError, SpoiledFileError, SpoolError
+from dicom_node.memory_file import MemoryFile
 from dicom_node.sealed_file import (
     SUFFIX,
     SealedFile,
@@ -41,6 +47,8 @@ logger = logging.getLogger(__name__)
 _OUTGOING: Final = ".out."
 """In the names of what the worker has made to be sent."""
 _PLAIN: Final = ".dcm"
+_IN_MEMORY: Final = 64 << 20
+"""Bytes of all that is in memory only, at most."""
 
 
 class InUse(NamedTuple):
@@ -76,6 +84,8 @@ class Spool:
         """
         self._folder, self._random = folder, random
         self._keys, self._encrypts = keys, encrypts and keys is not None
+        self._in_memory: dict[str, MemoryFile] = {}
+        self._changing = threading.Lock()
         self.incoming = folder / "incoming"
         with _translated(folder):
             make_folder(self.incoming)
@@ -91,7 +101,7 @@ class Spool:
         Raises:
             KeyFolderError: It is sealed, and there are no keys.
         """
-        return self._source(self.path(name))
+        return self._in_memory.get(name) or self._source(self.path(name))
 
     def coming(self, part: Path) -> Stored:
         """Return a file in :attr:`incoming`; see :meth:`file`."""
@@ -186,7 +196,8 @@ class Spool:
 
         Args:
             content: Piece by piece.
-            lasts: False for what is made again after a power cut: it is not durable.
+            lasts: False for what is made again after a power cut: it is not durable, and
+                only this process is sure to find it.
 
         Returns:
             Its name.
@@ -196,6 +207,10 @@ class Spool:
         """
         ending = SUFFIX if self._encrypts else _PLAIN
         name = f"{self._random(16).hex()}{_OUTGOING}{ending[1:]}"
+        if not lasts:
+            content = self._held(name, content)
+            if name in self._in_memory:
+                return name
         part = self.incoming / f"{name}.part"
         try:
             with (
@@ -215,6 +230,22 @@ class Spool:
             raise
         return name
 
+    def _held(self, name: str, content: Iterable[Buffer]) -> Iterable[Buffer]:
+        """Hold what there is room for in memory; return what has to be written else."""
+        begun: list[Buffer] = []
+        rest, size = iter(content), 0
+        for part in rest:
+            begun.append(part)
+            size += len(part)
+            if size > _IN_MEMORY:
+                return chain(begun, rest)
+        file = MemoryFile(name, b"".join(begun))
+        with self._changing:
+            held = sum(one.size for one in self._in_memory.values())
+            if held + size <= _IN_MEMORY:
+                self._in_memory[name] = file
+        return [file.content]
+
     def _fill(self, stream: IO[bytes], name: str, content: Iterable[Buffer]) -> None:
         if self._keys is None or not self._encrypts:
             stream.writelines(content)
@@ -230,6 +261,8 @@ class Spool:
         One that cannot be deleted now is left to a sweep.
         """
         for name in names:
+            if self._in_memory.pop(name, None) is not None:
+                continue
             try:
                 self.path(name).unlink(missing_ok=True)
             except OSError:
@@ -265,7 +298,9 @@ class Spool:
             for file in self._files()
             if (alone and _OUTGOING in file.name) or _written(file) < before
         ]
-        kept = needed() if old else ()
+        left = [f.name for f in [*self._in_memory.values()] if f.written < before]
+        kept = needed() if old or left else ()
+        self.delete({*left}.difference(kept))
         return _swept(file for file in old if file.name not in kept)
 
     def _files(self) -> list[Path]:

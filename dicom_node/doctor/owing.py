@@ -34,7 +34,7 @@ def owing(case: Case) -> Iterator[Finding]:
         with tables(case, "queue") as rows:
             if rows is None:
                 return
-            files = [name for (name,) in rows(SQL["files"])]
+            files = [name for (name,) in rows(SQL["lasting_files"])]
             counts = {what: int(count) for what, count in rows(SQL["counts"])}
             owed = {route: int(count) for route, count in rows(SQL["owed"])}
             ((since,),) = rows(SQL["waiting_since"])

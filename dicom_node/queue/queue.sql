@@ -296,6 +296,14 @@ SELECT file FROM instance WHERE file IS NOT NULL
 UNION
 SELECT filtered FROM job WHERE filtered IS NOT NULL;
 
+-- lasting_files
+-- Those of them that are on a disk: an original that was restored may be in the memory of
+-- whoever is about to send it, and is restored again where it is not.
+SELECT file FROM instance WHERE file IS NOT NULL
+UNION
+SELECT filtered FROM job
+ WHERE filtered IS NOT NULL AND COALESCE(purpose, '') NOT LIKE 'strip %';
+
 -- counts
 SELECT what, sum(count) FROM total WHERE what <> 'received' GROUP BY what;
 

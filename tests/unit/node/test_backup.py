@@ -83,6 +83,22 @@ def test_what_was_backed_up_comes_back(state: State, tmp_path: Path) -> None:
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_restored_original_is_made_again_and_no_part_of_a_copy(
+    state: State, tmp_path: Path
+) -> None:
+    queue, spool = state.queue(), state.spool()
+    names = []
+    for purpose in ("strip d", "mark d"):
+        job = queue.claim(NOON, timedelta(minutes=1))
+        assert job is not None
+        names.append(spool.write([purpose.encode()]))
+        assert queue.keep_filtered(job, names[-1], purpose)
+    queue.close()
+    back_up(state.folder, tmp_path / "backup")
+    there = [(tmp_path / "backup" / "spool" / name).exists() for name in names]
+    assert there == [False, True]
+
+
 def test_a_copy_that_is_made_while_instances_come_and_go_owes_what_it_has(
     state: State, tmp_path: Path
 ) -> None:

@@ -437,6 +437,13 @@ def test_damage_is_found_and_named(site: Site, name: str) -> None:
     assert site.as_it_is() == before
 
 
+def test_an_original_that_is_in_memory_only_is_not_missed(site: Site) -> None:
+    sql("queue", "UPDATE job SET filtered = 'x', purpose = 'strip research'")(site)
+    assert site.wrong("queue") == []
+    sql("queue", "UPDATE job SET filtered = 'x', purpose = 'mark research'")(site)
+    assert len(site.wrong("queue")) == 1
+
+
 def test_what_was_put_aside_of_the_audit_is_looked_at_in_full_only(site: Site) -> None:
     first = min(site.state.folder.glob("audit-*.jsonl"))
     changed_entry(first.name)(site)
