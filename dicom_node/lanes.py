@@ -41,6 +41,7 @@ from dicom_node.outage import Outage
 from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.readying import Readying
+from dicom_node.routing import Action
 from dicom_node.searching import cluster_search
 from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
@@ -72,7 +73,8 @@ logger = logging.getLogger(__name__)
 NAMES: Final = {Lane.FILTER: "worker", Lane.PASS: "passer"}
 """Of the process that works in a lane, and of its lock."""
 _PATIENCE: Final = 5
-"""How much less of a busy machine filtering gets than receiving and passing."""
+"""How much less of a busy machine filtering gets than receiving and passing, where marks
+are looked for: that takes all it can have."""
 _REST_AFTER_S: Final = 2.0
 """How long nothing is due to a destination until what is open there is closed."""
 _TEND_AFTER_S: Final = 1.0
@@ -96,7 +98,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         lane: Whose jobs. What passes has a process of its own, so that it waits for no
             mark; when both have something to do, marks wait.
     """
-    if lane is Lane.FILTER:
+    if lane is Lane.FILTER and any(r.action is Action.MARK for r in config.routes):
         os.nice(_PATIENCE)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
