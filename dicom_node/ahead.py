@@ -14,8 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicom_node import pixel_layout
-from dicom_node.errors import NodeError
-from miadmark_core.errors import MiadMarkError
+from dicom_node.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,19 +73,34 @@ class Ahead:
         """Say whether the marks of a job's object are looked for."""
         return job.id in self._sought
 
-    def look(self, job: Job, instance: OpenInstance, *, marks_quantities: bool) -> bool:
-        """Have the marks of an object looked for; false if there is no room for more.
+    def look(
+        self,
+        job: Job,
+        opened: Callable[[], OpenInstance],
+        *,
+        marks_quantities: bool,
+    ) -> bool:
+        """Have the marks of an object looked for.
 
-        Whatever is wrong with it is said when its turn has come.
+        Args:
+            job: Whose object it is.
+            opened: Opens it.
+            marks_quantities: Whether it is marked if it holds quantities.
+
+        Returns:
+            False if nothing more is looked for now: there is no room, or nobody to ask.
         """
         self._forget_stale()
         try:
+            instance = opened()
             size = pixel_layout.layout_of(instance.attributes(*pixel_layout.TAGS)).size
             taken = sum(one.size for one in self._sought.values())
             if len(self._sought) > self.most or taken + size > MOST_BYTES:
                 return False
             finish = self._seek(instance, marks_quantities=marks_quantities)
-        except (NodeError, MiadMarkError, OSError, MemoryError):
+        except ClusterError:
+            return False
+        except Exception:  # noqa: BLE001 its own turn says what is wrong with it
             return True
         self._sought[job.id] = _Sought(size, self._clock(), finish)
         return True

@@ -24,7 +24,6 @@ from dicom_node.errors import (
     ChangingError,
     ClusterError,
     FilterError,
-    NodeError,
     NotAnImageError,
     NotMarkedError,
     UnmarkablePixelsError,
@@ -172,15 +171,13 @@ class Readying:
         return 0 if self._ahead is None else self._ahead.most
 
     def look_ahead(self, job: Job, route: Route) -> bool:
-        """Have the marks of an object looked for; false if there is no room for more."""
+        """Have the marks of an object looked for; false if no more can be, for now."""
         assert self._ahead is not None
-        if self._ahead.knows(job):
-            return True
-        try:
-            instance = self._opened(job.file)
-        except (NodeError, OSError):  # its turn will come
-            return True
-        return self._ahead.look(job, instance, marks_quantities=route.mark_quantities)
+        return self._ahead.knows(job) or self._ahead.look(
+            job,
+            partial(self._opened, job.file),
+            marks_quantities=route.mark_quantities,
+        )
 
     def ready(self, job: Job, route: Route, sending: Sender) -> Job:
         """Return the job with the file that is to be sent, made now if it has to be.

@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from dicom_node import ahead
 from dicom_node.ahead import Ahead
-from dicom_node.errors import ClusterError
+from dicom_node.errors import ClusterError, MalformedObjectError
 from dicom_node.instance import OpenInstance
 from dicom_node.queue.job import Job
 from tests.archives import IMAGES
@@ -52,7 +52,7 @@ def looking(most: int, clock: Clock | None = None) -> tuple[Ahead, list[bool]]:
 
 
 def look(where: Ahead, number: int, picture: OpenInstance) -> bool:
-    return where.look(a_job(number), picture, marks_quantities=False)
+    return where.look(a_job(number), lambda: picture, marks_quantities=False)
 
 
 def test_what_is_taken_makes_room_for_another(picture: OpenInstance) -> None:
@@ -89,14 +89,28 @@ def test_what_never_has_its_turn_makes_room_after_a_while(
     assert not where.knows(a_job(1))
 
 
+@pytest.mark.parametrize("error", [ValueError, MalformedObjectError, OSError])
 def test_what_is_wrong_with_an_object_is_said_when_its_turn_has_come(
+    error: type[Exception], picture: OpenInstance
+) -> None:
+    def seek(_: OpenInstance, *, marks_quantities: bool = False) -> Callable[..., Any]:
+        raise error(str(marks_quantities))
+
+    def lost() -> OpenInstance:
+        raise error("it is gone")
+
+    where = Ahead(seek, 1)
+    assert look(where, 1, picture)
+    assert where.look(a_job(1), lost, marks_quantities=False)
+    assert not where.knows(a_job(1))
+    # A report has no pixels at all.
+    assert look(looking(1)[0], 1, opened(IMAGES / "report-sr.dcm"))
+
+
+def test_where_nobody_answers_nobody_is_asked_about_the_next(
     picture: OpenInstance,
 ) -> None:
     def seek(_: OpenInstance, *, marks_quantities: bool = False) -> Callable[..., Any]:
         raise ClusterError(str(marks_quantities))
 
-    where = Ahead(seek, 1)
-    assert look(where, 1, picture)
-    assert not where.knows(a_job(1))
-    # A report has no pixels at all.
-    assert look(looking(1)[0], 1, opened(IMAGES / "report-sr.dcm"))
+    assert not look(Ahead(seek, 1), 1, picture)
