@@ -227,8 +227,8 @@ def _lesson(
     # Twins are led to the same.
     lots = torch.cat([lots, lots[: plan.twins]])
     device = known.limits.device
-    x = torch.from_numpy(shown[chosen.numpy()]).permute(0, 3, 1, 2).float() / 255
-    x, limit = x.to(device), known.limits[chosen].float()
+    x = torch.from_numpy(shown[chosen.numpy()]).to(device)
+    x, limit = x.permute(0, 3, 1, 2).float() / 255, known.limits[chosen].float()
     if torch.rand((), generator=random) < 0.5:
         x, limit = x.flip(-1), limit.flip(-1)
     aim = Aim(Mode.AUTO, lots.to(device), plan.margin)
