@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ from dicom_node.errors import (
     SendError,
     UnreachableError,
 )
+from dicom_node.next_original import Known
 from dicom_node.outgoing import head_of
 from dicom_node.passing import Dropped
 from dicom_node.queue.commitments import Sent
@@ -37,7 +39,7 @@ from dicom_node.stow import StowSending
 from dicom_node.stow_item import Parcel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from dicom_node.bench import Bench
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.destination import Destination
     from dicom_node.glass import Glass
+    from dicom_node.next_original import NextOriginal
     from dicom_node.outgoing import Receiver, Sender
     from dicom_node.queue.job import Job, Queue, Resting
     from dicom_node.queue.order import Order
@@ -101,6 +104,7 @@ class Line:
         bench: Bench,
         clock: Callable[[], datetime],
         is_changing: Callable[[], bool],
+        coming: NextOriginal | None = None,
     ) -> None:
         """Keep what the work needs.
 
@@ -116,12 +120,15 @@ class Line:
             bench: Where instances are made ready.
             clock: Returns the time, aware.
             is_changing: Says whether jobs may be right by another configuration.
+            coming: Makes ready what is stripped next; None for all in its time.
         """
         self.name, self._config = name, config
         self._queue, self._spool = queue, spool
         self._readying, self._glass, self._senders = readying, glass, senders
         self._settling, self._bench, self._clock = settling, bench, clock
-        self._is_changing = is_changing
+        self._is_changing, self._next = is_changing, coming
+        self._left: list[Job] = []
+        """What was claimed together, and is not begun."""
         self._parcels: list[tuple[Job, Route, StowSending, Parcel]] = []
         """What goes together in the next request: of one destination and study."""
         self._sent: list[tuple[Sent, Route]] = []
@@ -147,14 +154,14 @@ class Line:
             SpoolError: The queue cannot be used; see :meth:`recover`.
         """
         started = time.monotonic()
-        left: list[Job] = []
+        self._left = left = []
         self._since = self._renewed = self._clock()
         self._claimed = [job]
         try:
             # What could not be delivered tells what will become of the others.
             goes_on = self._settling.gave_up(job) or self._try(job)
             if goes_on and time.monotonic() - started < _TOGETHER_S:
-                left = self._more_like(job, resting)
+                left += self._more_like(job, resting)
                 self._claimed += left
             while left and time.monotonic() - started < _TOGETHER_S:
                 one = left.pop(0)
@@ -163,6 +170,8 @@ class Line:
                 if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
                     self._settle_sent()
         finally:
+            if self._next is not None:
+                self._next.clear()
             self._send_parcels()
             self._settle_sent()
             self._settling.not_begun(left)
@@ -344,15 +353,15 @@ class Line:
                     sending.send(self._spool.file(job.file), note, computing)
                     sent = self._sent_to(job, destination)
                 else:
-                    job = self._ready(job, route, destination)
+                    job = self._made_ahead(job) or self._ready(job, route, destination)
                     sending = self._senders.to(destination, study, sender)
-                    allow = self._allowing(job, route)
                     file = self._spool.file(job.filtered or job.file)
                     if is_alone and isinstance(sending, StowSending):
-                        parcel = Parcel(file, allow, computing)
+                        parcel = Parcel(file, self._allowing(job, route), computing)
                         self._parcels.append((job, route, sending, parcel))
                         return
-                    sending.send(file, allow, computing)
+                    goes_on = partial(self._begin_next, job, route, destination)
+                    sending.send(file, self._allowing(job, route, goes_on), computing)
                     sent = self._sent_to(job, destination)
                     self._readying.delivered(job, route)
             except NoTurnError:
@@ -399,17 +408,59 @@ class Line:
                 if not self._readying.look_ahead(one, route):
                     break
 
-    def _allowing(self, job: Job, route: Route) -> Callable[[Receiver], object]:
-        """Return what lets the object of a job go; whoever has keys asked is alone."""
+    def _made_ahead(self, job: Job) -> Job | None:
+        return None if self._next is None else self._next.taken(job)
+
+    def _allowing(
+        self,
+        job: Job,
+        route: Route,
+        goes_on: Callable[[Receiver], object] = lambda _: None,
+    ) -> Callable[[Receiver], object]:
+        """Return what lets the object of a job go; whoever has keys asked is alone.
+
+        Args:
+            job: Whose.
+            route: Of the job.
+            goes_on: Called once nothing more is computed for it.
+        """
         allow = self._readying.allowing(job, route)
         if route.action is not Action.STRIP:
             return allow
 
-        def alone(receiver: Receiver) -> None:
-            with self._bench.at(job):
-                allow(receiver)
+        def allow_alone(receiver: Receiver) -> None:
+            @contextmanager
+            def alone() -> Iterator[None]:
+                with self._bench.at(job):
+                    yield
+                goes_on(receiver)
 
-        return alone
+            allow(receiver, alone)
+
+        return allow_alone
+
+    def _begin_next(
+        self, job: Job, route: Route, destination: Destination, receiver: Receiver
+    ) -> None:
+        """Have the next job made ready, if it goes where ``job`` goes just now.
+
+        That one waits from here on: for the disk, the network and the receiver.
+        """
+        if self._next is None or self._next.is_busy or not self._left:
+            return
+        coming = self._left[0]
+        if coming.order is not None or _kin(coming) != _kin(job):
+            return
+        head = head_of(self._spool.file(job.filtered or job.file))
+        kind = head.sop_class_uid, head.transfer_syntax_uid
+        known = Known(destination, receiver, kind)
+
+        def make(coming: Job) -> Job:
+            self._readying.require_same(coming, route)
+            with self._bench.at(coming):
+                return self._readying.ready(coming, route, known)
+
+        self._next.begin(coming, make)
 
     def _astray(self, says: str) -> NodeError:
         """Return what to say of a job that no route leads on: for now, or for good."""
@@ -457,6 +508,11 @@ class Line:
             head = head_of(self._spool.file(name))
             reference = Reference(head.sop_class_uid, head.sop_instance_uid)
         return Sent(job, destination.name, reference)
+
+
+def _kin(job: Job) -> tuple[str, str, str]:
+    """Return what jobs have in common that go over one association, one after another."""
+    return job.route, job.study_instance_uid, job.calling_ae_title
 
 
 def _goes_in_requests(members: Sequence[Destination]) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from dicom_node.listings import Listings
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
-    from dicom_node.outgoing import Receiver, Sender
+    from dicom_node.outgoing import Computing, Receiver, Sender
     from dicom_node.part10 import Part10
     from dicom_node.passing import Refer
     from dicom_node.queue.job import Job, Queue
@@ -59,6 +59,13 @@ if TYPE_CHECKING:
     from dicom_node.spool import Spool
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.sealing.record import Header
+
+    class Allowing(Protocol):
+        """Lets an object go to whoever may have it."""
+
+        def __call__(self, receiver: Receiver, /, asking: Computing = ...) -> object:
+            """Return if it may; what asks for a grant is surrounded by ``asking``."""
+            ...
 
     class Mark(Protocol):
         """Marks one instance."""
@@ -196,10 +203,10 @@ class Readying:
             self._passing.again(self._opened(job.file), route, sending)
         return job
 
-    def allowing(self, job: Job, route: Route) -> Callable[[Receiver], object]:
+    def allowing(self, job: Job, route: Route) -> Allowing:
         """Return what lets the object of a job go to whoever may have it."""
         name = job.filtered or job.file
-        allow: Callable[[Receiver], object] = _nobody_asked
+        allow: Allowing = _nobody_asked
         if route.action is Action.STRIP:
             identity = self._restored.pop(job.id, None) or self._opened(name).identity()
             if job.id in self._studies:
@@ -267,8 +274,8 @@ class Readying:
         if not self._queue.keep_filtered(job, name, purpose, lasts=lasts):
             self._spool.delete([name])
             raise Lost
-        if job.filtered is not None:
-            self._spool.delete([job.filtered])
+        before = {job.filtered, self._made.pop(job.id, None)}
+        self._spool.delete([one for one in before if one is not None])
         if not lasts:
             self._made[job.id] = name
         return replace(job, filtered=name, purpose=purpose)
@@ -365,5 +372,6 @@ def _purposes(job: Job, route: Route) -> tuple[str, str]:
     return f"{route.action.value} {job.destination}", f"{_REFER} {job.destination}"
 
 
-def _nobody_asked(_: Receiver) -> None:
+def _nobody_asked(_: Receiver, /, asking: Computing = nullcontext) -> None:
     """Allow what is no original."""
+    del asking

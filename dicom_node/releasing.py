@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from base64 import b64decode
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from dicom_node.audit import Event
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from dicom_node.authorising import Grant
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
-    from dicom_node.outgoing import Receiver
+    from dicom_node.outgoing import Computing, Receiver
     from dicom_node.routing import Route
 
 logger = logging.getLogger(__name__)
@@ -99,14 +100,27 @@ class Releasing:
             self._write_down(Event.REFUSED, request, 0, reason=str(error)[:500])
             raise
 
-    def release(self, route: Route, identity: Identity, receiver: Receiver) -> None:
+    def release(
+        self,
+        route: Route,
+        identity: Identity,
+        receiver: Receiver,
+        asking: Computing = nullcontext,
+    ) -> None:
         """Return if ``receiver`` may have an original, and that is written down.
+
+        Args:
+            route: By which it is sent.
+            identity: Of the original.
+            receiver: Who it is for.
+            asking: Surrounds the question, and not the writing, which waits for a disk.
 
         Raises:
             NotGrantedError: It may not.
             AuditError: It cannot be written down.
         """
-        request, grant = self.require(route, identity, receiver)
+        with asking():
+            request, grant = self.require(route, identity, receiver)
         event = Event.RELEASED if receiver.fingerprint else Event.INSECURE
         self._write_down(event, request, grant.id, instance=identity.sop_instance_uid)
         if event is Event.INSECURE:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.bench import Bench
 from dicom_node.line import LEASE, Line
+from dicom_node.next_original import NextOriginal
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.resting import resting_routes
 from dicom_node.settling import Settling
@@ -100,6 +101,7 @@ class Worker:
                 bench=bench,
                 clock=clock,
                 is_changing=is_changing,
+                coming=None if hands is None else NextOriginal(name),
             )
 
         self._line, self._lines = line, dict[str, Line]()

@@ -1,0 +1,237 @@
+"""The next original is restored while one is sent, and none leaves without a grant."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread, uid
+from pynetdicom import AE, evt
+
+from dicom_node import lanes
+from dicom_node.audit import Audit, Event
+from dicom_node.authorising import GrantMode, Terms
+from dicom_node.bell import Bell
+from dicom_node.bench import Bench
+from dicom_node.config import Config, Listener, Retry
+from dicom_node.demo.loopback import LOOPBACK, await_that
+from dicom_node.destination import Destination
+from dicom_node.grants import Grants
+from dicom_node.hands import Hands
+from dicom_node.keys.sealer import Sealer
+from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.sqlite import SqliteQueue
+from dicom_node.routing import Action, Route
+from dicom_node.spool import Spool
+from dicom_node.state import now
+from tests.conftest import a_site, opened
+from tests.hand_marks import marked_by_hand
+from tests.workers import worker_of
+
+LONG_S = 20.0
+
+
+@dataclass
+class Site:
+    """A lane that strips, its grants, and a receiver that answers when it is let."""
+
+    folder: Path
+    keys: Sealer
+    originals: list[bytes] = field(default_factory=list)
+    got: list[bytes] = field(default_factory=list)
+    asked: int = 0
+    """How many objects the receiver has been sent."""
+    let: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    status: int = 0
+
+    def store(self, event: Any) -> int:
+        self.asked += 1
+        assert self.let.acquire(timeout=LONG_S)
+        if self.status == 0:
+            self.got.append(event.encoded_dataset(include_meta=False))
+        return self.status
+
+    def open(self, port: int) -> None:
+        self.audit = Audit(self.folder / "audit.jsonl", bytes(32), now)
+        self.grants = Grants(self.folder / "grants.sqlite", self.keys.keyring)
+        self.queue = SqliteQueue(self.folder / "queue.sqlite")
+        self.spool = Spool(self.folder / "spool")
+        self.port = port
+        terms = Terms(
+            mode=GrantMode.MEDIATED,
+            ae_titles=("RESEARCH",),
+            purposes=("treatment",),
+            not_before=now(),
+            not_after=now() + timedelta(days=1),
+            address=f"{LOOPBACK}:{port}",
+        )
+        self.grant = self.grants.propose(terms, by="one", now=now())
+        self.grants.approve(self.grant, by="another", now=now())
+
+    def owe(self, image: Path, count: int) -> None:
+        for number in range(count):
+            one = dcmread(image)
+            one.Rows = one.Columns = 64
+            one.PixelData = os.urandom(64 * 64 * 2)
+            one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = uid.UID(
+                f"1.2.3.{number + 1}"
+            )
+            one.save_as(self.folder / "one.dcm")
+            original = opened(self.folder / "one.dcm")
+            marked = marked_by_hand(original, self.keys)
+            assert not isinstance(marked, Exception)
+            self.originals.append(bytes(original.file.dataset))
+            content = marked.file.to_bytes()
+            self.queue.add(
+                Arrival(
+                    marked.sop_instance_uid,
+                    hashlib.sha256(content).digest(),
+                    self.spool.write([content]),
+                    "1.2.3",
+                ),
+                [Owed("out", "research")],
+                now(),
+            )
+
+    def held(self) -> set[str]:
+        """Return the names of the originals that are in memory."""
+        return set(self.spool._in_memory)
+
+    def on_disk(self) -> set[str]:
+        folder = self.spool.incoming.parent
+        return {one.name for one in folder.rglob("*") if one.is_file()}
+
+    def events(self) -> list[str]:
+        return [str(entry["event"]) for entry in self.audit.entries()]
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        destination = Destination(
+            name="research",
+            ae_title="RESEARCH",
+            host=LOOPBACK,
+            port=self.port,
+            timeout_s=LONG_S,
+        )
+        route = Route(
+            name="out", destinations=("research",), action=Action.STRIP, insecure=True
+        )
+        config = Config(
+            node=Listener(state=self.folder),
+            destinations=(destination,),
+            routes=(route,),
+            retry=Retry(first_wait_s=0.1),
+        )
+        stopping, bell = threading.Event(), Bell(self.folder / "bell")
+        worker = worker_of(
+            config,
+            queue=self.queue,
+            spool=self.spool,
+            audit=self.audit,
+            clock=now,
+            folder=self.folder,
+            hands=Hands(bell.ring),
+            bench=Bench(),
+            grants=self.grants,
+            own_tenant=self.keys.keyring.ring.tenant,
+            opening=lambda _: self.keys.opening(),
+        )
+        thread = threading.Thread(
+            target=lanes._run,
+            args=[
+                *(worker, lambda: None, lambda: worker.recover(now())),
+                *(stopping, os.getppid(), bell),
+            ],
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            for _ in range(100):
+                self.let.release()
+            bell.ring()
+            thread.join()
+            worker.close()
+            bell.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site, ae = Site(tmp_path, a_site(tmp_path)), AE("RESEARCH")
+    ae.add_supported_context(uid.CTImageStorage, uid.ExplicitVRLittleEndian)
+    server = ae.start_server(
+        (LOOPBACK, 0), block=False, evt_handlers=[(evt.EVT_C_STORE, site.store)]
+    )
+    assert server is not None
+    site.open(server.server_address[1])
+    with closing(site.queue), site.grants:
+        yield site
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_next_is_restored_while_one_is_sent_and_lies_on_no_disk(
+    site: Site, images: Path
+) -> None:
+    site.owe(images / "ct.dcm", 4)
+    marked = site.on_disk()
+    with site.working():
+        site.let.release()
+        # The second is with its receiver, and not answered.
+        await_that(lambda: site.asked == 2, "the second to be sent")
+        await_that(lambda: len(site.held()) == 2, "the third to be ready")
+        assert site.on_disk() == marked
+        assert site.events() == [Event.INSECURE] * 2
+        for _ in range(3):
+            site.let.release()
+        await_that(lambda: site.queue.counts()[JobState.SENT] == 4, "all to be settled")
+    assert site.got == site.originals
+    assert site.events() == [Event.INSECURE] * 4
+    assert site.held() == set()
+
+
+def test_what_was_restored_ahead_does_not_leave_once_the_grant_is_revoked(
+    site: Site, images: Path
+) -> None:
+    site.owe(images / "ct.dcm", 4)
+    with site.working():
+        site.let.release()
+        await_that(lambda: site.asked == 2, "the second to be sent")
+        await_that(lambda: len(site.held()) == 2, "the third to be ready")
+        with Grants(site.folder / "grants.sqlite", site.keys.keyring) as others:
+            others.revoke(site.grant, by="one", now=now())
+        site.let.release()
+        await_that(lambda: site.queue.counts()[JobState.HELD] == 2, "two to be held")
+        await_that(lambda: site.queue.counts()[JobState.SENT] == 2, "two to be sent")
+    assert site.got == site.originals[:2]
+    assert site.events().count(Event.INSECURE) == 2
+    assert site.events().count(Event.REFUSED) == 2
+    assert site.held() == set()
+
+
+def test_what_is_not_taken_is_sent_again_as_it_was_restored(
+    site: Site, images: Path
+) -> None:
+    site.owe(images / "ct.dcm", 1)
+    site.status = 0xA700
+    with site.working():
+        await_that(lambda: site.asked == 1, "it to be sent")
+        (name,) = site.held()
+        before = site.spool.file(name)
+        site.let.release()
+        await_that(lambda: site.asked == 2, "it to be sent again")
+        assert site.spool.file(name) is before
+        site.status = 0
+        site.let.release()
+        await_that(lambda: site.queue.counts()[JobState.SENT] == 1, "it to be settled")
+    assert site.got == site.originals
+    assert site.held() == set()
