@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 ORTHANC: Final = "Orthanc"
 PASSED: Final = "passed"
 FOUR: Final = "passed, four senders"
+AS_MANY: Final = f"{ORTHANC}, as many as are marked"
 MARKED: Final = "marked, fast"
 STRIPPED: Final = "stripped"
 
@@ -107,39 +108,53 @@ class Relays:
         """Let each do everything once, from an empty storage or state."""
         shutil.rmtree(self.folder / f"objects-{number - 1}", ignore_errors=True)
         self.objects = [*objects(self.folder / f"objects-{number}", self.size)]
-        for senders, name in ((1, ORTHANC), (4, f"{ORTHANC}, four senders")):
+        few = self.objects[1 : self.size.marked + 1]
+        by_orthanc = [
+            (ORTHANC, self._shares(1)),
+            (f"{ORTHANC}, four senders", self._shares(4)),
+        ]
+        if 0 < self.size.marked < self.size.objects:
+            by_orthanc.append((AS_MANY, [few]))
+        for name, shares in by_orthanc:
             (port,) = free_ports(1)
-            folder = self.folder / f"orthanc-{number}-{senders}"
+            folder = self.folder / f"{number} {name}"
             with peers.orthanc(folder, port, self.sink):
                 self._warm(port, "ORTHANC")
-                yield self._relayed(name, port, "ORTHANC", self._shares(senders))
+                yield self._relayed(name, port, "ORTHANC", shares)
         for senders, name in ((1, PASSED), (4, FOUR)):
             (port,) = free_ports(1)
             folder = self.folder / f"node-{number}-{senders}"
             with peers.node(folder, port, self.sink):
                 self._warm(port, "PASS")
                 yield self._relayed(name, port, "PASS", self._shares(senders))
-        if self.size.marked:
-            yield from self._marked_and_stripped(self.folder / f"node-{number}-marked")
-
-    def _marked_and_stripped(self, folder: Path) -> Iterator[Round]:
-        (port,) = free_ports(1)
-        shares = [self.objects[1 : self.size.marked + 1]]
-        marked = folder / "marked"
-        with peers.node(folder, port, self.sink):
-            self._warm(port, "MARK")  # it loads torch and the networks
-            yield self._relayed(
-                MARKED, port, "MARK", shares, lambda: _copied(self.sink.folder, marked)
+        if few:
+            yield from self._marked_and_stripped(
+                self.folder / f"node-{number}-marked", few
             )
-            files = sorted(marked.iterdir())
-            yield self._relayed(STRIPPED, port, "STRIP", [files], originals=shares)
+
+    def _marked_and_stripped(self, folder: Path, few: list[Path]) -> Iterator[Round]:
+        """Mark by a node, and strip by one that does nothing else, of the same site."""
+        (port,) = free_ports(1)
+        first, marked = folder / "first", folder / "marked"
+        with peers.node(folder, port, self.sink):
+            # It loads torch and the networks.
+            self._warm(port, "MARK", lambda: _copied(self.sink.folder, first))
+            yield self._relayed(
+                MARKED, port, "MARK", [few], lambda: _copied(self.sink.folder, marked)
+            )
+        with peers.node(folder, port, self.sink, peers.STRIPPING):
+            one, files = [*first.iterdir()], sorted(marked.iterdir())
+            self._relayed("", port, "STRIP", [one], originals=[self.objects[:1]])
+            yield self._relayed(STRIPPED, port, "STRIP", [files], originals=[few])
 
     def _shares(self, senders: int) -> list[list[Path]]:
         return [self.objects[1 + n :: senders] for n in range(senders)]
 
-    def _warm(self, port: int, called: str) -> None:
+    def _warm(
+        self, port: int, called: str, then: Callable[[], object] = lambda: None
+    ) -> None:
         """Let the first object through, which finds everything cold."""
-        self._relayed("", port, called, [self.objects[:1]])
+        self._relayed("", port, called, [self.objects[:1]], then)
 
     def _relayed(
         self,
@@ -243,18 +258,24 @@ def bench_relay(folder: Path, size: Size) -> Iterator[Round]:
 
 
 def compared(rounds: Sequence[Round]) -> list[Compared]:
-    """Return ours beside theirs, for everything that was measured."""
+    """Return ours beside theirs, for everything that was measured.
+
+    What was marked and stripped is compared with as many objects, if Orthanc had them.
+    """
     rates: dict[str, list[float]] = {}
     for one in rounds:
         rates.setdefault(one.what, []).append(one.rate)
     medians = {what: statistics.median(all_of) for what, all_of in rates.items()}
+    few = AS_MANY if AS_MANY in medians else ORTHANC
+    beside = {
+        PASSED: ORTHANC,
+        FOUR: f"{ORTHANC}, four senders",
+        MARKED: few,
+        STRIPPED: few,
+    }
     return [
-        Compared(
-            what,
-            medians[what],
-            medians[f"{ORTHANC}, four senders" if what == FOUR else ORTHANC],
-        )
-        for what in (PASSED, FOUR, MARKED, STRIPPED)
+        Compared(what, medians[what], medians[peer])
+        for what, peer in beside.items()
         if what in medians
     ]
 
@@ -281,6 +302,7 @@ def settings(size: Size) -> list[str]:
         f"sink: {peers.version('storescp')}, --fork, --bit-preserving, to memory",
         f"Orthanc: {peers.version('Orthanc')}; {peers.orthanc_settings()}",
         "node: default settings, profile fast, weak marks sent; new state each round",
+        "what strips is a node that does nothing else, with the state of what marked",
         "Orthanc: a job and an association for each object; the node: one association",
         "TCP_NODELAY=1 in every process",
     ]

@@ -37,7 +37,7 @@ function OnStoredInstance(instanceId, tags, metadata, origin)
 end
 """
 
-ROUTES: Final = """
+SENDING: Final = """
 [[route]]
 name = "passed"
 destination = "sink"
@@ -49,7 +49,10 @@ name = "marked"
 destination = "sink"
 action = "mark"
 called_ae_titles = ["MARK"]
+"""
+"""What a sending site's node does, by the title that is called."""
 
+STRIPPING: Final = """
 [[route]]
 name = "stripped"
 destination = "sink"
@@ -57,7 +60,9 @@ action = "strip"
 insecure = true
 called_ae_titles = ["STRIP"]
 """
-"""What is passed, marked and stripped, by the title that is called."""
+"""What a receiving site's node does."""
+
+ROUTES: Final = SENDING + STRIPPING
 
 _NODE: Final = """\
 [node]
@@ -177,12 +182,22 @@ def orthanc_settings() -> str:
 
 
 @contextmanager
-def node(folder: Path, port: int, to: Sink) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a node with an empty state, and a grant for the sink; its first process."""
-    folder.mkdir(parents=True)
+def node(
+    folder: Path, port: int, to: Sink, routes: str = SENDING
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a node; its first process.
+
+    Args:
+        folder: Of its state; empty if it is not there.
+        port: That it listens on.
+        to: Where it sends; has a grant if it is sent what was stripped.
+        routes: What it does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     config = folder / "node.toml"
-    config.write_text(_NODE.format(port=port, sink=to.port) + ROUTES)
-    granted(State(folder / "state"), to.port)
+    config.write_text(_NODE.format(port=port, sink=to.port) + routes)
+    if STRIPPING in routes:
+        granted(State(folder / "state"), to.port)
     command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(config)]
     with running(command, folder / "log", [port]) as process:
         yield process

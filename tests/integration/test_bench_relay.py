@@ -33,6 +33,7 @@ def test_every_object_arrives_at_the_sink_from_both(tmp_path: Path) -> None:
     assert counts == {
         "Orthanc": "8",
         "Orthanc, four senders": "8",
+        "Orthanc, as many as are marked": "2",
         "passed": "8",
         "passed, four senders": "8",
         "marked, fast": "2",
@@ -84,6 +85,13 @@ def test_ratios_are_of_medians_with_as_many_senders() -> None:
     assert one == Compared("passed", 100.0, 50.0)
     assert one.ratio == pytest.approx(2.0)
     assert four.ratio == pytest.approx(4.0)
+
+
+def test_what_is_stripped_is_compared_with_as_many() -> None:
+    rounds = [Round("Orthanc", 100, 1.0), Round("stripped", 10, 1.0)]
+    assert compared(rounds)[0].ratio == pytest.approx(0.1)
+    rounds.append(Round("Orthanc, as many as are marked", 10, 0.5))
+    assert compared(rounds)[0].ratio == pytest.approx(0.5)
 
 
 def test_the_picture_says_what_was_found_and_with_what() -> None:
