@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
-from pydicom.uid import UID
+from pydicom.uid import UID, RLELossless
 
 IMAGES = Path(__file__).parent.parent / "dicom_node" / "demo" / "images"
 _NAME = "1.2.3.100000"
@@ -39,6 +39,19 @@ def small_image(path: Path, number: int = 0) -> None:
     )
     one.PixelData = one.pixel_array[:64, :64].tobytes()
     one.Rows = one.Columns = 64
+    path.parent.mkdir(parents=True, exist_ok=True)
+    one.save_as(path)
+
+
+def flat_image(path: Path, number: int, rows: int) -> None:
+    """Write a CT that shows nothing, and is far smaller compressed than decoded."""
+    one = dcmread(IMAGES / "ct.dcm")
+    one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(
+        f"1.2.5.{number}"
+    )
+    one.PixelData = bytes(rows * rows * 2)
+    one.Rows = one.Columns = rows
+    one.compress(RLELossless)
     path.parent.mkdir(parents=True, exist_ok=True)
     one.save_as(path)
 

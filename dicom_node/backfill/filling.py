@@ -24,6 +24,7 @@ from dicom_node.errors import BackfillError, NodeError, SourceError
 from dicom_node.files import BATCH, BATCH_BYTES, Outcome, Task
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import CHUNK
+from dicom_node.pixel_layout import layout_in
 from miadmark_core.errors import MiadMarkError
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class _Fetched:
     """SOP Instance UID; empty if it is no DICOM object."""
     before: str
     size: int
+    room: int
+    """Bytes of its pixels as they are worked on, or of the file if that is more."""
 
 
 class _Begun(NamedTuple):
@@ -185,7 +188,7 @@ class Filling:
                     is_more = True
                     continue
                 fetched.append(one)
-                size += one.size
+                size += one.room
                 is_more = len(fetched) >= self.batch or size >= BATCH_BYTES
                 if not self.pacing.spend(one.size):
                     return
@@ -199,8 +202,8 @@ class Filling:
         return _Begun(folder, fetched, outcomes)
 
     def _finished(self, begun: deque[_Begun], left: int = 0) -> Iterator[Entry]:
-        """Finish batches, the oldest first, but for so many, if they are small enough."""
-        while len(begun) > left or (left and _size(begun) > BATCH_BYTES):
+        """Finish batches, the oldest first, but for so many, if they have room."""
+        while len(begun) > left or (left and _room(begun) > BATCH_BYTES):
             one = begun.popleft()
             yield from self._worked(one)
             shutil.rmtree(one.folder)
@@ -212,7 +215,7 @@ class Filling:
             plain(found.name)
             self._patiently(found, file)
             before, size = digest_of(file)
-            uid = _sop_instance_uid(file)
+            uid, decoded = _read(file)
             if found.sop_instance_uid not in {"", uid}:
                 raise BackfillError("what came is not the object that was asked for")
         except SourceError:
@@ -223,7 +226,14 @@ class Filling:
             file.unlink(missing_ok=True)
             return Entry(source=found.name, status=Status.FAILED, reason=_why(error))
         task = Task(source=file, target=folder / f"{number}.out")
-        return _Fetched(found=found, task=task, uid=uid, before=before, size=size)
+        return _Fetched(
+            found=found,
+            task=task,
+            uid=uid,
+            before=before,
+            size=size,
+            room=max(size, decoded),
+        )
 
     def _patiently(self, found: Found, file: Path) -> None:
         """Fetch, again after a while where the source does not answer.
@@ -324,8 +334,8 @@ def digest_of(file: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _size(batches: Iterable[_Begun]) -> int:
-    return sum(one.size for batch in batches for one in batch.fetched)
+def _room(batches: Iterable[_Begun]) -> int:
+    return sum(one.room for batch in batches for one in batch.fetched)
 
 
 def _require_digest(file: Path, digest: str) -> None:
@@ -339,12 +349,18 @@ def hand_over(todo: Sequence[Task]) -> Iterator[Outcome]:
         yield Outcome(source=task.source, target=task.source, status=Status.HANDED)
 
 
-def _sop_instance_uid(file: Path) -> str:
-    """Return what an object is called; empty if it is none."""
+def _read(file: Path) -> tuple[str, int]:
+    """Return what an object is called, and how many bytes its pixels are, decoded.
+
+    Nothing, and none, if it is no object; none of what can carry no mark.
+    """
+    uid = ""
     try:
-        return OpenInstance.read(file, Limits()).identity().sop_instance_uid
+        instance = OpenInstance.read(file, Limits())
+        uid = instance.identity().sop_instance_uid
+        return uid, layout_in(instance).size
     except (NodeError, OSError):
-        return ""
+        return uid, 0
 
 
 def _why(error: Exception) -> str:

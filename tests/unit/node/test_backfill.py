@@ -22,7 +22,13 @@ from dicom_node.errors import BackfillError, SourceError
 from dicom_node.files import Outcome, Task
 from dicom_node.hatch import Hatch
 from dicom_node.hours import Hours
-from tests.archives import digests, entries, require_done_once, small_objects
+from tests.archives import (
+    digests,
+    entries,
+    flat_image,
+    require_done_once,
+    small_objects,
+)
 
 HEADING = Heading(source="from", target="to", how="so")
 MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -400,11 +406,12 @@ class _Apart:
     """Begins with files at once, and finishes them when it is asked for outcomes."""
 
     def __init__(self) -> None:
-        self.begun = self.finished = self.most = 0
+        self.begun = self.finished = self.most = self.largest = 0
 
     def __call__(self, todo: Sequence[Task]) -> Iterator[Outcome]:
         self.begun += 1
         self.most = max(self.most, self.begun - self.finished)
+        self.largest = max(self.largest, len(todo))
         return self._finish(todo)
 
     def _finish(self, todo: Sequence[Task]) -> Iterator[Outcome]:
@@ -456,6 +463,31 @@ def test_no_more_is_begun_than_memory_has_room_for(
         list(run)
     # Two that fill it, and the one whose size is known once it has come.
     assert work.most == 3
+
+
+@pytest.mark.parametrize(
+    ("batch", "most", "largest"),
+    [(2, 3, 2), (16, 2, 4)],
+)
+def test_room_is_for_pixels_as_they_are_decoded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+    most: int,
+    largest: int,
+) -> None:
+    room = 4 * 256 * 256 * 2
+    for number in range(20):
+        flat_image(tmp_path / "in" / f"{number:02}.dcm", number, rows=256)
+    size = (tmp_path / "in" / "00.dcm").stat().st_size
+    assert 20 * size < room
+    monkeypatch.setattr(filling, "BATCH_BYTES", room)
+    work, path = _Apart(), tmp_path / "manifest"
+    with Manifest(path, HEADING) as manifest:
+        one = a_filling(manifest, tmp_path)
+        list(replace(one, work=work, batch=batch, ahead=3).run())
+    assert (work.most, work.largest) == (most, largest)
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
 
 
 class _Flaky(FolderSource):
