@@ -194,8 +194,9 @@ class Readying:
             Dropped: The route sends nothing of the kind.
             NodeError: It cannot be made, or must not be.
         """
-        if route.action is Action.STRIP and job.id not in self._studies:
-            # What was authorised before this process began is not known any more.
+        if route.action is Action.STRIP and job.filtered != self._made.get(job.id):
+            # Another process restored it: what was authorised there is not known here,
+            # and where it lay in memory it is gone.
             return self._filtered(job, route, sending)
         if job.filtered is None:
             return self._filtered(job, route, sending)
@@ -330,13 +331,13 @@ class Readying:
             is_own = header.tenant == self._own_tenant and site.records is not None
             study = site.records.study_of(header.record_id) if is_own else ""  # type: ignore[union-attr]
             marked = replace(marked, study_instance_uid=study)
-            self._studies[job.id] = study
             # Before any key is touched, whoever is at the other end must be known.
             receiver = sending.receiver(
                 marked.sop_class_uid,
                 str(uncompressed(instance.file.transfer_syntax)),
             )
             self._releasing.require(route, marked, receiver)
+            self._studies[job.id] = study
 
         opening = replace(
             site,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dicom_node.authorising import GrantMode, Terms
 from dicom_node.bell import Bell
 from dicom_node.bench import Bench
 from dicom_node.config import Config, Listener, Retry
-from dicom_node.demo.loopback import LOOPBACK, await_that
+from dicom_node.demo.loopback import LOOPBACK, await_that, free_ports
 from dicom_node.destination import Destination
 from dicom_node.grants import Grants
 from dicom_node.hands import Hands
@@ -32,11 +32,13 @@ from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool
 from dicom_node.state import now
+from dicom_node.worker import Worker
 from tests.conftest import a_site, opened
 from tests.hand_marks import marked_by_hand
 from tests.workers import worker_of
 
 LONG_S = 20.0
+MANY = 100
 
 
 @dataclass
@@ -51,6 +53,11 @@ class Site:
     """How many objects the receiver has been sent."""
     let: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     status: int = 0
+    passed: timedelta = timedelta()
+    """How much time has passed, beside what really has."""
+
+    def now(self) -> datetime:
+        return now() + self.passed
 
     def store(self, event: Any) -> int:
         self.asked += 1
@@ -112,8 +119,7 @@ class Site:
     def events(self) -> list[str]:
         return [str(entry["event"]) for entry in self.audit.entries()]
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    def worker(self, spool: Spool, hands: Hands | None = None) -> Worker:
         destination = Destination(
             name="research",
             ae_title="RESEARCH",
@@ -130,20 +136,24 @@ class Site:
             routes=(route,),
             retry=Retry(first_wait_s=0.1),
         )
-        stopping, bell = threading.Event(), Bell(self.folder / "bell")
-        worker = worker_of(
+        return worker_of(
             config,
             queue=self.queue,
-            spool=self.spool,
+            spool=spool,
             audit=self.audit,
-            clock=now,
+            clock=self.now,
             folder=self.folder,
-            hands=Hands(bell.ring),
+            hands=hands,
             bench=Bench(),
             grants=self.grants,
             own_tenant=self.keys.keyring.ring.tenant,
             opening=lambda _: self.keys.opening(),
         )
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        stopping, bell = threading.Event(), Bell(self.folder / "bell")
+        worker = self.worker(self.spool, Hands(bell.ring))
         thread = threading.Thread(
             target=lanes._run,
             args=[
@@ -156,7 +166,7 @@ class Site:
             yield
         finally:
             stopping.set()
-            for _ in range(100):
+            for _ in range(MANY):
                 self.let.release()
             bell.ring()
             thread.join()
@@ -164,19 +174,34 @@ class Site:
             bell.close()
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site, ae = Site(tmp_path, a_site(tmp_path)), AE("RESEARCH")
+@contextmanager
+def receiving(site: Site, port: int = 0) -> Iterator[int]:
+    """Run the receiver; gives its port."""
+    ae = AE("RESEARCH")
     ae.add_supported_context(uid.CTImageStorage, uid.ExplicitVRLittleEndian)
     server = ae.start_server(
-        (LOOPBACK, 0), block=False, evt_handlers=[(evt.EVT_C_STORE, site.store)]
+        (LOOPBACK, port), block=False, evt_handlers=[(evt.EVT_C_STORE, site.store)]
     )
     assert server is not None
-    site.open(server.server_address[1])
-    with closing(site.queue), site.grants:
-        yield site
+    yield server.server_address[1]
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[Site]:
+    """One whose receiver is not there."""
+    site = Site(tmp_path, a_site(tmp_path))
+    (port,) = free_ports(1)
+    site.open(port)
+    with closing(site.queue), site.grants:
+        yield site
+
+
+@pytest.fixture
+def site(away: Site) -> Iterator[Site]:
+    with receiving(away, away.port):
+        yield away
 
 
 def test_the_next_is_restored_while_one_is_sent_and_lies_on_no_disk(
@@ -235,3 +260,45 @@ def test_what_is_not_taken_is_sent_again_as_it_was_restored(
         await_that(lambda: site.queue.counts()[JobState.SENT] == 1, "it to be settled")
     assert site.got == site.originals
     assert site.held() == set()
+
+
+def turn(site: Site, worker: Worker) -> None:
+    """Have something done, now that what was put back is due again."""
+    site.passed += timedelta(minutes=5)
+    assert worker.turn()
+
+
+def test_what_another_process_restored_is_restored_again(
+    away: Site, images: Path
+) -> None:
+    away.owe(images / "ct.dcm", 1)
+    away.status = 0xA700
+    away.let = threading.Semaphore(MANY)
+    with receiving(away, away.port):
+        worker = away.worker(away.spool)
+        turn(away, worker)
+        worker.rest()
+    # It dies, and takes along what it had in memory; the receiver is away for a while.
+    worker = away.worker(Spool(away.folder / "spool"))
+    turn(away, worker)
+    away.status = 0
+    with receiving(away, away.port):
+        turn(away, worker)
+        worker.rest()
+    assert away.got == away.originals
+
+
+def test_one_node_does_not_look_for_what_another_has_in_memory(
+    site: Site, images: Path
+) -> None:
+    site.owe(images / "ct.dcm", 1)
+    site.status = 0xA700
+    site.let = threading.Semaphore(MANY)
+    one, other = site.worker(site.spool), site.worker(Spool(site.folder / "spool"))
+    turn(site, one)
+    turn(site, other)
+    site.status = 0
+    turn(site, one)
+    one.rest()
+    other.rest()
+    assert site.got == site.originals
