@@ -261,8 +261,9 @@ class Spool:
         One that cannot be deleted now is left to a sweep.
         """
         for name in names:
-            if self._in_memory.pop(name, None) is not None:
-                continue
+            with self._changing:
+                if self._in_memory.pop(name, None) is not None:
+                    continue
             try:
                 self.path(name).unlink(missing_ok=True)
             except OSError:
@@ -298,7 +299,8 @@ class Spool:
             for file in self._files()
             if (alone and _OUTGOING in file.name) or _written(file) < before
         ]
-        left = [f.name for f in [*self._in_memory.values()] if f.written < before]
+        with self._changing:
+            left = [f.name for f in self._in_memory.values() if f.written < before]
         kept = needed() if old or left else ()
         self.delete({*left}.difference(kept))
         return _swept(file for file in old if file.name not in kept)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,29 @@ def test_what_nobody_needs_any_more_is_swept_once_it_is_old(spool: Spool) -> Non
     spool.sweep_left(lambda: {needed}, time.time() + 60, alone=False)
     assert not spool.holds(left)
     assert spool.holds(needed)
+
+
+@pytest.fixture
+def _hasty() -> Iterator[None]:
+    """Have threads take turns as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_lines_write_and_delete_side_by_side(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_IN_MEMORY", 1 << 20)
+    held = [spool.write([b"x"], lasts=False) for _ in range(500)]
+
+    def line(_: int) -> None:
+        for _ in range(300):
+            spool.delete([spool.write([b"y"], lasts=False)])
+
+    with ThreadPoolExecutor(4) as lines:
+        assert list(lines.map(line, range(4))) == [None] * 4
+    assert set(spool._in_memory) == {*held}
+    assert on_disk(spool) == []
