@@ -180,6 +180,8 @@ class Filling:
                     yield from self._finished(begun)
                     make_folder(folder)
                     fetched, size = [], 0
+                if self.pacing.is_late():
+                    yield from self._finished(begun)
                 if not self.pacing.begin():
                     return
                 one = self._fetched(found, folder, len(fetched))
@@ -190,6 +192,8 @@ class Filling:
                 fetched.append(one)
                 size += one.room
                 is_more = len(fetched) >= self.batch or size >= BATCH_BYTES
+                if self.pacing.is_late(one.size):
+                    yield from self._finished(begun)
                 if not self.pacing.spend(one.size):
                     return
                 if is_more:

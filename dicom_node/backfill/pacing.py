@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 5.0
 """How often it is looked whether the hours have begun; clocks may be set meanwhile."""
+MOMENT_S: Final = 1.0
+"""For which it does not matter whether what has been read is worked on meanwhile."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +45,20 @@ class Pacing:
     def is_shut(self) -> bool:
         """Say whether nothing may be read now, at whatever speed."""
         return bool(self._why_not())
+
+    def is_late(self, size: int = 0) -> bool:
+        """Say whether the speed alone has the next object wait for longer than a moment.
+
+        Args:
+            size: Bytes that have come and are not spent yet.
+        """
+        now, until = self.clock(), self._objects_until
+        if self.bytes_per_s:
+            most = max(int(self.bytes_per_s * BURST_S), 1)
+            # The last piece has not to be waited for.
+            left = max(size - most, 0) / self.bytes_per_s
+            until = max(until, max(self._bytes_until, now - BURST_S) + left)
+        return until - now > MOMENT_S
 
     def begin(self) -> bool:
         """Wait until another object may be read; false if everything is to end."""

@@ -402,6 +402,45 @@ def test_no_original_lies_in_the_scratch_folder_until_the_hours_begin(
     assert set(lying) == {0}
 
 
+@pytest.mark.parametrize(
+    "pace", [{"objects_per_s": 0.1}, {"bytes_per_s": 100.0}], ids=["objects", "bytes"]
+)
+def test_what_is_begun_ahead_is_finished_before_a_slow_pace_is_kept(
+    tmp_path: Path, pace: dict[str, float]
+) -> None:
+    small_objects(tmp_path / "in", 8)
+    clock, lying = Clock(), list[int]()
+
+    def sleep(seconds: float) -> bool:
+        lying.append(len(digests(tmp_path / "scratch")))
+        return clock.sleep(seconds)
+
+    path = tmp_path / "manifest"
+    with Manifest(path, HEADING) as manifest:
+        filling = replace(
+            a_filling(manifest, tmp_path),
+            pacing=a_pacing(clock, sleep=sleep, **pace),
+            batch=2,
+            ahead=3,
+        )
+        list(filling.run())
+    require_done_once(path, tmp_path / "in", tmp_path / "out")
+    assert max(lying) <= 2
+
+
+@pytest.mark.parametrize(
+    ("size", "is_late"), [(100, False), (1100, False), (2000, True)]
+)
+def test_a_pace_has_the_next_wait_or_not(size: int, *, is_late: bool) -> None:
+    clock = Clock()
+    pacing = a_pacing(clock, bytes_per_s=1000.0)
+    assert pacing.begin()
+    began = clock.at
+    assert pacing.is_late(size) is is_late
+    assert pacing.spend(size)
+    assert (clock.at - began > 1.0) is is_late
+
+
 class _Apart:
     """Begins with files at once, and finishes them when it is asked for outcomes."""
 
