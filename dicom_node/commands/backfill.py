@@ -36,6 +36,7 @@ _SLOWEST: Final = 0.02
 _MOST_WAITING: Final = 1000
 """Objects in a hatch, above which it is left alone until the node has taken some in."""
 _INTERRUPTED: Final = 130
+_WORKERS: Final = 8
 _DOING: Final = "back-fill"
 _KEYS: Final = (
     *("source", "sop_instance_uid", "before", "after", "status", "reason", "size"),
@@ -121,7 +122,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--ray", metavar="ADDRESS", help="workers of this Ray cluster, host:port"
     )
     spread.add_argument(
-        "--workers", type=int, default=8, metavar="N", help="at most (%(default)s)"
+        "--workers", type=int, metavar="N", help=f"at most ({_WORKERS})"
     )
     spread.add_argument(
         "--gpus", action="store_true", help="each has a GPU rather than a core"
@@ -204,6 +205,11 @@ def _require_sound(options: argparse.Namespace) -> None:
         )
     if options.hatch and options.node is None:
         raise ConfigError("--hatch without --node", hint="It is one of a node's.")
+    if not options.ray and (options.workers is not None or options.gpus):
+        raise ConfigError(
+            "--gpus without --ray" if options.gpus else "--workers without --ray",
+            hint="They are of a Ray cluster; this machine searches with what it has.",
+        )
     if options.node is not None and options.ray:
         raise ConfigError(
             "--ray with --node",
@@ -277,7 +283,8 @@ def _cluster(options: argparse.Namespace) -> Cluster | None:
 
     if not options.ray:
         return None
-    return Cluster(ray=options.ray, most=options.workers, gpus=options.gpus)
+    most = _WORKERS if options.workers is None else options.workers
+    return Cluster(ray=options.ray, most=most, gpus=options.gpus)
 
 
 def _handing(node: Path, hatch: str, source: str) -> tuple[_Job, Path]:

@@ -105,3 +105,14 @@ def test_a_node_with_several_hatches_is_asked_for_one(
     assert main([*command, "--hatch", "second"]) == 0
     assert not (tmp_path / "first").exists()
     assert len(HatchFolder(tmp_path / "second").waiting()) == 1
+
+
+@pytest.mark.parametrize("alone", [["--workers", "8"], ["--gpus"]])
+def test_what_is_said_of_a_cluster_is_not_ignored_without_one(
+    tmp_path: Path, alone: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    command = ["backfill", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--state", str(tmp_path / "state"), *alone]) == 1
+    assert f"{alone[0]} without --ray" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
