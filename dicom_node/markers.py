@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from dicom_node.ahead import Seek
     from dicom_node.codestreams import Codestreams
     from dicom_node.decoding import Decode
-    from dicom_node.files import Finish, MarkAll, Refer, SeekAll
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from dicom_node.ledger import Ledger
     from dicom_node.marking import Marking
     from dicom_node.naming import Remembered
+    from dicom_node.protection import Finish, MarkAll, Refer, SeekAll
     from dicom_node.readying import Mark
     from dicom_node.renamings import Renamings
     from miadmark_core.sealing.recipients import Recipient

@@ -21,10 +21,11 @@ from dicom_node.backfill.target import plain
 from dicom_node.durable import FULL, make_folder
 from dicom_node.elements import Limits
 from dicom_node.errors import BackfillError, NodeError, SourceError
-from dicom_node.files import BATCH, BATCH_BYTES, Outcome, Task
+from dicom_node.files import Outcome, Task
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import CHUNK
 from dicom_node.pixel_layout import layout_in
+from dicom_node.protection import BATCH, BATCH_BYTES
 from miadmark_core.errors import MiadMarkError
 
 if TYPE_CHECKING:

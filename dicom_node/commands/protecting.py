@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from dicom_node.audit import Event
     from dicom_node.config import Cluster
-    from dicom_node.files import Outcome, SeekAll, Task
+    from dicom_node.files import Outcome, Task
     from dicom_node.instance import OpenInstance
     from dicom_node.keys.keyring import Keyring
+    from dicom_node.protection import SeekAll
     from dicom_node.searching import ClusterSearch
     from dicom_node.state import State
 
@@ -113,7 +114,7 @@ def protecting(
         sent: Told of every marked object once it is written.
         cluster: Where marks are looked for; None for here.
     """
-    from dicom_node import files
+    from dicom_node import protection
     from dicom_node.codec_process import CodecProcess
     from dicom_node.filters.foresight import foreseen
     from dicom_node.keys.sealer import Sealer
@@ -178,7 +179,7 @@ def protecting(
         keep = keeper(keyring, ledger, renamings, found_marks, terminal.now)
 
         def protect(todo: Sequence[Task]) -> Iterator[Outcome]:
-            outcomes = files.protect(
+            outcomes = protection.protect(
                 todo,
                 seek_all=seek_all,
                 refer=refer,
@@ -186,7 +187,7 @@ def protecting(
                 keep_codestream=codestream_keeper(keyring, state.codestreams())
                 if options.keep_codestream
                 else None,
-                others=files.Others(
+                others=protection.Others(
                     not_images=Unmarked(options.others),
                     other_pixels=Unmarked(options.other_pixels),
                     marks_quantities=options.mark_quantities,

@@ -173,7 +173,7 @@ def _rehearse(options: argparse.Namespace) -> int:
 
 
 def _recover(options: argparse.Namespace) -> int:
-    from dicom_node import files
+    from dicom_node import files, restoration
     from dicom_node.codec_process import CodecProcess
     from dicom_node.keys.site import read_site
     from dicom_node.opening import Opening
@@ -187,7 +187,7 @@ def _recover(options: argparse.Namespace) -> int:
     )
     todo = files.tasks(options.paths, options.out)
     with CodecProcess() as decode:
-        outcomes = files.restore(todo, opening=lambda _: opening, decode=decode)
+        outcomes = restoration.restore(todo, opening=lambda _: opening, decode=decode)
         return tell(outcomes, len(todo), "recovering", Report(options))
 
 

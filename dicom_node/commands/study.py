@@ -121,7 +121,7 @@ def _write_listings(
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from dicom_node import files
+    from dicom_node import files, restoration
     from dicom_node.audit import Event
     from dicom_node.codec_process import CodecProcess
     from dicom_node.codestreams import Copy
@@ -167,7 +167,7 @@ def _restore(options: argparse.Namespace) -> int:
             header = ledger.header_of(restored.record_id)
             return codestreams.as_it_came(restored.file, header, opening.openers)
 
-        outcomes = files.restore(
+        outcomes = restoration.restore(
             todo, opening=opening, note=note, as_it_came=as_it_came, decode=decode
         )
         return tell(outcomes, len(todo), "restoring", Report(options))

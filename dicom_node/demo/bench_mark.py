@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.config import Cluster
-    from dicom_node.files import MarkAll
     from dicom_node.markers import Searching
+    from dicom_node.protection import MarkAll
     from miadmark_core.search.finder import FoundMark, Wanted
 
 TOGETHER: Final = 16

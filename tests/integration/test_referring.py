@@ -31,7 +31,7 @@ from dicom_node.errors import (
     RenamedError,
     ShreddedError,
 )
-from dicom_node.files import Others, Outcome, protect, restore, tasks
+from dicom_node.files import Outcome, tasks
 from dicom_node.filters.foresight import foreseen
 from dicom_node.filters.mark import mark
 from dicom_node.filters.refer import ReferringInstance, refer
@@ -43,8 +43,10 @@ from dicom_node.ledger import Ledger
 from dicom_node.markers import keeper
 from dicom_node.naming import Naming
 from dicom_node.opening import Opening
+from dicom_node.protection import Others, protect
 from dicom_node.rebuilding import rebuild
 from dicom_node.renamings import Renamings
+from dicom_node.restoration import restore
 from dicom_node.state import opening_with
 from miadmark_core.errors import DamagedSealError, Layer, NoStanzaError
 from miadmark_core.sealing.recipients import Recipient
@@ -53,8 +55,8 @@ from tests.conftest import NOW, a_site, opened
 from tests.studies import write_study
 
 if TYPE_CHECKING:
-    from dicom_node.files import Finish
     from dicom_node.filters.region import Regions
+    from dicom_node.protection import Finish
 
 STYLE = "standard auto"
 OTHERS = (
