@@ -24,7 +24,7 @@ from dicom_node.marking import Marking, Profile
 from dicom_node.queue.job import JobState
 from dicom_node.searching import ClusterSearch
 from miadmark_core.search.finder import BATCH, Finder, Wanted
-from tests.nodes import a_node
+from tests.nodes import Node, a_node
 from tests.ray_cluster import RayCluster, a_cluster, token
 from tests.receivers import storescp
 from tests.studies import copies
@@ -126,12 +126,16 @@ def test_a_node_whose_workers_die_all_the_time_sends_each_object_once(
 ) -> None:
     done, killed = threading.Event(), 0
 
-    def kill() -> None:
+    def kill(node: Node) -> None:
         nonlocal killed
+        sent = -1
         while not done.wait(0.2 if not killed else KILLS_EVERY_S):
-            killed += cluster.kill_one()
+            # A busy machine takes longer than that until a worker is up, and again
+            # until it has found something: nothing would ever be sent.
+            if (now_sent := node.counts()[JobState.SENT]) > sent:
+                was_there = cluster.kill_one()
+                killed, sent = killed + was_there, now_sent if was_there else sent
 
-    killer = threading.Thread(target=kill)
     files = copies(images / "chest-xray-pneumonia.dcm", tmp_path / "study", OBJECTS)
     with storescp(tmp_path / "research") as port:
         tables = 'profile = "fast"\nweak_marks = "send"\n' + TABLES.replace(
@@ -139,6 +143,7 @@ def test_a_node_whose_workers_die_all_the_time_sends_each_object_once(
         ).replace("RECEIVER", str(port))
         with a_node(tmp_path / "node", tables) as node:
             assert node.send(*files) == 0
+            killer = threading.Thread(target=kill, args=[node])
             killer.start()
             try:
                 await_that(
