@@ -35,7 +35,6 @@ from dicom_node.markers import (
     marker,
     may_search,
     referrer,
-    seeker,
 )
 from dicom_node.outage import Outage
 from dicom_node.probing import Probing
@@ -183,9 +182,9 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
         swept = time.monotonic()
 
         def tend() -> None:
-            """See to the disk: room, and what is too old, or others have left."""
+            """See to disk and memory: room, and what is too old, or others have left."""
             nonlocal swept
-            _tend(room, queue, config)
+            _tend(room, queue, config, readying)
             figures.flush()
             if time.monotonic() - swept > LEFT_AFTER_S:
                 swept = time.monotonic()
@@ -218,7 +217,7 @@ def _ahead(config: Config, marks: BatchMarker) -> Ahead | None:
     """
     if config.cluster is None:
         return None
-    return Ahead(seeker(marks.seek), config.cluster.most)
+    return Ahead(marks.seek_one, config.cluster.most)
 
 
 def _listings(
@@ -257,9 +256,10 @@ def _commitments(
     return commitments
 
 
-def _tend(room: Room, queue: SqlQueue, config: Config) -> None:
-    """Keep the disk from filling up, by what is old as well."""
+def _tend(room: Room, queue: SqlQueue, config: Config, readying: Readying) -> None:
+    """Keep disk and memory from filling up, by what is old as well."""
     room.tend()
+    readying.tend()
     queue.purge(now() - config.storage.keep_sent)
 
 

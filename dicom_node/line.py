@@ -192,8 +192,8 @@ class Line:
         """
         if now - self._renewed < LEASE / 3 or now - self._since > LONGEST:
             return
-        self._renewed = now
         self._queue.renew(list(self._claimed), now + LEASE)
+        self._renewed = now  # where that fails, it is tried again at once
 
     @property
     def is_open(self) -> bool:
@@ -385,7 +385,8 @@ class Line:
         is_made = route.action is Action.PASS or (marks and job.filtered is not None)
         if marks and not is_made:
             self._senders.let_others()
-            self._look_ahead(job, route)
+            job = self._look_ahead(job, route)
+            is_made = job.filtered is not None
         study, sender = job.study_instance_uid, job.calling_ae_title
         later = self._senders.later(destination, study, sender)
         if is_made:
@@ -394,19 +395,26 @@ class Line:
         with self._bench.at(job, keeps_instance=marks):
             return self._readying.ready(job, route, _Beside(later, self._bench))
 
-    def _look_ahead(self, job: Job, route: Route) -> None:
-        """Have marks looked for of what is next as well, where others look for them."""
+    def _look_ahead(self, job: Job, route: Route) -> Job:
+        """Have marks looked for of what is next as well, where others look for them.
+
+        Returns:
+            The job, with what another destination was sent, if that is there by now.
+        """
         count = self._readying.looks_ahead
         upcoming = self._queue.upcoming(job, self._clock(), count) if count else []
         if not upcoming:
-            return
-        for one in (job, *upcoming):
+            return job
+        job = self._readying.adopted(job, route)
+        own = (job,) if job.filtered is None else ()
+        for one in (*own, *upcoming):
             # At whose picture somebody died is blamed for it when its own turn comes.
             if one.id in self._bench.suspects:
                 continue
             with self._bench.at(one):
                 if not self._readying.look_ahead(one, route):
                     break
+        return job
 
     def _made_ahead(self, job: Job) -> Job | None:
         return None if self._next is None else self._next.taken(job)

@@ -7,6 +7,7 @@ that whoever only asks for a marker does without.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Protocol
 
-    from dicom_node.ahead import Seek
     from dicom_node.codestreams import Codestreams
     from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
-    from dicom_node.filters.seeking import Before
+    from dicom_node.filters.seeking import Before, Sought
     from dicom_node.found_marks import FoundMarks
     from dicom_node.instance import OpenInstance
     from dicom_node.keys.keyring import Keyring
@@ -127,11 +127,33 @@ class BatchMarker:
         marks_quantities: bool = False,
     ) -> Finish:
         """Ask for the marks of all, and return what puts them in."""
+        return partial(
+            self._finished, self._sought(instances, regions, marks_quantities)
+        )
+
+    def seek_one(
+        self, instance: OpenInstance, *, marks_quantities: bool = False
+    ) -> Callable[[Sequence[Recipient]], MarkedInstance]:
+        """Ask for the marks of one instance, and return what puts them in, or raises.
+
+        Raises:
+            Exception: It can carry no mark, or cannot be asked about now.
+        """
+        sought = self._sought([instance], {}, marks_quantities)
+        for error in sought.refused.values():
+            raise error
+        return lambda recipients: _only(self._finished(sought, recipients))
+
+    def _sought(
+        self,
+        instances: Sequence[OpenInstance],
+        regions: Regions,
+        marks_quantities: bool,  # noqa: FBT001 as it was given
+    ) -> Sought:
         with extra("mark", "marking"):
-            from dicom_node.filters.mark import finish
             from dicom_node.filters.seeking import seek
 
-        sought = seek(
+        return seek(
             instances,
             ask=self._ask,
             before=self._before,
@@ -142,22 +164,22 @@ class BatchMarker:
             decode=self._decode,
         )
 
-        def finished(
-            recipients: Sequence[Recipient],
-        ) -> list[MarkedInstance | Exception]:
-            return [
-                *finish(
-                    sought,
-                    before=self._before,
-                    keys=self._sealer.with_recipients(recipients),
-                    now=self._clock(),
-                    holds_weak=self._marking.weak_marks is WeakMarks.HOLD,
-                    style=self._marking.style,
-                    remembered=self._remembered,
-                )
-            ]
+    def _finished(
+        self, sought: Sought, recipients: Sequence[Recipient]
+    ) -> list[MarkedInstance | Exception]:
+        from dicom_node.filters.mark import finish
 
-        return finished
+        return [
+            *finish(
+                sought,
+                before=self._before,
+                keys=self._sealer.with_recipients(recipients),
+                now=self._clock(),
+                holds_weak=self._marking.weak_marks is WeakMarks.HOLD,
+                style=self._marking.style,
+                remembered=self._remembered,
+            )
+        ]
 
     def _ask(self, wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
         if self._searching is None:
@@ -246,18 +268,6 @@ def marker(mark_all: MarkAll) -> Mark:
         )
 
     return mark_one
-
-
-def seeker(seek_all: SeekAll) -> Seek:
-    """Return what has the marks of one instance looked for."""
-
-    def seek_one(
-        instance: OpenInstance, *, marks_quantities: bool = False
-    ) -> Callable[[Sequence[Recipient]], MarkedInstance]:
-        finish = seek_all([instance], {}, marks_quantities=marks_quantities)
-        return lambda recipients: _only(finish(recipients))
-
-    return seek_one
 
 
 def _only(outcomes: Sequence[MarkedInstance | Exception]) -> MarkedInstance:

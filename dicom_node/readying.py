@@ -177,6 +177,18 @@ class Readying:
         """Return for how many objects marks are looked for before their turn."""
         return 0 if self._ahead is None else self._ahead.most
 
+    def adopted(self, job: Job, route: Route) -> Job:
+        """Return a job that is to be marked with what another destination was sent."""
+        # Who opens what without asking, and what passes, is written down each time.
+        if route.direct:
+            return job
+        purpose, _ = _purposes(job, route)
+        made = self._queue.adopt(job, purpose)
+        if made is None:
+            return job
+        self._forget_sought(job)
+        return replace(job, filtered=made, purpose=purpose)
+
     def look_ahead(self, job: Job, route: Route) -> bool:
         """Have the marks of an object looked for; false if no more can be, for now."""
         assert self._ahead is not None
@@ -230,20 +242,30 @@ class Readying:
         """
         self._studies.pop(job.id, None)
         self._restored.pop(job.id, None)
+        self._forget_sought(job)
         made = self._made.pop(job.id, None)
         if made is not None:
             self._spool.delete([made])
+
+    def tend(self) -> None:
+        """Let go what lies in memory and did not have its turn for too long."""
+        if self._ahead is not None:
+            self._ahead.tend()
+
+    def _forget_sought(self, job: Job) -> None:
+        """Let no mark be looked for ahead that nobody needs any more."""
+        if self._ahead is not None:
+            self._ahead.forget(job)
 
     def _filtered(self, job: Job, route: Route, sending: Sender) -> Job:
         """Return the job with the file to be sent, made now and remembered."""
         if route.action is Action.PASS:
             return job
         purpose, referring = _purposes(job, route)
-        # Who opens what without asking, and what passes, is written down each time.
-        if route.action is Action.MARK and not route.direct:
-            made = self._queue.adopt(job, purpose)
-            if made is not None:
-                return replace(job, filtered=made, purpose=purpose)
+        if route.action is Action.MARK:
+            adopted = self.adopted(job, route)
+            if adopted.filtered is not None:
+                return adopted
         instance = self._opened(job.file)
         if self._listings is not None and self._listings.wrote(instance):
             return job

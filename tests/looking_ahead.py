@@ -28,7 +28,7 @@ from dicom_node.config import Config, Listener
 from dicom_node.demo.bench_mark import _objects
 from dicom_node.destination import Destination
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import BatchMarker, marker, referrer, seeker
+from dicom_node.markers import BatchMarker, marker, referrer
 from dicom_node.marking import Marking, WeakMarks
 from dicom_node.naming import nothing
 from dicom_node.queue.job import Arrival, JobState, Owed
@@ -107,7 +107,7 @@ def took(
             folder=folder,
             mark=marker(marks),
             refer=referrer(keys, now, MARKING, nothing),
-            ahead=Ahead(seeker(marks.seek), workers) if is_ahead else None,
+            ahead=Ahead(marks.seek_one, workers) if is_ahead else None,
         )
         for number, encoded in enumerate(_objects(count)):
             digest = hashlib.sha256(encoded).digest()

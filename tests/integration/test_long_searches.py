@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dicom_node.audit import Audit
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
 from dicom_node.destination import Destination
-from dicom_node.errors import FilterError
+from dicom_node.errors import FilterError, SpoolError
 from dicom_node.hands import Hands
 from dicom_node.line import LEASE, LONGEST
 from dicom_node.queue.job import Arrival, JobState, Owed
@@ -28,57 +31,93 @@ from tests.workers import worker_of
 MINUTE = timedelta(minutes=1)
 
 
-def test_a_search_may_outlast_its_lease_and_not_for_ever(tmp_path: Path) -> None:
-    moment, begun, ending = NOW, threading.Event(), threading.Event()
+class Searching:
+    """A worker at a search that ends when it is told, and others at the same queue."""
 
-    def clock() -> datetime:
-        return moment
+    def __init__(self, folder: Path) -> None:
+        self.now = NOW
+        self.begun, self.ending = threading.Event(), threading.Event()
+        config = Config(
+            node=Listener(state=folder),
+            destinations=(
+                Destination(
+                    name="pacs", ae_title="PACS", host="127.0.0.1", port=a_free_port()
+                ),
+            ),
+            routes=(Route(name="out", destination="pacs", action=Action.MARK),),
+        )
+        spool = Spool(folder / "spool")
+        encoded = (IMAGES / "ct.dcm").read_bytes()
+        digest = hashlib.sha256(encoded).digest()
+        self.queue = SqliteQueue(folder / "queue.sqlite")
+        self.others = SqliteQueue(folder / "queue.sqlite")
+        self.queue.add(
+            Arrival("1.2", digest, spool.write([encoded])), [Owed("out", "pacs")], NOW
+        )
+        self.worker = worker_of(
+            config,
+            queue=self.queue,
+            spool=spool,
+            audit=Audit(folder / "audit", bytes(32), self.clock),
+            clock=self.clock,
+            folder=folder,
+            hands=Hands(),
+            mark=self.mark,
+        )
 
-    def mark(*_: Any, **_more: Any) -> Any:
-        begun.set()
-        assert ending.wait(60)
+    def clock(self) -> datetime:
+        return self.now
+
+    def mark(self, *_: Any, **_more: Any) -> Any:
+        self.begun.set()
+        assert self.ending.wait(60)
         raise FilterError("it is looked for no more")
 
-    config = Config(
-        node=Listener(state=tmp_path),
-        destinations=(
-            Destination(
-                name="pacs", ae_title="PACS", host="127.0.0.1", port=a_free_port()
-            ),
-        ),
-        routes=(Route(name="out", destination="pacs", action=Action.MARK),),
-    )
-    spool = Spool(tmp_path / "spool")
-    encoded = (IMAGES / "ct.dcm").read_bytes()
-    arrival = Arrival("1.2", hashlib.sha256(encoded).digest(), spool.write([encoded]))
-    path = tmp_path / "queue.sqlite"
-    with closing(SqliteQueue(path)) as queue, closing(SqliteQueue(path)) as others:
-        queue.add(arrival, [Owed("out", "pacs")], NOW)
-        worker = worker_of(
-            config,
-            queue=queue,
-            spool=spool,
-            audit=Audit(tmp_path / "audit", bytes(32), clock),
-            clock=clock,
-            folder=tmp_path,
-            hands=Hands(),
-            mark=mark,
-        )
+    def end(self) -> None:
+        self.ending.set()
+        await_that(lambda: not self.worker.busy, "the end of the search")
+        self.worker.close()
+
+
+@pytest.fixture
+def searching(tmp_path: Path) -> Iterator[Searching]:
+    made = Searching(tmp_path)
+    with closing(made.queue), closing(made.others):
         try:
-            assert worker.turn()
-            assert begun.wait(60)
-            while moment < NOW + LONGEST:
-                moment += 4 * MINUTE
-                assert not worker.turn()
-                assert others.claim(moment, LEASE) is None
-            moment += LEASE
-            assert not worker.turn()
-            taken = others.claim(moment, LEASE)
-            assert taken is not None
-            assert taken.crashes == 1
+            assert made.worker.turn()
+            assert made.begun.wait(60)
+            yield made
         finally:
-            ending.set()
-            await_that(lambda: not worker.busy, "the end of the search")
-            worker.close()
-        # Whoever took so long changes nothing any more.
-        assert others.counts()[JobState.WORKING] == 1
+            made.end()
+
+
+def test_a_search_may_outlast_its_lease_and_not_for_ever(searching: Searching) -> None:
+    while searching.now < NOW + LONGEST:
+        searching.now += 4 * MINUTE
+        assert not searching.worker.turn()
+        assert searching.others.claim(searching.now, LEASE) is None
+    searching.now += LEASE
+    assert not searching.worker.turn()
+    taken = searching.others.claim(searching.now, LEASE)
+    assert taken is not None
+    assert taken.crashes == 1
+    searching.end()
+    # Whoever took so long changes nothing any more.
+    assert searching.others.counts()[JobState.WORKING] == 1
+
+
+def test_a_lease_that_could_not_be_renewed_is_renewed_the_next_time(
+    searching: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise SpoolError("the queue is away")
+
+    searching.now += LEASE - 2 * MINUTE
+    with monkeypatch.context() as patch:
+        patch.setattr(searching.queue, "renew", away)
+        with pytest.raises(SpoolError, match="away"):
+            searching.worker.turn()
+    searching.now += MINUTE
+    assert not searching.worker.turn()
+    searching.now += 2 * MINUTE
+    assert searching.others.claim(searching.now, LEASE) is None

@@ -23,9 +23,10 @@ from dicom_node.audit import Audit
 from dicom_node.bench import Bench
 from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination
-from dicom_node.errors import ClusterError, UnforeseenError
+from dicom_node.errors import ClusterError, CodecProcessError, UnforeseenError
+from dicom_node.filters.preparation import prepare
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import BatchMarker, marker, referrer, seeker
+from dicom_node.markers import BatchMarker, marker, referrer
 from dicom_node.marking import Marking, WeakMarks
 from dicom_node.naming import nothing
 from dicom_node.queue.job import Arrival, JobState, Owed
@@ -78,6 +79,7 @@ class Setting:
     queue: MemoryQueue
     search: Search
     got: list[tuple[str, bytes]]
+    ahead: Ahead | None
 
     def work(self) -> None:
         while self.worker.turn():
@@ -112,18 +114,23 @@ def a_setting(
     """Returns a worker that is owed some objects."""
     port, got = received
 
-    def made(most: int, count: int = 5, bench: Bench | None = None) -> Setting:
+    def made(
+        most: int,
+        count: int = 5,
+        bench: Bench | None = None,
+        to: tuple[str, ...] = ("research",),
+    ) -> Setting:
         config = Config(
             node=Listener(state=tmp_path),
-            destinations=(
-                Destination(
-                    name="research", ae_title="RESEARCH", host="127.0.0.1", port=port
-                ),
+            destinations=tuple(
+                Destination(name=name, ae_title="RESEARCH", host="127.0.0.1", port=port)
+                for name in to
             ),
-            routes=(Route(name="out", destination="research", action=Action.MARK),),
+            routes=(Route(name="out", destinations=to, action=Action.MARK),),
         )
         queue, spool, search = MemoryQueue(), Spool(tmp_path / "spool"), Search()
         marks = BatchMarker(None, keys, lambda: NOW, MARKING, elsewhere=search)
+        ahead = Ahead(marks.seek_one, most) if most else None
         worker = worker_of(
             config,
             queue=queue,
@@ -135,15 +142,15 @@ def a_setting(
             clock=lambda: NOW,
             folder=tmp_path,
             bench=bench,
-            ahead=Ahead(seeker(marks.seek), most) if most else None,
+            ahead=ahead,
         )
         for number in range(count):
             encoded = a_picture(tmp_path / "one.dcm", number)
             digest = hashlib.sha256(encoded).digest()
             arrival = Arrival(f"1.2.3.{number}", digest, spool.write([encoded]))
-            queue.add(arrival, [Owed("out", "research")], NOW)
+            queue.add(arrival, [Owed("out", name) for name in to], NOW)
         got.clear()
-        return Setting(worker, queue, search, got)
+        return Setting(worker, queue, search, got, ahead)
 
     return made
 
@@ -196,6 +203,40 @@ def test_one_that_is_alone_is_not_read_twice(
     setting = a_setting(most=2, count=1)
     setting.work()
     assert [what for what, _ in setting.search.told] == ["asked", "waited"]
+
+
+def test_what_goes_to_two_destinations_is_looked_for_once(
+    a_setting: Callable[..., Setting],
+) -> None:
+    setting = a_setting(most=2, count=6, to=("a", "b"))
+    ahead, waited = setting.ahead, 0
+    assert ahead is not None
+    while setting.worker.turn():
+        # Whom nobody will take does not keep others from being looked for.
+        waited = max(waited, ahead.count)
+    setting.worker.rest()
+    assert setting.queue.counts()[JobState.SENT] == 12
+    assert len(setting.search.seeds("asked")) == 6
+    assert waited == 2
+    assert ahead.count == 0
+
+
+def test_trouble_that_had_passed_by_its_turn_is_not_told_of_it(
+    a_setting: Callable[..., Setting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, calls = a_setting(most=2, count=3), 0
+
+    def prepared(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise CodecProcessError("it has died")
+        return prepare(*given)
+
+    monkeypatch.setattr("dicom_node.filters.seeking.prepare", prepared)
+    setting.work()
+    assert [name for name, _ in setting.got] == ["0", "1", "2"]
+    assert calls == 4
 
 
 def test_what_was_lost_with_the_cluster_is_asked_for_again(

@@ -20,7 +20,9 @@ from tests.conftest import opened
 
 @dataclass
 class _Job:
-    id: int
+    instance_id: int
+    route: str = "out"
+    destination: str = "research"
 
 
 def a_job(number: int) -> Job:
@@ -63,7 +65,11 @@ def test_what_is_taken_makes_room_for_another(picture: OpenInstance) -> None:
     assert where.taken(a_job(1)) is not None
     assert where.taken(a_job(1)) is None
     assert look(where, 3, picture)
+    # Who has taken it is at it, until he says so.
+    assert where.knows(a_job(1))
+    where.forget(a_job(1))
     assert not where.knows(a_job(1))
+    assert where.count == 2
 
 
 def test_no_more_lies_in_memory_than_there_is_room_for(
@@ -89,6 +95,40 @@ def test_what_never_has_its_turn_makes_room_after_a_while(
     assert not where.knows(a_job(1))
 
 
+def test_what_never_has_its_turn_is_forgotten_though_nobody_asks_for_another(
+    picture: OpenInstance,
+) -> None:
+    clock = Clock()
+    where, _ = looking(1, clock)
+    assert look(where, 1, picture)
+    assert look(where, 2, picture)
+    clock.at = ahead.STALE_S + 1
+    assert where.taken(a_job(1)) is None
+    assert not where.knows(a_job(2))
+
+
+def test_what_is_next_for_long_stays(picture: OpenInstance) -> None:
+    clock = Clock()
+    where, asked = looking(1, clock)
+    assert look(where, 1, picture)
+    for _ in range(9):
+        clock.at += ahead.STALE_S
+        where.tend()
+        assert where.knows(a_job(1))
+    assert where.taken(a_job(1)) is not None
+    assert len(asked) == 1
+
+
+def test_what_goes_to_several_destinations_is_looked_for_once(
+    picture: OpenInstance,
+) -> None:
+    where, asked = looking(1)
+    assert look(where, 1, picture)
+    assert where.knows(cast("Job", _Job(1, destination="another")))
+    assert not where.knows(cast("Job", _Job(1, route="another")))
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("error", [ValueError, MalformedObjectError, OSError])
 def test_what_is_wrong_with_an_object_is_said_when_its_turn_has_come(
     error: type[Exception], picture: OpenInstance
@@ -101,8 +141,13 @@ def test_what_is_wrong_with_an_object_is_said_when_its_turn_has_come(
 
     where = Ahead(seek, 1)
     assert look(where, 1, picture)
-    assert where.look(a_job(1), lost, marks_quantities=False)
-    assert not where.knows(a_job(1))
+    assert where.look(a_job(2), lost, marks_quantities=False)
+    # Nobody looks again before that, and nobody takes what was found out for true.
+    assert where.knows(a_job(1))
+    assert where.knows(a_job(2))
+    assert where.taken(a_job(1)) is None
+    assert look(where, 3, picture)
+    assert look(where, 4, picture)
     # A report has no pixels at all.
     assert look(looking(1)[0], 1, opened(IMAGES / "report-sr.dcm"))
 
