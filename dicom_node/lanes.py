@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.ahead import Ahead
@@ -29,8 +29,8 @@ from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
 from dicom_node.markers import (
     BatchMarker,
+    cluster_search,
     codestream_keeper,
-    finder_of,
     keeper,
     marker,
     may_search,
@@ -41,7 +41,6 @@ from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane
 from dicom_node.readying import Readying
 from dicom_node.routing import Action
-from dicom_node.searching import cluster_search
 from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
@@ -60,7 +59,6 @@ if TYPE_CHECKING:
     from dicom_node.keys.keyring import Keyring
     from dicom_node.ledger import Ledger
     from dicom_node.listings import Listings
-    from dicom_node.markers import Searching
     from dicom_node.opening import Opening
     from dicom_node.queue.sql_commitments import SqlCommitments
     from dicom_node.queue.sql_queue import SqlQueue
@@ -142,7 +140,15 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             found_marks.find,
             partial(may_search, state.folder, keyring),
             config.node.search_threads,
-            _elsewhere(config, state, bench, stack),
+            stack.enter_context(
+                cluster_search(
+                    config.cluster,
+                    config.node.weights,
+                    config.node.marking,
+                    state.folder,
+                    bench.away,
+                )
+            ),
         )
         wanted = listings if lane is Lane.FILTER else None
         readying = Readying(
@@ -197,16 +203,6 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
 
         room = state.room(config.storage)
         _run(worker, tend, recover, stopping, parent, bell)
-
-
-def _elsewhere(
-    config: Config, state: State, bench: Bench, stack: ExitStack
-) -> Searching | None:
-    """Return what has marks looked for on a cluster, if the configuration has one."""
-    node = config.node
-    digest = cache(lambda: finder_of(node.weights, node.marking).digest)
-    search = cluster_search(config, state.folder, digest, bench.away)
-    return None if search is None else stack.enter_context(search)
 
 
 def _ahead(config: Config, marks: BatchMarker) -> Ahead | None:

@@ -6,8 +6,9 @@ that whoever only asks for a marker does without.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,13 +19,16 @@ from dicom_node.marking import WeakMarks
 from dicom_node.naming import Naming, nothing
 from dicom_node.rewrapping import keep
 from dicom_node.sameness import keep_search, require_same
+from dicom_node.searching import ClusterSearch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Protocol
 
     from dicom_node.codestreams import Codestreams
+    from dicom_node.config import Cluster
     from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
@@ -61,11 +65,6 @@ SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
 """Classifiers that the search has never seen, for the demonstration."""
 
 
-def _never(_: bytes) -> Sequence[FoundMark] | None:
-    """Say that nothing was marked before."""
-    return None
-
-
 def _anything(_: str) -> None:
     """Let whatever search there is look for marks."""
 
@@ -81,7 +80,7 @@ class BatchMarker:
         marking: Marking,
         remembered: Remembered = nothing,
         decode: Decode = decode_frames,
-        before: Before = _never,
+        before: Before = nothing,
         may_search: Callable[[str], None] = _anything,
         threads: int = 0,
         elsewhere: Searching | None = None,
@@ -208,6 +207,29 @@ def finder_of(weights: Path | None, marking: Marking, threads: int = 0) -> Finde
         torch.set_num_threads(threads)
     folders = [folder for folder in (weights, SHIPPED_WEIGHTS) if folder]
     return Finder(*folders, device=best_device(), effort=effort)
+
+
+def cluster_search(
+    cluster: Cluster | None,
+    weights: Path | None,
+    marking: Marking,
+    folder: Path,
+    away: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> AbstractContextManager[ClusterSearch | None]:
+    """Return what has marks looked for on a cluster, open in a ``with``; None for here.
+
+    Args:
+        cluster: Where; None for here.
+        weights: See :class:`ClusterSearch`, for this and for errors.
+        marking: Likewise.
+        folder: The state folder.
+        away: See :class:`ClusterSearch`.
+    """
+    if cluster is None:
+        return nullcontext()
+    key = cluster.key or folder / "cluster.key"
+    digest = cache(lambda: finder_of(weights, marking).digest)
+    return ClusterSearch(cluster, key, weights, marking, digest, away)
 
 
 def may_search(state: Path, keyring: Keyring, search: str) -> None:

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     """Returns the name under which an instance went out, if it did."""
 
 
-def nothing(_: str) -> str | None:
-    """Remember nothing."""
-    return None
+def nothing(_: str | bytes) -> None:
+    """Remember nothing: no new name, and no mark that something went out with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from dicom_node.config import Cluster, Config
+    from dicom_node.config import Cluster
     from dicom_node.marking import Marking
     from miadmark_core.search.finder import FoundMark, Wanted
 
@@ -263,27 +263,6 @@ class ClusterSearch:
         for number in list(self._open):
             if future := self._open.pop(number, None):
                 future.set_exception(_died())
-
-
-def cluster_search(
-    config: Config,
-    folder: Path,
-    digest: Callable[[], str],
-    away: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> ClusterSearch | None:
-    """Return what looks for marks where a configuration says; None for here.
-
-    Args:
-        config: Whose.
-        folder: The state folder.
-        digest: See :class:`ClusterSearch`, for this and for errors.
-        away: Likewise.
-    """
-    if config.cluster is None:
-        return None
-    key = config.cluster.key or folder / "cluster.key"
-    node = config.node
-    return ClusterSearch(config.cluster, key, node.weights, node.marking, digest, away)
 
 
 def _died() -> ClusterError:

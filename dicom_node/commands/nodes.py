@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -225,20 +224,23 @@ def _list(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     from dicom_node.config_file import load
-    from dicom_node.markers import finder_of
+    from dicom_node.markers import cluster_search, finder_of
     from dicom_node.sameness import keep_search
-    from dicom_node.searching import cluster_search
 
     config = load(options.config)
     state = state_in(config.node.state)
     state.keys().nodes.require_lead()
     node = config.node
     report = Report(options)
-    with report.working("trying the search"):
-        finder = finder_of(node.weights, node.marking, node.search_threads)
-        there = cluster_search(config, state.folder, lambda: finder.digest)
-        with nullcontext() if there is None else there:
-            search = (there or finder).sameness
+    with (
+        report.working("trying the search"),
+        cluster_search(
+            config.cluster, node.weights, node.marking, state.folder
+        ) as there,
+    ):
+        search = (
+            there or finder_of(node.weights, node.marking, node.search_threads)
+        ).sameness
     keep_search(state.folder, search)
     report.tell(search, search=search)
     report.say("Nodes whose search is another mark nothing, once a charter has this.")

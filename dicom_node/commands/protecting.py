@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
-from functools import cache, partial
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from miadmark_core.mode import Mode
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from dicom_node.audit import Event
     from dicom_node.config import Cluster
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from dicom_node.instance import OpenInstance
     from dicom_node.keys.keyring import Keyring
     from dicom_node.protection import SeekAll
-    from dicom_node.searching import ClusterSearch
     from dicom_node.state import State
 
     Protect = Callable[[Sequence[Task]], Iterator[Outcome]]
@@ -121,6 +119,7 @@ def protecting(
     from dicom_node.keys.site import read_site
     from dicom_node.markers import (
         BatchMarker,
+        cluster_search,
         codestream_keeper,
         keeper,
         may_search,
@@ -154,7 +153,7 @@ def protecting(
         state.renamings(keyring) as renamings,
         state.found_marks(keyring) as found_marks,
         CodecProcess() as decode,
-        _elsewhere(options, state, marking, cluster) as elsewhere,
+        cluster_search(cluster, options.weights, marking, state.folder) as elsewhere,
     ):
         sealer = Sealer(keyring, ledger.number, recipients)
 
@@ -206,21 +205,3 @@ def protecting(
             return named()
 
         yield protect
-
-
-def _elsewhere(
-    options: argparse.Namespace, state: State, marking: Marking, cluster: Cluster | None
-) -> AbstractContextManager[ClusterSearch | None]:
-    """Return what has marks looked for on a cluster, or nothing for none."""
-    if cluster is None:
-        return nullcontext()
-    from dicom_node.markers import finder_of
-    from dicom_node.searching import ClusterSearch
-
-    return ClusterSearch(
-        cluster,
-        cluster.key or state.folder / "cluster.key",
-        options.weights,
-        marking,
-        cache(lambda: finder_of(options.weights, marking).digest),
-    )

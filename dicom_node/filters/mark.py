@@ -23,7 +23,7 @@ from dicom_node import (
 from dicom_node.decoding import decode_frames
 from dicom_node.elements import PIXEL_DATA, Limits, Streamed, scan, splice
 from dicom_node.errors import NodeError, UnforeseenError, WeakMarkError
-from dicom_node.filters.seeking import named, never, seek
+from dicom_node.filters.seeking import named, seek
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
 from dicom_node.mapped import are_equal
@@ -93,7 +93,7 @@ def mark(
     originals: Sequence[OpenInstance],
     *,
     find: Find,
-    before: Before = never,
+    before: Before = nothing,
     keys: Sealer,
     now: datetime,
     holds_weak: bool,
@@ -146,7 +146,7 @@ def mark(
 def finish(
     sought: Sought,
     *,
-    before: Before = never,
+    before: Before = nothing,
     keys: Sealer,
     now: datetime,
     holds_weak: bool,

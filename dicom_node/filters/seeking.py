@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.decoding import decode_frames
 from dicom_node.errors import NodeError, UnforeseenError
 from dicom_node.filters.preparation import prepare
+from dicom_node.naming import nothing
 from dicom_node.quantities import require_no_quantity
 from miadmark_core.errors import MiadMarkError
 
@@ -38,11 +39,6 @@ SEARCHED_TOGETHER: Final = 64
 shown."""
 
 
-def never(_: bytes) -> Sequence[FoundMark] | None:
-    """Say that nothing was marked before."""
-    return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sought:
     """Objects of which the marks are looked for; see :func:`seek`."""
@@ -64,7 +60,7 @@ def seek(
     originals: Sequence[OpenInstance],
     *,
     ask: Ask,
-    before: Before = never,
+    before: Before = nothing,
     keys: Sealer,
     marks_quantities: bool = False,
     regions: Regions | None = None,

@@ -3,6 +3,7 @@
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from dicom_node import searching
 from dicom_node.config import Cluster, Config
 from dicom_node.config_file import read
 from dicom_node.errors import ClusterError, ConfigError
+from dicom_node.markers import cluster_search
 from dicom_node.marking import Marking
 
 
@@ -31,6 +33,14 @@ def configured(tmp_path: Path, table: str) -> Config:
     return read(f"[cluster]\n{table}\n".encode(), tmp_path / "node.toml")
 
 
+def opened(
+    config: Config, folder: Path
+) -> AbstractContextManager[searching.ClusterSearch | None]:
+    return cluster_search(
+        config.cluster, config.node.weights, config.node.marking, folder
+    )
+
+
 def test_a_configuration_names_a_cluster_and_what_lies_where(tmp_path: Path) -> None:
     config = configured(tmp_path, 'ray = "10.0.0.5:6379"\nkey = "own.key"\nmost = 3')
     assert config.cluster == Cluster(
@@ -38,7 +48,8 @@ def test_a_configuration_names_a_cluster_and_what_lies_where(tmp_path: Path) -> 
     )
     here = read(b"", tmp_path / "node.toml")
     assert here.cluster is None
-    assert searching.cluster_search(here, tmp_path, str) is None
+    with opened(here, tmp_path) as search:
+        assert search is None
 
 
 @pytest.mark.parametrize(
@@ -59,9 +70,8 @@ def test_what_cannot_work_is_refused(table: str, tmp_path: Path) -> None:
 
 def test_a_key_is_made_in_the_state_folder(tmp_path: Path) -> None:
     config = configured(tmp_path, 'ray = "127.0.0.1:6379"')
-    found = searching.cluster_search(config, tmp_path / "state", str)
-    assert found is not None
-    with found:
+    with opened(config, tmp_path / "state") as search:
+        assert search is not None
         assert (tmp_path / "state" / "cluster.key").stat().st_mode & 0o077 == 0
 
 
@@ -71,8 +81,8 @@ def test_it_ends_though_nobody_reads_what_is_sent(
     monkeypatch.setattr(searching, "_RUN", "import time; time.sleep(600)")
     monkeypatch.setattr(searching, "_END_S", 0.1)
     config = configured(tmp_path, 'ray = "127.0.0.1:6379"')
-    search = searching.cluster_search(config, tmp_path, str)
-    assert search is not None
+    search = opened(config, tmp_path)
+    assert isinstance(search, searching.ClusterSearch)
     asked = list[Future[bytes]]()
     sending = threading.Thread(
         target=lambda: asked.append(search._send(bytes(1 << 24))), daemon=True
