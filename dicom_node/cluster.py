@@ -113,8 +113,8 @@ class _Worker:
 class Workers:
     """As many workers as there is work for, between two bounds.
 
-    No more is handed to Ray than there are workers: what waits, waits at the node, which
-    has it on disk.
+    No more is handed to Ray than there are workers: what waits, waits at the node, in the
+    order in which it was asked for.
     """
 
     def __init__(self, make: Callable[[], Any], least: int, most: int) -> None:

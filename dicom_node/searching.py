@@ -3,7 +3,9 @@
 A search of so many frames is cut into requests of as many as one machine searches
 together, which are sealed, handed to the process that speaks to the cluster
 (``cluster``), and put together again; each answer is opened, and held against what the
-node itself would search with. What waits is in the queue, and not in the cluster.
+node itself would search with. What waits for a worker is in the memory of that process,
+sealed: of each object that is asked about no more than so many frames. The other objects
+are in the queue.
 Nothing here imports ray.
 """
 
@@ -45,7 +47,8 @@ logger = logging.getLogger(__name__)
 
 _END_S: Final = 15.0
 _ANSWER_S: Final = 3600.0
-"""Far longer than the other side waits for a worker: it always answers, or dies."""
+"""For one answer. The other side always answers, or dies; but what was asked for before
+may take longer than that where workers are lost."""
 _RUN: Final = (
     "import sys; from dicom_node.cluster import serve; "
     "serve(int(sys.argv[1]), sys.argv[2])"
@@ -182,7 +185,7 @@ class ClusterSearch:
 
         def answers() -> list[Answer]:
             with self._away():
-                come = [(future.result(_ANSWER_S), sealed) for sealed, future in asked]
+                come = [(_come(future), sealed) for sealed, future in asked]
             opened = []
             for encoded, sealed in come:
                 answer = self._seal.read_answer(encoded, sealed)
@@ -270,6 +273,16 @@ def _died() -> ClusterError:
         "what speaks to the Ray cluster has died",
         hint="Does the cluster run? See: ray status.",
     )
+
+
+def _come(future: Future[bytes]) -> bytes:
+    try:
+        return future.result(_ANSWER_S)
+    except TimeoutError:
+        raise ClusterError(
+            f"the cluster has not answered for {_ANSWER_S:.0f} s",
+            hint="Are workers lost all the time? See: ray status, and the logs of Ray.",
+        ) from None
 
 
 def _settle(future: Future[bytes], letter: bytes, content: bytes) -> None:

@@ -149,6 +149,8 @@ class _Searches:
         self._prepared, self._ask, self._drawn = prepared, ask, drawn
         self._found: dict[bytes, list[FoundMark]] = {}
         self._alone: dict[bytes, _Searches] = {}
+        self._error: Exception | None = None
+        """Why nothing is found. What had come by then is gone, so it is told again."""
         self._frames = (
             (source, frame)
             for source, one in prepared.items()
@@ -167,8 +169,14 @@ class _Searches:
         Raises:
             UnforeseenError: Whoever searches for it dies of it.
         """
+        if self._error is not None:
+            raise self._error
         if source not in self._found and source not in self._alone:
-            self._all()
+            try:
+                self._all()
+            except Exception as error:
+                self._error = error
+                raise
         if source in self._alone:
             return self._alone[source].found(source)
         return self._found[source]

@@ -75,6 +75,21 @@ def test_a_key_is_made_in_the_state_folder(tmp_path: Path) -> None:
         assert (tmp_path / "state" / "cluster.key").stat().st_mode & 0o077 == 0
 
 
+def test_who_is_not_answered_blames_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A TimeoutError is an OSError, and would be taken for a full disk.
+    monkeypatch.setattr(searching, "_RUN", "import time; time.sleep(600)")
+    monkeypatch.setattr(searching, "_END_S", 0.1)
+    monkeypatch.setattr(searching, "_ANSWER_S", 0.1)
+    config = configured(tmp_path, 'ray = "127.0.0.1:6379"')
+    search = searching.cluster_search(config, tmp_path, str)
+    assert search is not None
+    with search, pytest.raises(ClusterError, match="has not answered") as told:
+        str(search.sameness)
+    assert "ray status" in told.value.hint
+
+
 def test_it_ends_though_nobody_reads_what_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

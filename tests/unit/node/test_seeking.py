@@ -105,6 +105,29 @@ def test_a_cluster_that_is_gone_is_no_objects_fault(
         finished(sought, keys)
 
 
+def test_who_is_asked_again_of_what_was_not_found_has_too_few_of_nothing(
+    originals: list[OpenInstance], keys: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeking, "SEARCHED_TOGETHER", 1)
+    errors = {2: ClusterError("it is away for a moment")}
+    search = Search()
+
+    def ask(wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
+        wait = search.ask(wanted)
+
+        def waited() -> list[FoundMark]:
+            if error := errors.pop(len(search.asked), None):
+                raise error
+            return wait()
+
+        return waited
+
+    sought = seek(originals, ask=ask, keys=keys)
+    for wait in (*sought.new.values(), *sought.new.values()):
+        with pytest.raises(ClusterError, match="for a moment"):
+            wait()
+
+
 def test_what_others_marked_meanwhile_gets_their_mark(
     originals: list[OpenInstance], keys: Sealer
 ) -> None:
