@@ -14,6 +14,7 @@ room it is in the memory of whoever made it, under a name like any other.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
@@ -232,19 +233,22 @@ class Spool:
 
     def _held(self, name: str, content: Iterable[Buffer]) -> Iterable[Buffer]:
         """Hold what there is room for in memory; return what has to be written else."""
-        begun: list[Buffer] = []
-        rest, size = iter(content), 0
-        for part in rest:
-            begun.append(part)
-            size += len(part)
-            if size > _IN_MEMORY:
-                return chain(begun, rest)
-        file = MemoryFile(name, b"".join(begun))
+        begun, rest = io.BytesIO(), iter(content)
         with self._changing:
-            held = sum(one.size for one in self._in_memory.values())
-            if held + size <= _IN_MEMORY:
+            room = self._room()
+        for part in rest:
+            if begun.tell() + len(part) > room:
+                return chain([begun.getvalue(), part], rest)
+            begun.write(part)
+        file = MemoryFile(name, begun.getvalue())
+        with self._changing:
+            if file.size <= self._room():
                 self._in_memory[name] = file
         return [file.content]
+
+    def _room(self) -> int:
+        """Return how many more bytes may be held in memory."""
+        return _IN_MEMORY - sum(one.size for one in self._in_memory.values())
 
     def _fill(self, stream: IO[bytes], name: str, content: Iterable[Buffer]) -> None:
         if self._keys is None or not self._encrypts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -99,3 +100,19 @@ def test_lines_write_and_delete_side_by_side(
         assert list(lines.map(line, range(4))) == [None] * 4
     assert set(spool._in_memory) == {*held}
     assert on_disk(spool) == []
+
+
+@pytest.mark.parametrize(("held", "most"), [(0, 24), (15, 8)])
+def test_an_original_is_gathered_once_and_only_where_there_is_room(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, held: int, most: int
+) -> None:
+    mib = 1 << 20
+    monkeypatch.setattr(spool_module, "_IN_MEMORY", 16 * mib)
+    spool.write([bytes(held * mib)], lasts=False)
+    tracemalloc.start()
+    name = spool.write((bytes(mib) for _ in range(16)), lasts=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < most * mib
+    assert isinstance(spool.file(name), SealedFile if held else MemoryFile)
+    assert read(spool.file(name)) == bytes(16 * mib)
