@@ -254,8 +254,8 @@ def _commitments(
 
 def _tend(room: Room, queue: SqlQueue, config: Config, readying: Readying) -> None:
     """Keep disk and memory from filling up, by what is old as well."""
-    room.tend()
     readying.tend()
+    room.tend()
     queue.purge(now() - config.storage.keep_sent)
 
 

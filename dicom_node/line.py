@@ -164,19 +164,28 @@ class Line:
                 left += self._more_like(job, resting)
                 self._claimed += left
             while left and time.monotonic() - started < _TOGETHER_S:
+                if self._next is not None and not self._next.wait(_SETTLED_AFTER_S):
+                    self._settle_sent()  # the next takes long to be made
                 one = left.pop(0)
                 if not self._settling.gave_up(one) and not self._try(one):
                     break
                 if time.monotonic() - self._sent_since > _SETTLED_AFTER_S:
                     self._settle_sent()
         finally:
-            if self._next is not None:
-                self._next.clear()
-            self._send_parcels()
-            self._settle_sent()
-            self._settling.not_begun(left)
-            self.finished = time.monotonic()
+            try:
+                self._end(left)
+            finally:
+                self._readying.let_be(self._claimed)
+                self.finished = time.monotonic()
         self._claimed = []
+
+    def _end(self, left: Sequence[Job]) -> None:
+        """Settle what was sent, and put back what is not begun."""
+        self._send_parcels()
+        self._settle_sent()
+        if self._next is not None:
+            self._next.clear()  # which may take long
+        self._settling.not_begun(left)
 
     def renew(self, now: datetime) -> None:
         """Renew the lease of what it is at, once a third is over; by any thread.
@@ -233,6 +242,11 @@ class Line:
         """Close what is open: nothing is due for now."""
         self._senders.rest()
 
+    def close(self) -> None:
+        """End what makes ready ahead."""
+        if self._next is not None:
+            self._next.close()
+
     def _more_like(self, job: Job, resting: Resting) -> list[Job]:
         """Claim more like ``job``, if each takes no longer to send than to settle.
 
@@ -271,7 +285,9 @@ class Line:
         return True
 
     def _failed(self, job: Job, error: Exception) -> None:
-        if not self._settling.failed(job, error):
+        if self._settling.failed(job, error):
+            self._readying.let_be([job])
+        else:
             self._readying.forget(job)
 
     def _send_parcels(self) -> None:
@@ -353,7 +369,9 @@ class Line:
                     sending.send(self._spool.file(job.file), note, computing)
                     sent = self._sent_to(job, destination)
                 else:
-                    job = self._made_ahead(job) or self._ready(job, route, destination)
+                    job = self._made_ahead(job, destination) or self._ready(
+                        job, route, destination
+                    )
                     sending = self._senders.to(destination, study, sender)
                     file = self._spool.file(job.filtered or job.file)
                     if is_alone and isinstance(sending, StowSending):
@@ -416,8 +434,8 @@ class Line:
                     break
         return job
 
-    def _made_ahead(self, job: Job) -> Job | None:
-        return None if self._next is None else self._next.taken(job)
+    def _made_ahead(self, job: Job, destination: Destination) -> Job | None:
+        return None if self._next is None else self._next.taken(job, destination.name)
 
     def _allowing(
         self,
@@ -468,7 +486,7 @@ class Line:
             with self._bench.at(coming):
                 return self._readying.ready(coming, route, known)
 
-        self._next.begin(coming, make)
+        self._next.begin(coming, destination.name, make)
 
     def _astray(self, says: str) -> NodeError:
         """Return what to say of a job that no route leads on: for now, or for good."""

@@ -39,6 +39,7 @@ class NextOriginal:
         """
         self._name, self._hands = f"{name} ahead", Hands()
         self._job: Job | None = None
+        self._destination = ""
         self._end: Job | Exception | None = None
 
     @property
@@ -46,15 +47,16 @@ class NextOriginal:
         """Return whether a job is being made ready, or was and is not taken yet."""
         return self._job is not None
 
-    def begin(self, job: Job, make: Callable[[Job], Job]) -> None:
+    def begin(self, job: Job, destination: str, make: Callable[[Job], Job]) -> None:
         """Have a job made ready; returns at once.
 
         Args:
             job: Which; nothing else is made meanwhile.
+            destination: Who is to be sent it.
             make: Returns it ready, or raises.
         """
         assert self._job is None, "something is made already"
-        self._job = job
+        self._job, self._destination = job, destination
 
         def made() -> None:
             try:
@@ -64,25 +66,37 @@ class NextOriginal:
 
         self._hands.begin(self._name, made)
 
-    def taken(self, job: Job) -> Job | None:
+    def taken(self, job: Job, destination: str) -> Job | None:
         """Return a job as it was made ready; None if that was another, or not now.
+
+        Args:
+            job: Which.
+            destination: Who is sent it: what another may not have is another's trouble.
 
         Raises:
             Exception: It could not be made, as if it had been tried now.
         """
         if self._job is None or self._job.id != job.id:
             return None
-        is_claimed_anew = self._job.claim != job.claim
+        is_for_another = self._destination != destination
         end = self._finished()
-        if is_claimed_anew or isinstance(end, NotNowError):
+        if is_for_another or isinstance(end, NotNowError):
             return None
         if isinstance(end, Exception):
             raise end
         return end
 
+    def wait(self, within_s: float) -> bool:
+        """Say whether nothing is being made any more, after so many seconds at most."""
+        return self._hands.wait(within_s)
+
     def clear(self) -> None:
         """Let be what was made, once it is: whoever needs it finds it in the queue."""
         self._finished()
+
+    def close(self) -> None:
+        """End the thread, unless it is at something."""
+        self._hands.close()
 
     def _finished(self) -> Job | Exception | None:
         while not self._hands.wait(_LONGEST_S):

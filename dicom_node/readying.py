@@ -10,9 +10,11 @@ Who receives it is somebody else's business; here it is only asked who that is.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -83,6 +85,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+KEPT: Final = timedelta(minutes=1)
+"""How long an original that was restored is kept for a job that nobody is at: it was put
+back, or not begun after all."""
 _REFER: Final = "refer"
 """What is not marked and refers to what is was made for, beside the destination."""
 
@@ -153,6 +158,9 @@ class Readying:
         """Who the originals are that were restored and not sent yet, by their jobs."""
         self._made: dict[int, str] = {}
         """What they are called in the spool."""
+        self._resting: dict[int, datetime] = {}
+        """Since when nobody is at those jobs."""
+        self._changing = threading.Lock()
 
     def require_same(self, job: Job, route: Route) -> None:
         """Return if what is ready already was made for where it goes now.
@@ -206,6 +214,8 @@ class Readying:
             Dropped: The route sends nothing of the kind.
             NodeError: It cannot be made, or must not be.
         """
+        with self._changing:
+            self._resting.pop(job.id, None)
         if route.action is Action.STRIP and job.filtered != self._made.get(job.id):
             # Another process restored it: what was authorised there is not known here,
             # and where it lay in memory it is gone.
@@ -240,17 +250,33 @@ class Readying:
 
         An original that is wanted after all is restored again.
         """
-        self._studies.pop(job.id, None)
-        self._restored.pop(job.id, None)
         self._forget_sought(job)
-        made = self._made.pop(job.id, None)
-        if made is not None:
-            self._spool.delete([made])
+        self._forget(job.id)
+
+    def let_be(self, jobs: Iterable[Job]) -> None:
+        """Note that nobody is at these jobs any more, whatever has become of them."""
+        now = self._clock()
+        with self._changing:
+            for job in jobs:
+                if job.id in self._made:
+                    self._resting.setdefault(job.id, now)
 
     def tend(self) -> None:
         """Let go what lies in memory and did not have its turn for too long."""
         if self._ahead is not None:
             self._ahead.tend()
+        until = self._clock() - KEPT
+        with self._changing:
+            for job, since in list(self._resting.items()):
+                if since < until:
+                    self._forget(job)
+
+    def _forget(self, job: int) -> None:
+        for known in (self._resting, self._studies, self._restored):
+            known.pop(job, None)
+        made = self._made.pop(job, None)
+        if made is not None:
+            self._spool.delete([made])
 
     def _forget_sought(self, job: Job) -> None:
         """Let no mark be looked for ahead that nobody needs any more."""

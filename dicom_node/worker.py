@@ -190,6 +190,8 @@ class Worker:
             self.rest()
             self._hands.wait(_CLOSING_S)
             self._hands.close()
+            for line in self._lines.values():
+                line.close()
         else:
             self.rest()
 

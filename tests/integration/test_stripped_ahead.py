@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,17 +16,20 @@ import pytest
 from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 
-from dicom_node import lanes
+from dicom_node import lanes, line
 from dicom_node.audit import Audit, Event
 from dicom_node.authorising import GrantMode, Terms
 from dicom_node.bell import Bell
 from dicom_node.bench import Bench
+from dicom_node.breaker import Breaker
 from dicom_node.config import Config, Listener, Retry
 from dicom_node.demo.loopback import LOOPBACK, await_that, free_ports
 from dicom_node.destination import Destination
 from dicom_node.grants import Grants
 from dicom_node.hands import Hands
 from dicom_node.keys.sealer import Sealer
+from dicom_node.opening import Opening
+from dicom_node.pool import Pool
 from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
@@ -53,6 +56,12 @@ class Site:
     """How many objects the receiver has been sent."""
     let: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     status: int = 0
+    failures: int = 3
+    """After which a receiver is down."""
+    spare: int = 0
+    """Port of another receiver, in a pool with the first; 0 for none."""
+    may: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MANY))
+    """How many originals are restored; the next one waits."""
     passed: timedelta = timedelta()
     """How much time has passed, beside what really has."""
 
@@ -66,12 +75,20 @@ class Site:
             self.got.append(event.encoded_dataset(include_meta=False))
         return self.status
 
+    def opening(self, _: str) -> Opening:
+        assert self.may.acquire(timeout=LONG_S)
+        return self.keys.opening()
+
     def open(self, port: int) -> None:
         self.audit = Audit(self.folder / "audit.jsonl", bytes(32), now)
         self.grants = Grants(self.folder / "grants.sqlite", self.keys.keyring)
         self.queue = SqliteQueue(self.folder / "queue.sqlite")
         self.spool = Spool(self.folder / "spool")
         self.port = port
+        self.grant = self.granted(port)
+
+    def granted(self, port: int) -> int:
+        """Grant what is sent to a port."""
         terms = Terms(
             mode=GrantMode.MEDIATED,
             ae_titles=("RESEARCH",),
@@ -80,8 +97,9 @@ class Site:
             not_after=now() + timedelta(days=1),
             address=f"{LOOPBACK}:{port}",
         )
-        self.grant = self.grants.propose(terms, by="one", now=now())
-        self.grants.approve(self.grant, by="another", now=now())
+        grant = self.grants.propose(terms, by="one", now=now())
+        self.grants.approve(grant, by="another", now=now())
+        return grant
 
     def owe(self, image: Path, count: int) -> None:
         for number in range(count):
@@ -120,21 +138,29 @@ class Site:
         return [str(entry["event"]) for entry in self.audit.entries()]
 
     def worker(self, spool: Spool, hands: Hands | None = None) -> Worker:
-        destination = Destination(
-            name="research",
-            ae_title="RESEARCH",
-            host=LOOPBACK,
-            port=self.port,
-            timeout_s=LONG_S,
+        ports = {"research": self.port}
+        if self.spare:
+            ports = {"first": self.port, "second": self.spare}
+        destinations = tuple(
+            Destination(
+                name=name,
+                ae_title="RESEARCH",
+                host=LOOPBACK,
+                port=port,
+                timeout_s=LONG_S,
+            )
+            for name, port in ports.items()
         )
         route = Route(
             name="out", destinations=("research",), action=Action.STRIP, insecure=True
         )
         config = Config(
             node=Listener(state=self.folder),
-            destinations=(destination,),
+            destinations=destinations,
+            pools=(Pool(name="research", members=tuple(ports)),) if self.spare else (),
             routes=(route,),
             retry=Retry(first_wait_s=0.1),
+            breaker=Breaker(failures=self.failures),
         )
         return worker_of(
             config,
@@ -147,7 +173,7 @@ class Site:
             bench=Bench(),
             grants=self.grants,
             own_tenant=self.keys.keyring.ring.tenant,
-            opening=lambda _: self.keys.opening(),
+            opening=self.opening,
         )
 
     @contextmanager
@@ -157,7 +183,7 @@ class Site:
         thread = threading.Thread(
             target=lanes._run,
             args=[
-                *(worker, lambda: None, lambda: worker.recover(now())),
+                *(worker, lambda: tend(worker), lambda: worker.recover(now())),
                 *(stopping, os.getppid(), bell),
             ],
         )
@@ -167,6 +193,7 @@ class Site:
         finally:
             stopping.set()
             for _ in range(MANY):
+                self.may.release()
                 self.let.release()
             bell.ring()
             thread.join()
@@ -174,16 +201,25 @@ class Site:
             bell.close()
 
 
+def tend(worker: Worker) -> None:
+    for one in list(worker._lines.values()):
+        one._readying.tend()
+
+
 @contextmanager
-def receiving(site: Site, port: int = 0) -> Iterator[int]:
-    """Run the receiver; gives its port."""
+def receiving(
+    site: Site, port: int, store: Callable[[Any], int] | None = None
+) -> Iterator[None]:
+    """Run a receiver."""
     ae = AE("RESEARCH")
     ae.add_supported_context(uid.CTImageStorage, uid.ExplicitVRLittleEndian)
     server = ae.start_server(
-        (LOOPBACK, port), block=False, evt_handlers=[(evt.EVT_C_STORE, site.store)]
+        (LOOPBACK, port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, store or site.store)],
     )
     assert server is not None
-    yield server.server_address[1]
+    yield
     server.shutdown()
     server.server_close()
 
@@ -222,6 +258,7 @@ def test_the_next_is_restored_while_one_is_sent_and_lies_on_no_disk(
     assert site.got == site.originals
     assert site.events() == [Event.INSECURE] * 4
     assert site.held() == set()
+    assert "research ahead" not in {one.name for one in threading.enumerate()}
 
 
 def test_what_was_restored_ahead_does_not_leave_once_the_grant_is_revoked(
@@ -302,3 +339,117 @@ def test_one_node_does_not_look_for_what_another_has_in_memory(
     one.rest()
     other.rest()
     assert site.got == site.originals
+
+
+def test_what_nobody_is_at_is_let_go_after_a_minute_and_restored_again(
+    site: Site, images: Path
+) -> None:
+    site.owe(images / "ct.dcm", 3)
+    with site.working():
+        site.let.release()
+        await_that(lambda: site.asked == 2, "the second to be sent")
+        await_that(lambda: len(site.held()) == 2, "the third to be ready")
+        site.status = 0xA700
+        site.let.release()
+        # That is put back; the third is with its receiver, and takes long.
+        await_that(lambda: site.asked == 3, "the third to be sent")
+        assert len(site.held()) == 2
+        site.passed += timedelta(minutes=2)
+        await_that(lambda: len(site.held()) == 1, "the other to be let go")
+        site.status = 0
+        for _ in range(2):
+            site.let.release()
+        await_that(lambda: site.queue.counts()[JobState.SENT] == 3, "all to be settled")
+    assert sorted(site.got) == sorted(site.originals)
+    assert site.held() == set()
+
+
+def test_what_is_given_up_is_let_go(site: Site, images: Path) -> None:
+    site.owe(images / "ct.dcm", 1)
+    site.status = 0xA700
+    site.let = threading.Semaphore(MANY)
+    worker = site.worker(site.spool)
+    turn(site, worker)
+    tend(worker)
+    assert len(site.held()) == 1  # it may be sent again at once
+    site.passed += timedelta(minutes=2)
+    tend(worker)
+    assert site.held() == set()
+    worker.rest()
+
+
+def test_what_is_with_its_receiver_stays_however_long(site: Site, images: Path) -> None:
+    site.owe(images / "ct.dcm", 1)
+    site.status = 0xA700
+    site.let = threading.Semaphore(1)
+    worker = site.worker(site.spool)
+    turn(site, worker)
+    site.status = 0
+    again = threading.Thread(target=turn, args=(site, worker))
+    again.start()
+    await_that(lambda: site.asked == 2, "another try")
+    (name,) = site.held()
+    site.passed += timedelta(hours=1)
+    tend(worker)
+    assert site.held() == {name}
+    site.let.release()
+    again.join()
+    worker.rest()
+    assert site.got == site.originals
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_what_was_sent_is_settled_while_the_next_takes_long(
+    site: Site, images: Path, monkeypatch: pytest.MonkeyPatch, *, is_over: bool
+) -> None:
+    monkeypatch.setattr(line, "_SETTLED_AFTER_S", 2.0)
+    site.owe(images / "ct.dcm", 3)
+    site.may = threading.Semaphore(2)
+    with site.working():
+        site.let.release()
+        await_that(lambda: site.asked == 2, "the second to be sent")
+        if is_over:
+            monkeypatch.setattr(line, "_TOGETHER_S", 0.0)
+        site.let.release()
+        await_that(
+            lambda: site.queue.counts()[JobState.SENT] == 2,
+            "two to be settled",
+            within=timedelta(seconds=LONG_S / 2),
+        )
+        site.may.release()
+        site.let.release()
+        await_that(lambda: site.queue.counts()[JobState.SENT] == 3, "all to be settled")
+    assert site.got == site.originals
+
+
+def test_what_one_of_a_pool_may_not_have_is_made_for_another(
+    away: Site, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (away.spare,) = free_ports(1)
+    away.granted(away.spare)
+    away.failures = 1
+    away.owe(images / "ct.dcm", 3)
+    away.may = threading.Semaphore(2)
+
+    def refuse(_: object) -> int:
+        away.asked += 1
+        assert away.let.acquire(timeout=LONG_S)
+        return 0 if away.asked == 1 else 0xA700
+
+    def take(event: Any) -> int:
+        away.got.append(event.encoded_dataset(include_meta=False))
+        return 0
+
+    first = receiving(away, away.port, refuse)
+    with first, receiving(away, away.spare, take), away.working():
+        away.let.release()
+        await_that(lambda: away.asked == 2, "the second to be sent")
+        # From here on the first may have none, for which the third is made just now.
+        away.grants.revoke(away.grant, by="one", now=now())
+        away.may.release()
+        await_that(lambda: Event.REFUSED in away.events(), "the third to be refused")
+        away.may.release()
+        away.let.release()
+        await_that(lambda: away.queue.counts()[JobState.SENT] == 3, "all to be settled")
+    assert away.got == away.originals[1:]
+    assert "again instance" not in caplog.text  # nothing was put back
