@@ -49,11 +49,11 @@ class RayCluster:
 
     def kill_one(self) -> int:
         """Kill a worker, if there is one; return how many were killed."""
-        for pid in self.workers()[:1]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                return 1
-        return 0
+        return _killed(self.workers()[:1])
+
+    def kill_all(self) -> int:
+        """Kill every worker; return how many were killed."""
+        return _killed(self.workers())
 
 
 @contextmanager
@@ -143,6 +143,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if b"ray" in _read(pid, "cmdline"):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _killed(workers: list[int]) -> int:
+    """Kill each that is there; return how many were."""
+    killed = 0
+    for pid in workers:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed
 
 
 def descendants(pid: int) -> list[int]:
