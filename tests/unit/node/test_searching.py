@@ -83,8 +83,8 @@ def test_who_is_not_answered_blames_the_cluster(
     monkeypatch.setattr(searching, "_END_S", 0.1)
     monkeypatch.setattr(searching, "_ANSWER_S", 0.1)
     config = configured(tmp_path, 'ray = "127.0.0.1:6379"')
-    search = searching.cluster_search(config, tmp_path, str)
-    assert search is not None
+    search = opened(config, tmp_path)
+    assert isinstance(search, searching.ClusterSearch)
     with search, pytest.raises(ClusterError, match="has not answered") as told:
         str(search.sameness)
     assert "ray status" in told.value.hint
