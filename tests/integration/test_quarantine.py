@@ -231,7 +231,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
             raise trouble[0]
         return prepare(original, *others)
 
-    monkeypatch.setattr("dicom_node.filters.mark.prepare", prepared)
+    monkeypatch.setattr("dicom_node.filters.seeking.prepare", prepared)
     return trouble
 
 
