@@ -160,7 +160,8 @@ class Settling:
         # sent as it is.
         logger.error("failed instance=%s", job.sop_instance_uid, exc_info=error)
         cause = error.__cause__ if isinstance(error, UnforeseenError) else error
-        reason = f"unexpected {type(cause).__name__}"
+        # Where there is no cause, it is somebody else who died of it.
+        reason = f"unexpected {type(cause).__name__}" if cause else str(error)
         if job.faults + 1 >= self._retry.max_faults:
             self._quarantine(job, f"{reason}, {job.faults + 1} times now")
             return False

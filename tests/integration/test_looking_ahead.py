@@ -7,6 +7,7 @@ says in which order it is asked and waited for.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -257,7 +258,7 @@ def test_what_was_lost_with_the_cluster_is_asked_for_again(
 
 
 def test_of_whom_the_search_dies_stops_no_other(
-    a_setting: Callable[..., Setting],
+    a_setting: Callable[..., Setting], caplog: pytest.LogCaptureFixture
 ) -> None:
     setting = a_setting(most=2, count=3)
     wait = setting.search.ask
@@ -268,7 +269,9 @@ def test_of_whom_the_search_dies_stops_no_other(
         return wait(wanted)
 
     setting.search.ask = ask  # type: ignore[method-assign]
-    setting.work()
+    with caplog.at_level(logging.WARNING):
+        setting.work()
+    assert caplog.messages[-1].endswith("reason=they died")
     assert [name for name, _ in setting.got] == ["0", "2"]
     assert setting.queue.counts()[JobState.WAITING] == 1
     later = setting.queue.claim(NOW + timedelta(days=1), timedelta(minutes=1))
