@@ -19,9 +19,10 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +73,10 @@ class Finder:
             steps = chance.integers(-60, 61, (32, 32, 1), np.int8)
             found.append(FoundMark(steps, {"one": True}))
         return found
+
+    def ask(self, wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
+        """Return what draws them when it is called, as the search does."""
+        return partial(self.find, wanted)
 
 
 class Profiles(dict[str, Effort]):

@@ -229,6 +229,7 @@ def test_nobody_waits_for_who_does_not_answer(site: Site) -> None:
     try:
         running.start(site.committing.errands())
         await_that(lambda: site.queue.counts()[JobState.SENT] == 1, "an answer")
+        await_that(lambda: "archive" in site.network.calls, "a call of the other")
         # He is called once, however often it is looked.
         running.start(site.committing.errands())
         assert sorted(site.network.calls) == ["archive", "second"]
