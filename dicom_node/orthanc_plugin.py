@@ -43,6 +43,8 @@ _POSITION: Final = 4747
 _TURN_S: Final = 1.0
 _REST_S: Final = 10.0
 _FINISHING_S: Final = 30.0
+_LOOKING_S: Final = 10.0
+"""How long what arrives waits for an egress that has just been started."""
 _GONE: Final = frozenset(
     {orthanc.ErrorCode.UNKNOWN_RESOURCE, orthanc.ErrorCode.INEXISTENT_ITEM}
 )
@@ -98,7 +100,7 @@ class Egress:
 
     def __init__(self, hatch: HatchFolder) -> None:
         """Keep where to; nothing is taken until :meth:`begin`."""
-        self._hatch, self._is_open = hatch, False
+        self._hatch, self._has_looked = hatch, threading.Event()
         self.lack = "it has not looked yet whether this Orthanc is empty"
 
     def begin(self, instances: int) -> None:
@@ -117,11 +119,14 @@ class Egress:
                 "archive has the role feed",
                 self.lack,
             )
-            return
-        self._is_open, self.lack = True, ""
+        else:
+            self.lack = ""
+        self._has_looked.set()
 
     def receive(self, content: bytes, origin: int) -> tuple[int, bytes | None]:
-        """Answer for an object that has arrived.
+        """Answer for an object that has arrived, once it is known whether to take it.
+
+        Orthanc answers before it says that it has started.
 
         Returns:
             That Orthanc is to let it go, and say success: the hatch has it. Otherwise
@@ -130,7 +135,8 @@ class Egress:
         """
         actions = orthanc.ReceivedInstanceAction
         try:
-            if self._is_open:
+            self._has_looked.wait(_LOOKING_S)
+            if not self.lack:
                 self._hatch.put([content])
                 return actions.DISCARD, None
             logger.error("refused an object, origin=%d: %s", origin, self.lack)

@@ -133,14 +133,19 @@ def _answers(orthanc: Orthanc) -> bool:
         return False
 
 
-def with_plugin(role: str, hatch: Path, **more: object) -> dict[str, Any]:
+PLUGIN = Path(dicom_node.__file__).with_name("orthanc_plugin.py")
+
+
+def with_plugin(
+    role: str, hatch: Path, *, script: Path = PLUGIN, **more: object
+) -> dict[str, Any]:
     """What its configuration says to run ours; a test is left out where it cannot."""
     libraries = sorted(Path("/usr/lib/orthanc").glob("libOrthancPython.so*"))
     if not libraries:
         pytest.skip("left out: apt-get install orthanc-python")
     return {
         "Plugins": [str(libraries[0])],
-        "PythonScript": str(Path(dicom_node.__file__).with_name("orthanc_plugin.py")),
+        "PythonScript": str(script),
         "StableAge": 1,
         "MiadMark": {"Role": role, "Hatch": str(hatch)} | more,
     }

@@ -14,7 +14,7 @@ from dicom_node.demo.selftest import dataset, pixels
 from dicom_node.elements import Limits
 from dicom_node.hatch_folder import HatchFolder
 from dicom_node.instance import OpenInstance
-from tests.orthanc import TITLE, Orthanc, an_orthanc, with_plugin
+from tests.orthanc import PLUGIN, TITLE, Orthanc, an_orthanc, with_plugin
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("peers")]
 
@@ -39,6 +39,21 @@ name = "to research, as it came"
 destination = "research"
 action = "pass"
 called_ae_titles = ["MIADPASS"]
+"""
+
+
+_SLOW = """
+import runpy, time
+import orthanc
+
+at_once = orthanc.RestApiGet
+
+def after_a_while(path):
+    time.sleep(2)
+    return at_once(path)
+
+orthanc.RestApiGet = after_a_while
+runpy.run_path({plugin!r})
 """
 
 
@@ -107,6 +122,17 @@ class TestEgress:
             node.await_sent(len(files))
             assert len(node.received("research")) == len(files)
         assert HatchFolder(passing).waiting() == []
+
+    def test_what_arrives_before_it_has_looked_waits_until_it_has(
+        self, tmp_path: Path, hatch: HatchFolder, images: Path
+    ) -> None:
+        slow = tmp_path / "slow.py"
+        slow.write_text(_SLOW.format(plugin=str(PLUGIN)))
+        plugin = with_plugin("egress", hatch.folder, script=slow)
+        with an_orthanc(tmp_path / "a", {}, **plugin) as orthanc:
+            orthanc.post("/instances", (images / "ct.dcm").read_bytes())
+            assert orthanc.instances() == []
+        assert len(hatch.waiting()) == 1
 
     def test_what_cannot_be_handed_in_is_refused_and_not_kept(
         self, tmp_path: Path, hatch: HatchFolder, images: Path
