@@ -17,7 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.bench import Bench
-from dicom_node.line import LEASE, Line
+from dicom_node.claimed import LEASE
+from dicom_node.line import Line
 from dicom_node.next_original import NextOriginal
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.resting import resting_routes

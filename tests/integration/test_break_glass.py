@@ -24,7 +24,7 @@ from dicom_node.emergency import BreakGlass
 from dicom_node.errors import BrokenOffError
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.line import Line
+from dicom_node.outbox import Outbox
 from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.queue.order import Order
 from dicom_node.queue.sqlite import SqliteQueue
@@ -245,7 +245,7 @@ def test_a_kill_after_it_left_sends_it_again_by_the_same_order(
     one.add(1)
     one.queue.break_glass(1, ORDER)
     with monkeypatch.context() as dying:
-        dying.setattr(Line, "_settle_sent", lambda _: None)  # it dies before
+        dying.setattr(Outbox, "settle", lambda _: None)  # it dies before
         one.turn()
     one.dies()
     assert one.turn()

@@ -16,7 +16,7 @@ import pytest
 from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 
-from dicom_node import lanes, line
+from dicom_node import lanes, line, outbox
 from dicom_node.audit import Audit, Event
 from dicom_node.authorising import GrantMode, Terms
 from dicom_node.bell import Bell
@@ -402,7 +402,8 @@ def test_what_is_with_its_receiver_stays_however_long(site: Site, images: Path) 
 def test_what_was_sent_is_settled_while_the_next_takes_long(
     site: Site, images: Path, monkeypatch: pytest.MonkeyPatch, *, is_over: bool
 ) -> None:
-    monkeypatch.setattr(line, "_SETTLED_AFTER_S", 2.0)
+    for module in (line, outbox):
+        monkeypatch.setattr(module, "SETTLED_AFTER_S", 2.0)
     site.owe(images / "ct.dcm", 3)
     site.may = threading.Semaphore(2)
     with site.working():

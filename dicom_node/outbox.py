@@ -1,0 +1,161 @@
+"""What leaves together, and what has left and the queue does not know of yet.
+
+Several instances go in one request where a destination takes them so, and several are
+settled in one transaction. If the process dies before that, the destination gets them
+once more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dicom_node.commitment import Reference
+from dicom_node.errors import NotGrantedError, SendError
+from dicom_node.outgoing import head_of
+from dicom_node.queue.commitments import Sent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dicom_node.destination import Destination
+    from dicom_node.queue.job import Job
+    from dicom_node.readying import Readying
+    from dicom_node.routing import Route
+    from dicom_node.senders import Senders
+    from dicom_node.settling import Settling
+    from dicom_node.spool import Spool
+    from dicom_node.stow import StowSending
+    from dicom_node.stow_item import Parcel
+
+logger = logging.getLogger(__name__)
+
+SETTLED_AFTER_S: Final = 0.25
+"""How long something is sent and not settled yet, but for one sending."""
+
+
+class Ready(NamedTuple):
+    """What is ready to leave in a request, and whose it is."""
+
+    job: Job
+    route: Route
+    sending: StowSending
+    parcel: Parcel
+
+
+class Outbox:
+    """Of one line, and one thread."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        readying: Readying,
+        senders: Senders,
+        settling: Settling,
+        failed: Callable[[Job, Exception], None],
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            spool: Where files are.
+            readying: Is told what was delivered.
+            senders: Are told whether destinations took it.
+            settling: Settles what was sent.
+            failed: Is told of jobs that were not taken after all.
+        """
+        self._spool, self._readying = spool, readying
+        self._senders, self._settling, self._failed = senders, settling, failed
+        self._ready: list[Ready] = []
+        """What goes together in the next request: of one destination and study."""
+        self._sent: list[tuple[Sent, Route]] = []
+        """What the destination has, and the queue does not know of yet."""
+        self._since = 0.0
+
+    def add(self, ready: Ready) -> None:
+        """Put something to what goes in the next request; see :meth:`make_way`."""
+        self._ready.append(ready)
+
+    def make_way(self, destination: Destination, job: Job) -> None:
+        """Send what was put together for another destination, or of another study."""
+        if not self._ready:
+            return
+        before = self._ready[-1]
+        if (before.sending.destination, before.job.study_instance_uid) != (
+            destination,
+            job.study_instance_uid,
+        ):
+            self.send()
+
+    def send(self) -> None:
+        """Send what was put together, each with an end of its own."""
+        ready, self._ready = self._ready, []
+        if not ready:
+            return
+        sending = ready[0].sending
+        told: Exception | None = None
+        ends = sending.send_all([one.parcel for one in ready])
+        for one, error in zip(ready, ends, strict=True):
+            if error is None:
+                self._took(one.job, one.route, sending.destination)
+                continue
+            if isinstance(error, (SendError, NotGrantedError)) and error is not told:
+                # What is said of all of them is said once.
+                self._senders.failed(sending.destination, error)
+                told = error
+            self._failed(one.job, error)
+
+    def _took(self, job: Job, route: Route, destination: Destination) -> None:
+        try:
+            self._senders.took(destination)
+            sent = self.sent_to(job, destination)
+            self._readying.delivered(job, route)
+            self.note(sent, route)
+        except Exception as error:  # noqa: BLE001 one must not stop the others
+            self._failed(job, error)
+
+    def sent_to(self, job: Job, destination: Destination) -> Sent:
+        """Return what a destination has now, and what it is to keep of it."""
+        reference = None
+        if destination.commitment:
+            is_ready = job.order is None and job.filtered is not None
+            name = job.filtered if is_ready and job.filtered else job.file
+            head = head_of(self._spool.file(name))
+            reference = Reference(head.sop_class_uid, head.sop_instance_uid)
+        return Sent(job, destination.name, reference)
+
+    def note(self, sent: Sent, route: Route) -> None:
+        """Remember what a destination has; it is settled a little later."""
+        if not self._sent:
+            self._since = time.monotonic()
+        self._sent.append((sent, route))
+
+    @property
+    def is_due(self) -> bool:
+        """Return whether something was sent long enough ago to be settled."""
+        return time.monotonic() - self._since > SETTLED_AFTER_S
+
+    def settle(self) -> None:
+        """Settle what was sent, in one transaction.
+
+        Raises:
+            SpoolError: The queue cannot be used.
+        """
+        sent, self._sent = self._sent, []
+        if not sent:
+            return
+        are_settled = self._settling.sent([one for one, _ in sent])
+        for ((job, to, _), route), is_settled in zip(sent, are_settled, strict=True):
+            if is_settled:
+                logger.info(
+                    "sent instance=%s to=%s action=%s",
+                    job.sop_instance_uid,
+                    to,
+                    route.action.value if job.order is None else "break-glass",
+                )
+
+    def clear(self) -> None:
+        """Forget all of it: its jobs are put back."""
+        self._ready.clear()
+        self._sent.clear()
