@@ -2,46 +2,40 @@
 
 The node that owes it is stopped while it packs, and does not start again before the other
 has said that it has all of it. So nothing is sent by both, unless somebody takes a
-hand-over back that was taken already; and whatever is interrupted is done again: packing
-from the start, taking where it stopped.
+hand-over back that was taken already; and packing that is interrupted begins again.
+
+What the other does with it is not known here (:mod:`dicom_node.taking_over`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from base64 import b64decode, b64encode
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dicom_node.audit import Event
 from dicom_node.draining import Drain, Phase
-from dicom_node.durable import make_folder, stream_durably, write_durably
-from dicom_node.errors import ConfigError, LedgerError, SpoiledFileError, SpoolError
-from dicom_node.handover import Epochs, Packing, receipt, receipt_in, unpack
-from dicom_node.incoming import IncomingFile
-from dicom_node.ledger_merge import copy, merge
-from dicom_node.listings import Entries, Sent
-from dicom_node.mapped import CHUNK
-from dicom_node.queue.handing import Handing, OpenInstance, OpenJob
-from dicom_node.queue.job import JobState
-from dicom_node.room import Room
+from dicom_node.durable import write_durably
+from dicom_node.errors import ConfigError, SpoiledFileError, SpoolError
+from dicom_node.handover import Packing, receipt_in
+from dicom_node.handover_contents import (
+    packed_codestreams,
+    packed_instance,
+    packed_ledger,
+    told_listings,
+)
+from dicom_node.queue.handing import Handing
 from dicom_node.supervising import locked
 from dicom_node.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
+    from pathlib import Path
 
-    from dicom_node.codestreams import Codestreams
     from dicom_node.config import Config
-    from dicom_node.handover import Unpacked
     from dicom_node.keys.keyring import Keyring
-    from dicom_node.ledger_merge import Merged
-    from dicom_node.sealed_file import Stored
-    from dicom_node.spool import Spool
     from dicom_node.state import State
 
 PACKED: Final = "drain-packed.json"
@@ -78,18 +72,6 @@ class Settled(NamedTuple):
     """That this node owes no more."""
     left: Left
     """What it owes still: that which could not be packed."""
-
-
-class Got(NamedTuple):
-    """What was taken, from the first to the last try."""
-
-    instances: int
-    added: int
-    known: int
-    """Jobs that were here already, or were done here."""
-    records: int
-    differing: int
-    """Originals that went out with two marks."""
 
 
 def left(state: State, config: Config) -> Left:
@@ -141,19 +123,18 @@ def pack(
         lost: list[str] = []
         for one in owed:
             try:
-                one, files = _packed_files(one, packing, spool)  # noqa: PLW2901
+                instances.append(packed_instance(one, packing, spool))
             except (FileNotFoundError, SpoiledFileError):
                 lost.append(str(one.values["sop_instance_uid"]))
                 continue
-            instances.append(_told(one, files))
             jobs += [job.id for job in one.jobs]
         values = {
             "pack": os.urandom(16).hex(),
             "instances": instances,
             "requests": requests,
-            "listings": _listed(state, keyring),
-            "ledger": _packed_ledger(state, packing),
-            "codestreams": _packed_codestreams(state, packing),
+            "listings": told_listings(state, keyring),
+            "ledger": packed_ledger(state, packing),
+            "codestreams": packed_codestreams(state.codestreams(), packing),
             "terms": Terms.of(config).told(),
         }
         packed: dict[str, Any] = {"pack": values["pack"], "instances": len(instances)}
@@ -161,93 +142,6 @@ def pack(
         write_durably(state.folder / PACKED, json.dumps(packed).encode("utf-8"))
         packing.finish(values, keyring, to, recipient)
     return Given(len(instances), len(jobs), len(requests), tuple(lost))
-
-
-def _packed_files(
-    one: OpenInstance, packing: Packing, spool: Spool
-) -> tuple[OpenInstance, dict[str, str]]:
-    """Pack the files of an instance; return it, and their names in the hand-over.
-
-    What was made of it and cannot be read is left out, to be made again there.
-
-    Raises:
-        FileNotFoundError: A file is gone that cannot be made again.
-        SpoiledFileError: Likewise, one is not as it was written.
-    """
-    own, files, unread = one.values["file"], dict[str, str](), set[str]()
-    for name in one.files:
-        try:
-            files[name] = packing.add(_read(spool.file(name)))
-        except (FileNotFoundError, SpoiledFileError):
-            if own is None or name == own:
-                raise
-            unread.add(name)
-    again = {"filtered": None, "purpose": None}
-    jobs = tuple(
-        job._replace(values=job.values | again)
-        if job.values["filtered"] in unread
-        else job
-        for job in one.jobs
-    )
-    return one._replace(jobs=jobs), files
-
-
-def take(
-    state: State, config: Config, keyring: Keyring, folder: Path
-) -> tuple[Got, bytes]:
-    """Owe what another node has packed; return what came of it, and a receipt.
-
-    What was taken before is not taken again. The node may run meanwhile. What it would
-    do otherwise than the other, or send elsewhere, waits for a person: quarantined or
-    held, with the reason (:mod:`dicom_node.terms`).
-
-    Args:
-        state: Of the node that takes it.
-        config: Its own: what is owed to routes that it does not have is held there.
-        keyring: Likewise.
-        folder: What was packed.
-
-    Raises:
-        KeyFolderError: It is not for this node.
-        LedgerError: Its records are of epochs that this node does not have.
-        SpoolError: Something cannot be read or written: try again.
-    """
-    unpacked = unpack(folder, keyring, keyring.nodes.identity(state.clock()))
-    _require_epochs(unpacked.epochs, keyring)
-    spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
-    room, values = Room(state.folder, config.storage), unpacked.values
-    state.commitments().close()  # or its tables may not be there
-    with ExitStack() as stack:
-        shared = locked(state.folder / "receivers.lock", is_shared=True)
-        if shared is None:
-            raise SpoolError("the node is just starting", hint="Try again.")
-        stack.enter_context(shared)  # nobody sweeps meanwhile
-        room.require()
-        merged = _merged(state, unpacked)
-        _take_codestreams(state.codestreams(), unpacked)
-        handing = stack.enter_context(closing(_handing(state, config)))
-        for one in values["instances"]:
-            if not handing.has(unpacked.handover, one["part"]):
-                room.require()
-                moment = state.clock()
-                _take_instance(handing, spool, config, keyring, unpacked, one, moment)
-        if not handing.has(unpacked.handover, 0):
-            for request in values["requests"]:
-                handing.take_request(request, state.clock())
-            _take_listed(state, keyring, values["listings"])
-            handing.note(unpacked.handover)
-        parts, took = handing.taken(unpacked.handover)
-    got = Got(parts, took.added, took.known, merged.records, merged.differing)
-    said: dict[str, Any] = {"handover": unpacked.handover, "node": keyring.nodes.name}
-    said |= {"pack": values["pack"], "jobs": took.added + took.known}
-    state.audit(keyring).add(
-        Event.ACTED,
-        did="took a hand-over",
-        node=unpacked.came_from,
-        handover=unpacked.handover,
-        **got._asdict(),
-    )
-    return got, receipt(said, keyring)
 
 
 def finish(state: State, config: Config, keyring: Keyring, content: bytes) -> Settled:
@@ -331,179 +225,3 @@ def _stopped(state: State) -> Iterator[None]:
                 )
             stack.enter_context(held)
         yield
-
-
-def _told(one: OpenInstance, files: Mapping[str, str]) -> dict[str, Any]:
-    """Return an instance in words of JSON; the inverse of :func:`_instance`."""
-    values = one.values | {
-        "digest": b64encode(one.values["digest"]).decode("ascii"),
-        "file": files.get(one.values["file"]),
-    }
-    jobs = [
-        {
-            "id": job.id,
-            "values": job.values | {"filtered": files.get(job.values["filtered"])},
-            "promise": job.promise,
-        }
-        for job in one.jobs
-    ]
-    return {"part": one.id, "values": values, "jobs": jobs}
-
-
-def _instance(told: Mapping[str, Any], files: Mapping[str, str]) -> OpenInstance:
-    values = told["values"] | {
-        "digest": b64decode(told["values"]["digest"]),
-        "file": files.get(told["values"]["file"]),
-    }
-    jobs = tuple(
-        OpenJob(
-            job["id"],
-            job["values"] | {"filtered": files.get(job["values"]["filtered"])},
-            job["promise"],
-        )
-        for job in told["jobs"]
-    )
-    return OpenInstance(told["part"], values, jobs)
-
-
-def _take_instance(
-    handing: Handing,
-    spool: Spool,
-    config: Config,
-    keyring: Keyring,
-    unpacked: Unpacked,
-    told: Mapping[str, Any],
-    moment: datetime,
-) -> None:
-    """Owe one instance; its files are durable before it is owed."""
-    sealed_with = keyring.spool if config.storage.encrypt else None
-    names = [told["values"]["file"], *(j["values"]["filtered"] for j in told["jobs"])]
-    wanted = [name for name in dict.fromkeys(names) if name]
-    files: dict[str, str] = {}
-    try:
-        for name in wanted:
-            coming = IncomingFile(spool.incoming, sealed_with)
-            try:
-                for piece in _read(unpacked.file(name)):
-                    coming.write(piece)
-                coming.finish()
-            finally:
-                coming.close()
-            files[name] = spool.take(Path(coming.name), is_synced=True)
-        one = _on_our_terms(_instance(told, files), config, unpacked)
-        since = moment - config.storage.remember_sent
-        handing.take(unpacked.handover, told["part"], one, moment, since)
-    finally:
-        spool.delete([name for name in files.values() if not handing.needs(name)])
-
-
-def _on_our_terms(
-    one: OpenInstance, config: Config, unpacked: Unpacked
-) -> OpenInstance:
-    """Return an instance whose jobs wait for a person where the nodes differ."""
-    theirs, ours = Terms.read(unpacked.values["terms"]), Terms.of(config)
-    jobs = []
-    for job in one.jobs:
-        route, destination = job.values["route"], job.values["destination"]
-        differs = theirs.objection(ours, unpacked.came_from, route, destination)
-        if differs is None:
-            jobs.append(job)
-            continue
-        # One that was sent, and may be refused yet, would be sent again.
-        was, before = job.values["state"], job.values["reason"]
-        stays = was == JobState.QUARANTINED
-        why = {
-            "state": was if stays else differs.state.value,
-            "reason": f"{differs.reason}; before: {before}"
-            if before
-            else differs.reason,
-        }
-        jobs.append(job._replace(values=job.values | why, promise=None))
-    return one._replace(jobs=tuple(jobs))
-
-
-def _read(file: Stored) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        while piece := stream.read(CHUNK):
-            yield piece
-
-
-def _packed_ledger(state: State, packing: Packing) -> str:
-    """Pack what the ledger remembers, all of it: marks must not be forgotten."""
-    part = state.folder / "handover-ledger.part"
-    part.unlink(missing_ok=True)
-    try:
-        copy(state.folder / "ledger.sqlite", part)
-        return packing.add(_read(part))
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _merged(state: State, unpacked: Unpacked) -> Merged:
-    part = state.folder / "handover-ledger.part"
-    part.unlink(missing_ok=True)
-    try:
-        stream_durably(part, _read(unpacked.file(unpacked.values["ledger"])))
-        return merge(state.folder / "ledger.sqlite", part)
-    finally:
-        for file in state.folder.glob(f"{part.name}*"):
-            file.unlink()
-
-
-def _listed(state: State, keyring: Keyring) -> dict[str, Any]:
-    """Return what is still to be listed; the inverse of :func:`_take_listed`."""
-    with closing(state.listings(keyring)) as listings:
-        entries = listings.entries()
-    return {
-        "sent": [
-            [*one[:3], b64encode(one.listed).decode("ascii"), one.at]
-            for one in entries.sent
-        ],
-        "lists": [digest.hex() for digest in entries.lists],
-    }
-
-
-def _take_listed(state: State, keyring: Keyring, told: Mapping[str, Any]) -> None:
-    sent = [Sent(*row) for row in told["sent"]]
-    sent = [one._replace(listed=b64decode(one.listed)) for one in sent]
-    entries = Entries(sent, [bytes.fromhex(digest) for digest in told["lists"]])
-    with closing(state.listings(keyring)) as listings:
-        listings.take(entries)
-
-
-def _packed_codestreams(state: State, packing: Packing) -> dict[str, str]:
-    folder = state.codestreams().folder
-    if not folder.is_dir():
-        return {}
-    return {
-        file.name: packing.add(_read(file))
-        for file in sorted(folder.iterdir())
-        if file.is_file() and not file.name.startswith(".")
-    }
-
-
-def _take_codestreams(codestreams: Codestreams, unpacked: Unpacked) -> None:
-    make_folder(codestreams.folder)
-    for name, packed in unpacked.values["codestreams"].items():
-        target = codestreams.folder / name
-        if target.parent != codestreams.folder or name.startswith("."):
-            raise SpoolError(f"a hand-over names a file {name!r}")
-        if not target.exists():
-            stream_durably(target, _read(unpacked.file(packed)))
-
-
-def _require_epochs(epochs: Epochs, keyring: Keyring) -> None:
-    """Return if this node opens the records that come.
-
-    Raises:
-        LedgerError: Some are of an epoch that it does not have, or has no more.
-    """
-    keyring.refresh()
-    mine = Epochs(keyring.ring.least_epoch, keyring.epoch().version)
-    if mine.least != epochs.least or mine.newest < epochs.newest:
-        raise LedgerError(
-            f"the records are of epochs {epochs.least} to {epochs.newest}, and this node "
-            f"has {mine.least} to {mine.newest}",
-            hint="Have both nodes take the newest charter (miadmark nodes take), then "
-            "pack again.",
-        )

@@ -181,7 +181,7 @@ def _pack(options: argparse.Namespace) -> int:
 
 def _take(options: argparse.Namespace) -> int:
     from dicom_node.durable import write_durably
-    from dicom_node.emptying import take
+    from dicom_node.taking_over import take
 
     state, config = _opened(options)
     report = Report(options)

@@ -20,7 +20,7 @@ from dicom_node.config import Config
 from dicom_node.config_file import load
 from dicom_node.draining import Drain, Phase, is_draining, require_in_service
 from dicom_node.elements import Limits
-from dicom_node.emptying import finish, left, pack, take
+from dicom_node.emptying import finish, left, pack
 from dicom_node.errors import ConfigError, KeyFolderError, LedgerError, SpoolError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
@@ -34,6 +34,7 @@ from dicom_node.queue.job import Arrival, JobState, Owed
 from dicom_node.rewrapping import end_epochs
 from dicom_node.room import Room
 from dicom_node.state import State, opening_with
+from dicom_node.taking_over import take
 from miadmark_core.search.finder import FoundMark, Wanted
 from tests.conftest import miadmark, opened
 from tests.fleet import NOON, Site
