@@ -146,7 +146,7 @@ def _relay(options: argparse.Namespace) -> int:
 
 
 def _soak(options: argparse.Namespace) -> int:
-    from dicom_node.demo.soak import Size, Soak, lines
+    from dicom_node.demo.soak import Size, Soak
     from dicom_node.demo.soak_objects import Mix
 
     objects = 20_000 if options.objects is None else options.objects
@@ -169,7 +169,7 @@ def _soak(options: argparse.Namespace) -> int:
         report.working("soaking"),
     ):
         told = Soak(Path(folder), Size(mix=mix), tell).run()
-    report.say(*lines(told))
+    report.say(*told.lines())
     if report.is_json:
-        report.tell("", says=lines(told), seconds=told.seconds, wrong=told.wrong)
+        report.tell("", says=told.lines(), seconds=told.seconds, wrong=told.wrong)
     return 1 if told.wrong else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from dicom_node.demo.soak import Size, Soak, lines
+from dicom_node.demo.soak import Size, Soak
 from dicom_node.demo.soak_objects import Mix, Odd, Piece, Templates, Way
 from dicom_node.demo.soak_watch import Sample, growth
 from dicom_node.errors import NodeError
@@ -21,7 +21,7 @@ def test_everything_is_accounted_for(tmp_path: Path) -> None:
     said: list[str] = []
     size = Size(mix=MIX, senders=2, well_s=2.0, ill_s=0.5)
     told = Soak(tmp_path, size, said.append).run()
-    assert told.wrong == [], "\n".join([*lines(told), *said])
+    assert told.wrong == [], "\n".join([*told.lines(), *said])
     assert set(told.answers) == {"0000", "c000", "a900", "0111", "context"}
     assert told.answers.total() == MIX.objects
 
