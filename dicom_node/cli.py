@@ -20,19 +20,22 @@ from dicom_node.commands import (
     capacity,
     completion,
     config,
+    demo,
     doctor,
     drain,
     grants,
     init,
     inspect,
+    jobs,
     keys,
     manual,
-    node,
     nodes,
     orders,
+    processes,
     records,
     route,
     science,
+    serve,
     study,
     watch,
 )
@@ -72,8 +75,8 @@ def made_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
-        *(init, study, inspect, keys, grants, records, audit, config, node, route),
-        *(nodes, drain),
+        *(init, study, inspect, keys, grants, records, audit, config),
+        *(serve, jobs, processes, demo, route, nodes, drain),
         *(backfill, watch, orders, bench, capacity, backup, science, doctor),
     ):
         group.add(commands)
