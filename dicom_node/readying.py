@@ -2,7 +2,7 @@
 
 What is made lies in the spool before it is sent, and the queue knows it, so that a retry
 sends the same bytes. What was restored is made again after a crash, since whoever may
-have it is asked again.
+have it is asked again (:mod:`dicom_node.waiting_originals`).
 
 Who receives it is somebody else's business; here it is only asked who that is.
 """
@@ -10,18 +10,16 @@ Who receives it is somebody else's business; here it is only asked who that is.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.audit import Event
 from dicom_node.codestreams import Copy
 from dicom_node.decompression import uncompressed
-from dicom_node.elements import Limits, scan
+from dicom_node.elements import Limits
 from dicom_node.errors import (
     ChangingError,
     ClusterError,
@@ -32,10 +30,11 @@ from dicom_node.errors import (
 )
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
-from dicom_node.instance import IDENTIFYING_TAGS, OpenInstance
+from dicom_node.instance import OpenInstance
 from dicom_node.passing import Passing
 from dicom_node.releasing import Releasing
 from dicom_node.routing import Action
+from dicom_node.waiting_originals import WaitingOriginals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
     from dicom_node.mapped import Buffer
     from dicom_node.opening import Opening
     from dicom_node.outgoing import Computing, Receiver, Sender
-    from dicom_node.part10 import Part10
     from dicom_node.passing import Refer
     from dicom_node.queue.job import Job, Queue
     from dicom_node.routing import Route
@@ -85,9 +83,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEPT: Final = timedelta(minutes=1)
-"""How long an original that was restored is kept for a job that nobody is at: it was put
-back, or not begun after all."""
 _REFER: Final = "refer"
 """What is not marked and refers to what is was made for, beside the destination."""
 
@@ -152,15 +147,7 @@ class Readying:
         self._passing = Passing(refer, audit)
         self._decode, self._listings = decode, listings
         self._took, self._ahead = took, ahead
-        self._studies: dict[int, str] = {}
-        """Which study each job is of, as the ledger knows it."""
-        self._restored: dict[int, Identity] = {}
-        """Who the originals are that were restored and not sent yet, by their jobs."""
-        self._made: dict[int, str] = {}
-        """What they are called in the spool."""
-        self._resting: dict[int, datetime] = {}
-        """Since when nobody is at those jobs."""
-        self._changing = threading.Lock()
+        self._originals = WaitingOriginals(spool, clock)
 
     def require_same(self, job: Job, route: Route) -> None:
         """Return if what is ready already was made for where it goes now.
@@ -214,9 +201,8 @@ class Readying:
             Dropped: The route sends nothing of the kind.
             NodeError: It cannot be made, or must not be.
         """
-        with self._changing:
-            self._resting.pop(job.id, None)
-        if route.action is Action.STRIP and job.filtered != self._made.get(job.id):
+        self._originals.begin(job)
+        if route.action is Action.STRIP and not self._originals.has(job):
             # Another process restored it: what was authorised there is not known here,
             # and where it lay in memory it is gone.
             return self._filtered(job, route, sending)
@@ -231,10 +217,9 @@ class Readying:
         name = job.filtered or job.file
         allow: Allowing = _nobody_asked
         if route.action is Action.STRIP:
-            identity = self._restored.pop(job.id, None) or self._opened(name).identity()
-            if job.id in self._studies:
-                study = self._studies[job.id]
-                identity = replace(identity, study_instance_uid=study)
+            identity = self._originals.identity(
+                job, lambda: self._opened(name).identity()
+            )
             allow = partial(self._releasing.release, route, identity)
         return allow
 
@@ -251,32 +236,17 @@ class Readying:
         An original that is wanted after all is restored again.
         """
         self._forget_sought(job)
-        self._forget(job.id)
+        self._originals.forget(job)
 
     def let_be(self, jobs: Iterable[Job]) -> None:
         """Note that nobody is at these jobs any more, whatever has become of them."""
-        now = self._clock()
-        with self._changing:
-            for job in jobs:
-                if job.id in self._made:
-                    self._resting.setdefault(job.id, now)
+        self._originals.let_be(jobs)
 
     def tend(self) -> None:
         """Let go what lies in memory and did not have its turn for too long."""
         if self._ahead is not None:
             self._ahead.tend()
-        until = self._clock() - KEPT
-        with self._changing:
-            for job, since in list(self._resting.items()):
-                if since < until:
-                    self._forget(job)
-
-    def _forget(self, job: int) -> None:
-        for known in (self._resting, self._studies, self._restored):
-            known.pop(job, None)
-        made = self._made.pop(job, None)
-        if made is not None:
-            self._spool.delete([made])
+        self._originals.tend()
 
     def _forget_sought(self, job: Job) -> None:
         """Let no mark be looked for ahead that nobody needs any more."""
@@ -323,10 +293,10 @@ class Readying:
         if not self._queue.keep_filtered(job, name, purpose, lasts=lasts):
             self._spool.delete([name])
             raise Lost
-        before = {job.filtered, self._made.pop(job.id, None)}
+        before = {job.filtered, self._originals.taken(job)}
         self._spool.delete([one for one in before if one is not None])
         if not lasts:
-            self._made[job.id] = name
+            self._originals.keep(job, name)
         return replace(job, filtered=name, purpose=purpose)
 
     def _opened(self, name: str) -> OpenInstance:
@@ -385,7 +355,7 @@ class Readying:
                 str(uncompressed(instance.file.transfer_syntax)),
             )
             self._releasing.require(route, marked, receiver)
-            self._studies[job.id] = study
+            self._originals.note_study(job, study)
 
         opening = replace(
             site,
@@ -405,15 +375,8 @@ class Readying:
             record = restored.record_id.hex()
             self._audit.add(Event.DAMAGED, how="sent", record=record)
             logger.warning("codestream damaged, sent uncompressed record=%s", record)
-        self._restored[job.id] = _identity_in(given.file)
+        self._originals.note_restored(job, given.file)
         return given.file.chunks()
-
-
-def _identity_in(file: Part10) -> Identity:
-    """Return who the object is that was just written, without reading it again."""
-    through = max(IDENTIFYING_TAGS)
-    elements = scan(file.dataset, file.encoding, Limits(), through)
-    return OpenInstance(file, elements).identity()
 
 
 def _purposes(job: Job, route: Route) -> tuple[str, str]:
