@@ -21,7 +21,7 @@ from dicom_node.instance import OpenInstance
 from dicom_node.mapped import IN_MEMORY, chunks
 from dicom_node.outline import outline
 from dicom_node.owing import owed
-from dicom_node.queue.job import CLASHES, Arrival, Taken
+from dicom_node.queue.arrival import CLASHES, Arrival, Taken
 from dicom_node.route import Facts, choose
 from dicom_node.sealed_file import SealedFile
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from dicom_node.queue.job import Job, Queue, Resting
+    from dicom_node.queue.claims import Resting
+    from dicom_node.queue.job import Job
+    from dicom_node.queue.protocol import Queue
 
 LEASE: Final = timedelta(minutes=15)
 LONGEST: Final = timedelta(hours=2)

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from dicom_node.next_original import NextOriginal
     from dicom_node.outbox import Outbox
     from dicom_node.outgoing import Receiver, Sender
-    from dicom_node.queue.job import Job, Queue
+    from dicom_node.queue.job import Job
     from dicom_node.queue.order import Order
+    from dicom_node.queue.protocol import Queue
     from dicom_node.readying import Readying
     from dicom_node.routing import Route
     from dicom_node.senders import Senders

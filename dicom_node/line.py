@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.glass import Glass
     from dicom_node.next_original import NextOriginal
-    from dicom_node.queue.job import Job, Queue, Resting
+    from dicom_node.queue.claims import Resting
+    from dicom_node.queue.job import Job
+    from dicom_node.queue.protocol import Queue
     from dicom_node.readying import Readying
     from dicom_node.senders import Senders
     from dicom_node.settling import Settling

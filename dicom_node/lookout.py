@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.chain import Entry, Follower
-    from dicom_node.queue.job import Queue
+    from dicom_node.queue.protocol import Queue
 
 _EVENTS: Final[Mapping[Event, tuple[Topic, str]]] = {
     Event.STARTED: (Topic.NODE, "the node was started"),

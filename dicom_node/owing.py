@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.queue.job import Owed
+from dicom_node.queue.arrival import Owed
 from dicom_node.queue.study import Gathering
 from dicom_node.routing import Action
 from dicom_node.timing import MOST_URGENT, Complete, Late

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from dicom_node.elements import Limits
 from dicom_node.errors import NodeError, SpoolError
 from dicom_node.instance import OpenInstance
-from dicom_node.queue.job import Arrival, Owed
+from dicom_node.queue.arrival import Arrival, Owed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
     from dicom_node.listings import Listings, Quiet
-    from dicom_node.queue.job import Queue
+    from dicom_node.queue.protocol import Queue
     from dicom_node.routing import Route
     from dicom_node.spool import Spool
 

@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from dicom_node.opening import Opening
     from dicom_node.outgoing import Computing, Receiver, Sender
     from dicom_node.passing import Refer
-    from dicom_node.queue.job import Job, Queue
+    from dicom_node.queue.job import Job
+    from dicom_node.queue.protocol import Queue
     from dicom_node.routing import Route
     from dicom_node.spool import Spool
     from miadmark_core.sealing.recipients import Recipient

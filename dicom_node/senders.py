@@ -22,7 +22,7 @@ from dicom_node.errors import (
     SendRefusedError,
     UnreachableError,
 )
-from dicom_node.queue.job import Resting
+from dicom_node.queue.claims import Resting
 from dicom_node.scu import Sending
 from dicom_node.stow import StowSending
 from dicom_node.throttle import Throttle

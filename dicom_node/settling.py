@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
     from dicom_node.config import Retry
     from dicom_node.queue.commitments import Commitments, Sent
-    from dicom_node.queue.job import Job, Queue
+    from dicom_node.queue.job import Job
+    from dicom_node.queue.protocol import Queue
     from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)

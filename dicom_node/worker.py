@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from dicom_node.glass import Glass
     from dicom_node.hands import Hands
     from dicom_node.listings import Listings
+    from dicom_node.queue.claims import Resting
     from dicom_node.queue.commitments import Commitments
-    from dicom_node.queue.job import Queue, Resting
+    from dicom_node.queue.protocol import Queue
     from dicom_node.readying import Readying
     from dicom_node.senders import Senders
     from dicom_node.spool import Spool

@@ -13,7 +13,7 @@ from dicom_node.checkpoints import Checkpoint, keep
 from dicom_node.doctor.case import Case
 from dicom_node.doctor.examination import examined
 from dicom_node.doctor.finding import Level
-from dicom_node.queue.job import Arrival, Owed
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.state import State
 from tests.certificates import Authority
 from tests.receivers import a_free_port

@@ -14,7 +14,7 @@ from dicom_node.config import Config
 from dicom_node.decoding import decode_frames
 from dicom_node.glass import Glass
 from dicom_node.hands import Hands
-from dicom_node.queue.job import Queue
+from dicom_node.queue.protocol import Queue
 from dicom_node.readying import Readying
 from dicom_node.senders import Senders
 from dicom_node.spool import Spool

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import argparse
 
     from dicom_node.config import Config
-    from dicom_node.queue.job import Held, Queue
+    from dicom_node.queue.job import Held
+    from dicom_node.queue.protocol import Queue
     from dicom_node.state import State
 
 _STATUS: Final = (

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dicom_node.config import Config
-    from dicom_node.queue.job import Queue
     from dicom_node.queue.order import Standing
+    from dicom_node.queue.protocol import Queue
 
 _LONGEST = 500
 """Characters that an entry of the audit has for a name, or for a reason."""

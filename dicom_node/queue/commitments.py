@@ -17,7 +17,8 @@ from dicom_node.commitment import (
     NO_SUCH_INSTANCE,
     PROCESSING_FAILURE,
 )
-from dicom_node.queue.job import CLASHES, JobState
+from dicom_node.queue.arrival import CLASHES
+from dicom_node.queue.job import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dicom_node.durable import database
 from dicom_node.errors import SpoolError
-from dicom_node.queue.job import CLASHES, JobState
+from dicom_node.queue.arrival import CLASHES
+from dicom_node.queue.job import JobState
 from dicom_node.queue.sql_orders import Withdrawing
 from dicom_node.queue.statements import SQL, as_text, translated
 from dicom_node.queue.turn import Turn

@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.queue.job import CLASHES, Arrival, Held, JobState, Taken
+from dicom_node.queue.arrival import CLASHES, Arrival, Taken
+from dicom_node.queue.job import Held, JobState
 from dicom_node.queue.memory_claims import MemoryClaims
 from dicom_node.queue.memory_jobs import SETTLED, MemoryJob
 from dicom_node.queue.memory_orders import MemoryOrders
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from dicom_node.queue.job import OfInstance, Owed
+    from dicom_node.queue.arrival import Owed
+    from dicom_node.queue.job import OfInstance
     from dicom_node.queue.memory_notes import MemoryNotes
 
 _PENDING: Final = frozenset({JobState.WAITING, JobState.WORKING})
@@ -31,7 +33,7 @@ _FOR_PEOPLE: Final = frozenset({JobState.HELD, JobState.QUARANTINED})
 
 @dataclass
 class MemoryQueue(MemoryClaims, MemoryOrders, MemoryStudies):
-    """See :class:`dicom_node.queue.job.Queue`."""
+    """See :class:`dicom_node.queue.protocol.Queue`."""
 
     def notes(self) -> MemoryNotes:
         """Return what came in and went out."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.queue.job import NOBODY, Job, JobState
+from dicom_node.queue.claims import NOBODY
+from dicom_node.queue.job import Job, JobState
 from dicom_node.queue.memory_jobs import MemoryJobs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime, timedelta
 
-    from dicom_node.queue.job import Resting
+    from dicom_node.queue.claims import Resting
     from dicom_node.queue.memory_jobs import MemoryJob
 
 _WENT: Final = frozenset({JobState.SENT, JobState.UNCOMMITTED})
@@ -23,7 +24,7 @@ _WENT: Final = frozenset({JobState.SENT, JobState.UNCOMMITTED})
 
 @dataclass
 class MemoryClaims(MemoryJobs):
-    """Claims, and what ends them; see :class:`dicom_node.queue.job.Queue`."""
+    """Claims, and what ends them; see :class:`dicom_node.queue.claims.Claims`."""
 
     passed: Collection[str] = ()
     """Routes that send instances as they came."""

@@ -17,7 +17,8 @@ from dicom_node.queue.note import Note
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from dicom_node.queue.job import Arrival, Owed, Resting
+    from dicom_node.queue.arrival import Arrival, Owed
+    from dicom_node.queue.claims import Resting
     from dicom_node.queue.order import Order
 
 SETTLED: Final = frozenset({JobState.SENT, JobState.DROPPED})

@@ -15,7 +15,7 @@ from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from dicom_node.queue.job import Arrival, Owed
+    from dicom_node.queue.arrival import Arrival, Owed
 
 
 @dataclass

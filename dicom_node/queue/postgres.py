@@ -26,7 +26,7 @@ _MINUTES_KEPT: Final = timedelta(hours=2)
 
 
 class PostgresQueue(Served, SqlQueue):
-    """See :class:`dicom_node.queue.job.Queue`.
+    """See :class:`dicom_node.queue.protocol.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
     """

@@ -6,7 +6,8 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.queue.job import NOBODY, Job, JobState, Lane, Resting
+from dicom_node.queue.claims import NOBODY, Resting
+from dicom_node.queue.job import Job, JobState, Lane
 from dicom_node.queue.order import BROKEN_GLASS, Order
 from dicom_node.queue.sql_orders import Withdrawing
 from dicom_node.queue.statements import as_text
@@ -37,7 +38,7 @@ _FIELDS: Final = (
 
 
 class SqlClaims(Withdrawing):
-    """Claims, and what ends them; see :class:`dicom_node.queue.job.Queue`."""
+    """Claims, and what ends them; see :class:`dicom_node.queue.claims.Claims`."""
 
     _passed: frozenset[str]
     """Routes whose jobs are in the lane ``pass``."""

@@ -12,7 +12,8 @@ from dicom_node.queue.statements import Statements, as_text
 from dicom_node.queue.study import NOT_YET, Stage, Study, arrived
 
 if TYPE_CHECKING:
-    from dicom_node.queue.job import Job, Owed
+    from dicom_node.queue.arrival import Owed
+    from dicom_node.queue.job import Job
     from dicom_node.queue.order import Order
 
 logger = logging.getLogger(__name__)

@@ -9,15 +9,8 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dicom_node.queue.job import (
-    CLASHES,
-    Arrival,
-    Held,
-    JobState,
-    OfInstance,
-    Owed,
-    Taken,
-)
+from dicom_node.queue.arrival import CLASHES, Arrival, Owed, Taken
+from dicom_node.queue.job import Held, JobState, OfInstance
 from dicom_node.queue.purging import Purging
 from dicom_node.queue.sql_claims import SqlClaims
 from dicom_node.queue.sql_notes import SqlNotes
@@ -30,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class SqlQueue(SqlClaims, SqlOrders, SqlStudies, SqlTallies, Purging):
-    """See :class:`dicom_node.queue.job.Queue`; how it forgets is up to its database.
+    """See :class:`dicom_node.queue.protocol.Queue`; how it forgets is up to its database.
 
     One connection, which several threads may use.
     """

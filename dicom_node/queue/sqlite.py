@@ -52,7 +52,7 @@ _LATER_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
 
 
 class SqliteQueue(SqlitePurging, SqlQueue):
-    """See :class:`dicom_node.queue.job.Queue`.
+    """See :class:`dicom_node.queue.protocol.Queue`.
 
     One connection; it may cross threads if its user lets only one at a time in.
     """

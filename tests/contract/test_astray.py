@@ -12,9 +12,11 @@ import pytest
 from dicom_node.audit import Audit
 from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination
-from dicom_node.queue.job import Arrival, JobState, Owed, Queue
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.postgres import PostgresQueue
+from dicom_node.queue.protocol import Queue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool

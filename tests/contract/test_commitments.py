@@ -20,14 +20,16 @@ from dicom_node.commitment import (
     Report,
     Request,
 )
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.commitments import KEPT, Commitments, Sent
 from dicom_node.queue.history import History
-from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
+from dicom_node.queue.job import Job, JobState
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
 from dicom_node.queue.order import BROKEN_GLASS, Order
 from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.postgres_commitments import PostgresCommitments
+from dicom_node.queue.protocol import Queue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.web.overview import totals_of

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from dicom_node.audit import Audit
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.history import History
-from dicom_node.queue.job import Arrival, Owed, Queue
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.note import Note
 from dicom_node.queue.order import Order
 from dicom_node.queue.postgres import PostgresQueue
+from dicom_node.queue.protocol import Queue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.transfers import LONGEST, QUIET, Transfers
 

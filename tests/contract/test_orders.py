@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue, Resting
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.claims import Resting
+from dicom_node.queue.job import Job, JobState
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.order import BROKEN_GLASS, HeldRoute, Order
 from dicom_node.queue.postgres import PostgresQueue
+from dicom_node.queue.protocol import Queue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.study import Gathering
 

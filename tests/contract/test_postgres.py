@@ -23,8 +23,9 @@ from dicom_node.destination import Destination
 from dicom_node.errors import ConfigError, ServerError, UnsureError
 from dicom_node.postgres import Server
 from dicom_node.postgres_schema import VERSION, bring_up
+from dicom_node.queue.arrival import Arrival, Owed, Taken
 from dicom_node.queue.history import Search
-from dicom_node.queue.job import Arrival, JobState, Lane, Owed, Taken
+from dicom_node.queue.job import JobState, Lane
 from dicom_node.queue.neighbours import Neighbours
 from dicom_node.queue.order import Order
 from dicom_node.queue.postgres import PostgresQueue

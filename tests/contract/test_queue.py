@@ -15,19 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dicom_node.config import Retry
-from dicom_node.queue.job import (
-    CLASHES,
-    Arrival,
-    Job,
-    JobState,
-    Lane,
-    Owed,
-    Queue,
-    Resting,
-    Taken,
-)
+from dicom_node.queue.arrival import CLASHES, Arrival, Owed, Taken
+from dicom_node.queue.claims import Resting
+from dicom_node.queue.job import Job, JobState, Lane
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.postgres import PostgresQueue
+from dicom_node.queue.protocol import Queue
 from dicom_node.queue.retry import next_attempt
 from dicom_node.queue.sqlite import SqliteQueue
 

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from dicom_node.commitment import PROCESSING_FAILURE, Failure, Reference, Report
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.commitments import Commitments, Outcome, Sent
-from dicom_node.queue.job import Arrival, Job, JobState, Owed, Queue
+from dicom_node.queue.job import Job, JobState
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
 from dicom_node.queue.order import Order
 from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.postgres_commitments import PostgresCommitments
+from dicom_node.queue.protocol import Queue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.sqlite_commitments import SqliteCommitments
 from dicom_node.queue.tally import Tally

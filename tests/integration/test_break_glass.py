@@ -25,7 +25,8 @@ from dicom_node.errors import BrokenOffError
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.outbox import Outbox
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.order import Order
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queue.study import Gathering

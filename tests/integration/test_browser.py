@@ -21,8 +21,9 @@ from playwright.sync_api import Page as Tab
 from dicom_node.breaker import Trouble
 from dicom_node.elements import Limits
 from dicom_node.instance import OpenInstance
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.history import Search
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.job import JobState
 from tests.pages import PASSWORD, Page, page
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import keeper
 from dicom_node.marking import Marking, Profile
-from dicom_node.queue.job import Arrival, Owed
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.state import State
 from tests.conftest import NOW, certificate_of, miadmark, opened
 from tests.hand_marks import by_hand

@@ -25,7 +25,8 @@ from dicom_node.demo.loopback import await_that, free_ports, path_without_script
 from dicom_node.destination import Destination
 from dicom_node.errors import BusyError, FilterError, UnreachableError
 from dicom_node.pool import Choose, Pool
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.scu import Sending

@@ -13,7 +13,7 @@ from dicom_node.authorising import GrantMode, Terms
 from dicom_node.doctor.case import Case
 from dicom_node.doctor.examination import examined
 from dicom_node.postgres import Server
-from dicom_node.queue.job import Arrival, Owed
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queueing import Queueing
 from dicom_node.state import State
 from tests.postgres_server import PostgresServer

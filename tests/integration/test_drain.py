@@ -28,9 +28,10 @@ from dicom_node.handover import Packing
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import keeper
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.commitments import Sent
 from dicom_node.queue.handing import Handing
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.rewrapping import end_epochs
 from dicom_node.room import Room
 from dicom_node.state import State, opening_with

@@ -15,7 +15,8 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from dicom_node.demo.loopback import LOOPBACK, await_that, free_ports
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from tests.conftest import miadmark
 from tests.fleet import Site
 from tests.nodes import Node, a_node

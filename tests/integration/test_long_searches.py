@@ -19,7 +19,8 @@ from dicom_node.demo.loopback import await_that
 from dicom_node.destination import Destination
 from dicom_node.errors import FilterError, SpoolError
 from dicom_node.hands import Hands
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool

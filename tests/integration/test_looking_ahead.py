@@ -30,7 +30,8 @@ from dicom_node.keys.sealer import Sealer
 from dicom_node.markers import BatchMarker, marker, referrer
 from dicom_node.marking import Marking, WeakMarks
 from dicom_node.naming import nothing
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.cli import main
-from dicom_node.queue.job import Arrival, Owed
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.state import State
 from tests.fleet import NOON
 

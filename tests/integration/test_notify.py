@@ -25,7 +25,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.lookout import Lookout
 from dicom_node.notices import Notice, Picture, Told, Waiting, after, news
 from dicom_node.notifying import Notifying, Security, Topic
-from dicom_node.queue.job import Arrival, Owed
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.reporter import Duty
 from dicom_node.telling import NotToldError, tell

@@ -33,7 +33,8 @@ from dicom_node.hands import Hands
 from dicom_node.instance import OpenInstance
 from dicom_node.pixel_layout import require_picture
 from dicom_node.pool import Pool
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.spool import Spool

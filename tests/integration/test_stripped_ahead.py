@@ -30,7 +30,8 @@ from dicom_node.hands import Hands
 from dicom_node.keys.sealer import Sealer
 from dicom_node.opening import Opening
 from dicom_node.pool import Pool
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.routing import Action, Route
 from dicom_node.spool import Spool

@@ -31,7 +31,8 @@ from dicom_node.marking import Marking
 from dicom_node.naming import nothing
 from dicom_node.opening import Opening
 from dicom_node.quantities import require_no_quantity
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.arrival import Arrival, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.routing import Action, Route, Unmarked
 from dicom_node.spool import Spool

@@ -17,8 +17,9 @@ from starlette.routing import Route
 from dicom_node.audit import Event
 from dicom_node.demo.loopback import make_certificate
 from dicom_node.grants import fingerprint
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.history import Search
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.web import pictures
 from dicom_node.web.guarded import Guarded
 from dicom_node.web.pages import page_of

@@ -18,7 +18,7 @@ from dicom_node.errors import ConfigError, LedgerError
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import Sealer
 from dicom_node.moving import ASIDE, move
-from dicom_node.queue.job import Arrival, Owed
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queueing import Queueing
 from dicom_node.review import warnings_of
 from dicom_node.state import State

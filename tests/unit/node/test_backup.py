@@ -17,7 +17,7 @@ from dicom_node.backup import LIST, back_up, put_back
 from dicom_node.errors import ConfigError
 from dicom_node.forgetting import GRACE, LASTS, Forgetting
 from dicom_node.incoming import IncomingFile
-from dicom_node.queue.job import Arrival, Owed
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.sql_queue import SqlQueue
 from dicom_node.spool import Spool
 from dicom_node.state import State

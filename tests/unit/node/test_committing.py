@@ -18,8 +18,9 @@ from dicom_node.demo.loopback import await_that
 from dicom_node.destination import Destination
 from dicom_node.errors import UnreachableError
 from dicom_node.listening import Peer
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.commitments import Sent, Settled
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.queue.memory_commitments import MemoryCommitments
 from dicom_node.routing import Action, Route

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.history import History, Search, slot_of
-from dicom_node.queue.job import Arrival, JobState, Owed
+from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -29,7 +29,8 @@ from dicom_node.errors import (
     UnsureError,
 )
 from dicom_node.pseudonyms import Patients
-from dicom_node.queue.job import JobState, Taken
+from dicom_node.queue.arrival import Taken
+from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.room import Room
 from dicom_node.routing import Action, Route

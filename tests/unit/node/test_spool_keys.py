@@ -18,7 +18,7 @@ from dicom_node.incoming import IncomingFile
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.ring import FILE, KeyKind
 from dicom_node.mapped import read
-from dicom_node.queue.job import Arrival, Owed, Taken
+from dicom_node.queue.arrival import Arrival, Owed, Taken
 from dicom_node.queue.memory import MemoryQueue
 from dicom_node.sealed_file import SealedFile
 from dicom_node.spool import Spool
