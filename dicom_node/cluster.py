@@ -78,7 +78,7 @@ class Searcher:
 
     def __init__(self, key: str, weights: str, profile: str, mode: str) -> None:
         """Read key and manifests, on the machine where this runs."""
-        from dicom_node.markers import finder_of
+        from dicom_node.finders import finder_of
 
         self._seal = SearchSeal(read_search_key(Path(key)))
         marking = Marking(profile=Profile(profile), mode=Mode(mode))

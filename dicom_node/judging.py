@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dicom_node.extras import extra
-from dicom_node.markers import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

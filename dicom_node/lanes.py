@@ -23,19 +23,13 @@ from dicom_node.bell import Bell
 from dicom_node.bench import Bench
 from dicom_node.codec_process import CodecProcess
 from dicom_node.errors import SpoolError
+from dicom_node.finders import cluster_search, may_search
 from dicom_node.glass import Glass
 from dicom_node.hands import Hands
+from dicom_node.keepers import codestream_keeper, keeper
 from dicom_node.keys.sealer import Sealer
 from dicom_node.mapped import hold_in_memory
-from dicom_node.markers import (
-    BatchMarker,
-    cluster_search,
-    codestream_keeper,
-    keeper,
-    marker,
-    may_search,
-    referrer,
-)
+from dicom_node.markers import BatchMarker, marker, referrer
 from dicom_node.outage import Outage
 from dicom_node.probing import Probing
 from dicom_node.queue.job import Lane

@@ -1,68 +1,39 @@
-"""What marks instances, and keeps the records of what it has marked.
+"""What marks instances, and makes others refer to what was marked.
 
-Here the search, the keys and the ledger meet. torch is loaded by the first instance, so
-that whoever only asks for a marker does without.
+Here the search and the keys meet. torch is loaded by the first instance, so that whoever
+only asks for a marker does without.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import cache, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING
 
 from dicom_node.decoding import decode_frames
 from dicom_node.extras import extra
-from dicom_node.keys.sealer import opening_of
+from dicom_node.finders import finder_of
 from dicom_node.marking import WeakMarks
 from dicom_node.naming import Naming, nothing
-from dicom_node.rewrapping import keep
-from dicom_node.sameness import keep_search, require_same
-from dicom_node.searching import ClusterSearch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
     from datetime import datetime
-    from typing import Protocol
+    from pathlib import Path
 
-    from dicom_node.codestreams import Codestreams
-    from dicom_node.config import Cluster
     from dicom_node.decoding import Decode
     from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
     from dicom_node.filters.seeking import Before, Sought
-    from dicom_node.found_marks import FoundMarks
+    from dicom_node.finders import Searching
     from dicom_node.instance import OpenInstance
-    from dicom_node.keys.keyring import Keyring
     from dicom_node.keys.sealer import Sealer
-    from dicom_node.ledger import Ledger
     from dicom_node.marking import Marking
     from dicom_node.naming import Remembered
     from dicom_node.protection import Finish, MarkAll, Refer, SeekAll
     from dicom_node.readying import Mark
-    from dicom_node.renamings import Renamings
     from miadmark_core.sealing.recipients import Recipient
-    from miadmark_core.search.finder import Finder, FoundMark, Wanted
-
-    class Searching(Protocol):
-        """Looks for marks: a :class:`Finder`, or what has them looked for."""
-
-        @property
-        def sameness(self) -> str:
-            """Return, in a line, what marks depend on: :attr:`Finder.sameness`."""
-            ...
-
-        def ask(self, wanted: Sequence[Wanted]) -> Callable[[], list[FoundMark]]:
-            """Ask for a mark for each frame; return what waits for them, in order."""
-            ...
-
-
-SHIPPED_WEIGHTS: Final = Path(__file__).parent.parent / "miadmark_core" / "weights"
-SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
-"""Classifiers that the search has never seen, for the demonstration."""
+    from miadmark_core.search.finder import FoundMark, Wanted
 
 
 def _anything(_: str) -> None:
@@ -187,68 +158,6 @@ class BatchMarker:
         return self._searching.ask(wanted)
 
 
-def finder_of(weights: Path | None, marking: Marking, threads: int = 0) -> Finder:
-    """Return what looks for marks; torch is loaded now.
-
-    Args:
-        weights: Of this site, if it has any.
-        marking: How.
-        threads: Of the search; 0 leaves that to torch.
-    """
-    with extra("mark", "marking"):
-        from miadmark_core.search.finder import PROFILES, Finder, best_device
-        from miadmark_core.search.optimise import Effort
-    effort = PROFILES[marking.profile.value]
-    if isinstance(effort, Effort):
-        effort = replace(effort, mode=marking.mode)
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
-    folders = [folder for folder in (weights, SHIPPED_WEIGHTS) if folder]
-    return Finder(*folders, device=best_device(), effort=effort)
-
-
-def cluster_search(
-    cluster: Cluster | None,
-    weights: Path | None,
-    marking: Marking,
-    folder: Path,
-    away: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> AbstractContextManager[ClusterSearch | None]:
-    """Return what has marks looked for on a cluster, open in a ``with``; None for here.
-
-    Args:
-        cluster: Where; None for here.
-        weights: See :class:`ClusterSearch`, for this and for errors.
-        marking: Likewise.
-        folder: The state folder.
-        away: See :class:`ClusterSearch`.
-    """
-    if cluster is None:
-        return nullcontext()
-    key = cluster.key or folder / "cluster.key"
-    digest = cache(lambda: finder_of(weights, marking).digest)
-    return ClusterSearch(cluster, key, weights, marking, digest, away)
-
-
-def may_search(state: Path, keyring: Keyring, search: str) -> None:
-    """Return if a search may look for marks here, and remember which it is.
-
-    Args:
-        state: The state folder.
-        keyring: Of this node.
-        search: See :attr:`Finder.sameness`.
-
-    Raises:
-        AnotherSearchError: It would find others than the lead of the site.
-    """
-    keyring.refresh()
-    if keyring.nodes.taken:
-        require_same(search, keyring.nodes.search)
-    keep_search(state, search)
-
-
 def one_by_one(seek_all: SeekAll) -> SeekAll:
     """Return what marks instances as a node does: each as if it were the only one.
 
@@ -328,44 +237,3 @@ def referrer(
         )
 
     return refer_one
-
-
-def keeper(
-    keyring: Keyring,
-    ledger: Ledger,
-    renamings: Renamings,
-    found_marks: FoundMarks,
-    clock: Callable[[], datetime],
-) -> Callable[[MarkedInstance | ReferringInstance], None]:
-    """Return what puts the record of an object into the ledger, and its new name.
-
-    First of all it makes sure that no original goes out with two different marks.
-    """
-
-    def keep_record(sent: MarkedInstance | ReferringInstance) -> None:
-        from dicom_node.filters.mark import MarkedInstance
-
-        if isinstance(sent, MarkedInstance):
-            found_marks.keep(sent.source, sent.found, sent.marked_digest)
-        keep(
-            sent.marked_digest,
-            sent.record,
-            sent.study_instance_uid,
-            keyring=keyring,
-            ledger=ledger,
-            now=clock(),
-        )
-        renamings.add(sent.source_instance_uid, sent.sop_instance_uid)
-
-    return keep_record
-
-
-def codestream_keeper(
-    keyring: Keyring, codestreams: Codestreams
-) -> Callable[[OpenInstance, MarkedInstance], None]:
-    """Return what keeps the bytes a compressed original came in, sealed."""
-
-    def keep_codestream(original: OpenInstance, marked: MarkedInstance) -> None:
-        codestreams.keep(original, marked.record, opening_of(keyring).openers)
-
-    return keep_codestream

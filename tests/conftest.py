@@ -24,10 +24,10 @@ from dicom_node import closed_sockets
 from dicom_node.demo.loopback import make_certificate, path_without_scripts
 from dicom_node.elements import Limits
 from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.finders import SHIPPED_WEIGHTS
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import SHIPPED_WEIGHTS
 from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queueing import Queueing

@@ -224,7 +224,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     from dicom_node.config_file import load
-    from dicom_node.markers import cluster_search, finder_of
+    from dicom_node.finders import cluster_search, finder_of
     from dicom_node.sameness import keep_search
 
     config = load(options.config)

@@ -115,17 +115,11 @@ def protecting(
     from dicom_node import protection
     from dicom_node.codec_process import CodecProcess
     from dicom_node.filters.foresight import foreseen
+    from dicom_node.finders import cluster_search, may_search
+    from dicom_node.keepers import codestream_keeper, keeper
     from dicom_node.keys.sealer import Sealer
     from dicom_node.keys.site import read_site
-    from dicom_node.markers import (
-        BatchMarker,
-        cluster_search,
-        codestream_keeper,
-        keeper,
-        may_search,
-        one_by_one,
-        referrer,
-    )
+    from dicom_node.markers import BatchMarker, one_by_one, referrer
     from dicom_node.naming import Naming
 
     recipients = tuple(read_site(file).recipient for file in options.recipient)

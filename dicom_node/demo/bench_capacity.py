@@ -25,8 +25,9 @@ from dicom_node.elements import Limits
 from dicom_node.errors import NodeError
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
+from dicom_node.keepers import keeper
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import BatchMarker, keeper
+from dicom_node.markers import BatchMarker
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.state import State, opening_with
 

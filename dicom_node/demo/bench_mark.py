@@ -19,9 +19,10 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from dicom_node.elements import Limits
+from dicom_node.finders import finder_of
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import BatchMarker, finder_of
+from dicom_node.markers import BatchMarker
 from dicom_node.marking import Marking, Profile, WeakMarks
 from dicom_node.searching import ClusterSearch
 from dicom_node.state import State
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.config import Cluster
-    from dicom_node.markers import Searching
+    from dicom_node.finders import Searching
     from dicom_node.protection import MarkAll
     from miadmark_core.search.finder import FoundMark, Wanted
 

@@ -16,8 +16,8 @@ from dicom_node import private_block
 from dicom_node.demo.soak_objects import Odd, Piece, Templates, Way
 from dicom_node.elements import Limits
 from dicom_node.instance import OpenInstance
+from dicom_node.keepers import keeper
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import keeper
 from dicom_node.state import now
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.doctor.finding import note, ok, wrong
-from dicom_node.markers import SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_WEIGHTS
 from miadmark_core.errors import WeightsError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_node.filters.picture import FRAMES_PER_GRID
-from dicom_node.markers import SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_WEIGHTS
 from miadmark_core.search.finder import PROFILES, Finder, Wanted
 from miadmark_core.training.labelled_images import SIDE, read_split
 

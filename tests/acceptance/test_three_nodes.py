@@ -12,9 +12,10 @@ from dicom_node.elements import PIXEL_DATA, Limits
 from dicom_node.errors import AnotherSearchError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
+from dicom_node.finders import may_search
 from dicom_node.instance import OpenInstance
+from dicom_node.keepers import keeper
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import keeper, may_search
 from dicom_node.pseudonyms import LABEL, Patients
 from dicom_node.sameness import keep_search, kept_search
 from dicom_node.state import State, opening_with

@@ -19,7 +19,7 @@ from pydicom import dcmread
 from dicom_node.config import Cluster
 from dicom_node.demo.loopback import await_that
 from dicom_node.errors import ClusterError
-from dicom_node.markers import finder_of
+from dicom_node.finders import finder_of
 from dicom_node.marking import Marking, Profile
 from dicom_node.queue.job import JobState
 from dicom_node.searching import ClusterSearch

@@ -29,8 +29,8 @@ from dicom_node.commands.examples import EXAMPLES
 from dicom_node.commands.report import OTHERS
 from dicom_node.commands.tree import Command, actions, parsers
 from dicom_node.filters.mark import MarkedInstance, mark
+from dicom_node.keepers import keeper
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import keeper
 from dicom_node.marking import Marking, Profile
 from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.state import State

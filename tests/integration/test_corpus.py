@@ -20,10 +20,10 @@ from dicom_node.errors import MalformedObjectError, NodeError, NotAnImageError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.refer import refer
 from dicom_node.filters.strip import strip
+from dicom_node.finders import SHIPPED_WEIGHTS
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.leaks import Certainty, findings
-from dicom_node.markers import SHIPPED_WEIGHTS
 from dicom_node.naming import Naming
 from dicom_node.pixel_layout import NATIVE
 from miadmark_core.errors import MiadMarkError

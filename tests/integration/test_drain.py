@@ -26,8 +26,8 @@ from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
 from dicom_node.handover import Packing
 from dicom_node.instance import OpenInstance
+from dicom_node.keepers import keeper
 from dicom_node.keys.sealer import Sealer
-from dicom_node.markers import keeper
 from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.commitments import Sent
 from dicom_node.queue.handing import Handing

@@ -20,9 +20,9 @@ from dicom_node.errors import AnotherMarkError, LedgerError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.found_marks import FoundMarks
 from dicom_node.instance import OpenInstance
+from dicom_node.keepers import keeper
 from dicom_node.keys.sealer import Sealer
 from dicom_node.ledger import Ledger
-from dicom_node.markers import keeper
 from dicom_node.renamings import Renamings
 from miadmark_core.sealing.record import parse
 from miadmark_core.search.finder import FoundMark, Wanted

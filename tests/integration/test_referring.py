@@ -38,9 +38,9 @@ from dicom_node.filters.refer import ReferringInstance, refer
 from dicom_node.filters.strip import strip
 from dicom_node.found_marks import FoundMarks
 from dicom_node.instance import OpenInstance
+from dicom_node.keepers import keeper
 from dicom_node.keys.sealer import Sealer
 from dicom_node.ledger import Ledger
-from dicom_node.markers import keeper
 from dicom_node.naming import Naming
 from dicom_node.opening import Opening
 from dicom_node.protection import Others, protect

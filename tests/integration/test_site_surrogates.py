@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dicom_node.markers import SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_WEIGHTS
 from dicom_node.pictures import picture_in
 from miadmark_core.search.finder import Finder, Wanted
 from miadmark_core.search.optimise import Effort

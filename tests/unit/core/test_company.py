@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dicom_node.markers import SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_WEIGHTS
 from miadmark_core.search.chance import normal, of_part
 from miadmark_core.search.finder import Finder, Wanted
 from miadmark_core.search.logo import LogoEffort

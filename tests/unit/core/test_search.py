@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dicom_node.markers import SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_WEIGHTS
 from miadmark_core.evaluation.baselines import MI_FGSM, attacked
 from miadmark_core.mode import Mode
 from miadmark_core.search.aim import Aim

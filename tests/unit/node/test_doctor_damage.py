@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives import serialization
 from dicom_node.demo.loopback import await_that
 from dicom_node.doctor.examination import CHECKS
 from dicom_node.doctor.papers import papers
+from dicom_node.finders import SHIPPED_WEIGHTS
 from dicom_node.keys.keyring import Keyring
 from dicom_node.listening import Listening
-from dicom_node.markers import SHIPPED_WEIGHTS
 from dicom_node.sockets import listening_socket
 from dicom_node.vitals import Vitals
 from dicom_node.watching import Metrics

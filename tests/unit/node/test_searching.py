@@ -12,7 +12,7 @@ from dicom_node import searching
 from dicom_node.config import Cluster, Config
 from dicom_node.config_file import read
 from dicom_node.errors import ClusterError, ConfigError
-from dicom_node.markers import cluster_search
+from dicom_node.finders import cluster_search
 from dicom_node.marking import Marking
 
 
