@@ -83,7 +83,7 @@ class Calls:
             SendInterruptedError: It does not want to be asked, or others have all the
                 associations that it is allowed.
         """
-        named = f"{destination.name} ({destination.address})"
+        named = destination.named
         reported = threading.Event()
 
         def on_report(event: Event) -> tuple[int, None]:

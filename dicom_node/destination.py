@@ -225,3 +225,8 @@ class Destination:
             return f"{self.host}:{self.port}"
         parts = self.url_parts
         return f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
+
+    @property
+    def named(self) -> str:
+        """Return how people are told of it."""
+        return f"{self.name} ({self.address})"

@@ -134,7 +134,9 @@ class Sending:
         wanted = offered(self.destination, syntax, abilities(file, syntax))
         _, accepted = self._associated(sop_class, syntax, wanted)
         started = time.monotonic()
-        path = ready(file, syntax, accepted, self._decode, self._named(), computing)
+        path = ready(
+            file, syntax, accepted, self._decode, self.destination.named, computing
+        )
         try:
             if time.monotonic() - started > _PATIENCE_S:
                 self.close()  # the receiver may have given up waiting by now
@@ -142,7 +144,8 @@ class Sending:
             association, _ = self._associated(sop_class, syntax, wanted)
             if (sop_class, head.transfer_syntax_uid) not in association.contexts:
                 raise SendInterruptedError(
-                    f"{self._named()} takes other transfer syntaxes than a moment ago"
+                    f"{self.destination.named} takes other transfer syntaxes than a "
+                    "moment ago"
                 )
             allow(self._receiver(association))
             status = self._sent(association, path, head)
@@ -153,7 +156,7 @@ class Sending:
 
     def _note(self, status: int, head: Head) -> None:
         """Judge an answer; a warning is noted, and the receiver has the object."""
-        said = judge(status, self._named())
+        said = judge(status, self.destination.named)
         if said:
             logger.warning("warned instance=%s: %s", head.sop_instance_uid, said)
 
@@ -171,7 +174,7 @@ class Sending:
         except AssociationError as error:
             self.close()
             raise BrokenOffError(
-                f"{self._named()}: the association broke: {error}",
+                f"{self.destination.named}: the association broke: {error}",
                 hint="It may have the instance; it is sent again to be sure.",
             ) from error
         except OSError as error:
@@ -196,7 +199,7 @@ class Sending:
             association.release()
         except AssociationError as error:
             raise UnreachableError(
-                f"{self._named()} does not answer an echo: {error}"
+                f"{self.destination.named} does not answer an echo: {error}"
             ) from error
         finally:
             self._proposed = set()
@@ -225,7 +228,9 @@ class Sending:
             certificate = association.certificate()
         except AssociationError as error:
             # It has just gone; that is not somebody without a certificate.
-            raise UnreachableError(f"{self._named()}: the association broke") from error
+            raise UnreachableError(
+                f"{self.destination.named}: the association broke"
+            ) from error
         if certificate is None:
             return ""
         return fingerprint(x509.load_der_x509_certificate(certificate))
@@ -247,7 +252,7 @@ class Sending:
         """
         association = self._association
         if not forms:
-            raise untaken(self._named(), sop_class, syntax)
+            raise untaken(self.destination.named, sop_class, syntax)
         wanted = {(sop_class, to) for to in forms}
         is_good = association is not None and association.is_established
         if association is None or not is_good or not wanted <= self._proposed:
@@ -258,12 +263,12 @@ class Sending:
         taken = association.contexts
         accepted = [to for to in forms if (sop_class, to) in taken]
         if not accepted:
-            raise untaken(self._named(), sop_class, syntax)
+            raise untaken(self.destination.named, sop_class, syntax)
         return association, accepted
 
     def _open(self) -> Association:
         destination = self.destination
-        tls = tls_to(self._named(), destination)
+        tls = tls_to(destination.named, destination)
         try:
             return associate(
                 destination.host,
@@ -277,15 +282,12 @@ class Sending:
             )
         except RejectedError as error:
             raise UnreachableError(
-                f"{self._named()} rejected the association",
+                f"{destination.named} rejected the association",
                 hint="Does it know this node's AE title and address?",
             ) from error
         except AssociationError as error:
             raise UnreachableError(
-                f"{self._named()} cannot be reached, or its certificate is not valid: "
-                f"{error}",
+                f"{destination.named} cannot be reached, or its certificate is not "
+                f"valid: {error}",
                 hint="echoscu, or openssl s_client -connect host:port, says more.",
             ) from error
-
-    def _named(self) -> str:
-        return f"{self.destination.name} ({self.destination.address})"

@@ -101,7 +101,9 @@ class WebConnection:
         """
         connection = self._connection
         if connection is None:
-            raise SendInterruptedError(f"{self._named()}: the connection is closed")
+            raise SendInterruptedError(
+                f"{self._destination.named}: the connection is closed"
+            )
         try:
             try:
                 connection.request(method, path, content, headers)
@@ -114,7 +116,7 @@ class WebConnection:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise BrokenOffError(
-                f"{self._named()}: the connection broke: {said(error)}",
+                f"{self._destination.named}: the connection broke: {said(error)}",
                 hint="It may have the instances; they are sent again to be sure.",
             ) from error
         except BaseException:
@@ -143,7 +145,9 @@ class WebConnection:
         """
         connection = self._connection
         if connection is None:
-            raise SendInterruptedError(f"{self._named()}: the connection is closed")
+            raise SendInterruptedError(
+                f"{self._destination.named}: the connection is closed"
+            )
         not_taken: OSError | None = None
         try:
             connection.request("GET", path, None, headers)
@@ -167,7 +171,7 @@ class WebConnection:
             if error is not_taken:
                 raise
             raise BrokenOffError(
-                f"{self._named()}: the connection broke: {said(error)}"
+                f"{self._destination.named}: the connection broke: {said(error)}"
             ) from error
         except BaseException:
             self.close()  # half an answer is on it
@@ -207,8 +211,8 @@ class WebConnection:
         except OSError as error:
             connection.close()
             raise UnreachableError(
-                f"{self._named()} cannot be reached, or its certificate is not valid: "
-                f"{said(error)}",
+                f"{destination.named} cannot be reached, or its certificate is not "
+                f"valid: {said(error)}",
                 hint="curl -v, or openssl s_client -connect host:port, says more.",
             ) from error
         return connection
@@ -225,14 +229,11 @@ class WebConnection:
                 )
         except OSError as error:
             raise SendInterruptedError(
-                f"{self._named()}: its certificates cannot be used: {said(error)}",
+                f"{destination.named}: its certificates cannot be used: {said(error)}",
                 hint="ca, certificate and key are files in PEM; the key is not "
                 "encrypted.",
             ) from error
         return context
-
-    def _named(self) -> str:
-        return f"{self._destination.name} ({self._destination.address})"
 
 
 def bearer(destination: Destination) -> dict[str, str]:
@@ -244,7 +245,7 @@ def bearer(destination: Destination) -> dict[str, str]:
     file = destination.token_file
     if file is None:
         return {}
-    named = f"{destination.name} ({destination.address})"
+    named = destination.named
     try:
         token = file.read_text("ascii").strip()
     except (OSError, ValueError) as error:

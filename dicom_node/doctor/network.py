@@ -159,9 +159,7 @@ def judged_echo(destination: Destination, took_s: float) -> Finding:
         destination: Which.
         took_s: From the call to the end of the association.
     """
-    named = (
-        f"{destination.name} ({destination.address}) answers in {took_s * 1e3:.0f} ms"
-    )
+    named = f"{destination.named} answers in {took_s * 1e3:.0f} ms"
     parts = destination.host or destination.url_parts.hostname or ""
     if is_loopback(parts) and took_s > _DELAYED_S:
         return note(
