@@ -19,12 +19,7 @@ from cryptography import x509
 from pydicom import uid
 
 from dicom_node.answer import judge
-from dicom_node.association import (
-    VERIFICATION,
-    AssociationError,
-    RejectedError,
-    associate,
-)
+from dicom_node.association import VERIFICATION, AssociationError
 from dicom_node.calling_tls import tls_to
 from dicom_node.decoding import decode_frames
 from dicom_node.errors import (
@@ -33,6 +28,7 @@ from dicom_node.errors import (
     UnreachableError,
 )
 from dicom_node.grants import fingerprint
+from dicom_node.negotiation import RejectedError, associate
 from dicom_node.outgoing import (
     Receiver,
     abilities,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from pydicom import uid
 
-from dicom_node.association import AssociationError, associate
+from dicom_node.association import AssociationError
 from dicom_node.demo.soak_objects import TOGETHER
+from dicom_node.negotiation import associate
 from dicom_node.part10 import read_head
 
 if TYPE_CHECKING:
