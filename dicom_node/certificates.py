@@ -20,6 +20,8 @@ from dicom_node.grants import fingerprint
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dicom_node.listening import Listening
+
 logger = logging.getLogger(__name__)
 
 # For TLS 1.2; version 1.3 has no others (RFC 9325, 4.2).
@@ -90,6 +92,23 @@ class ServerTls:
         self._client_ca, self._crl = client_ca, crl
         self._stamps, self._said = self._found(), ""
         self.context = self._made()
+
+    @classmethod
+    def of(cls, door: Listening) -> ServerTls | None:
+        """Return the TLS of a listener; None if it has none.
+
+        Raises:
+            ConfigError: Its certificates cannot be used.
+        """
+        if door.certificate is None or door.key is None:
+            return None
+        return cls(
+            f"listener {door.bind}:{door.port}",
+            certificate=door.certificate,
+            key=door.key,
+            client_ca=door.client_ca,
+            crl=door.crl,
+        )
 
     def renew(self) -> bool:
         """Read the files again if one has changed.

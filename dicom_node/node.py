@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node import __version__
 from dicom_node.audit import Event
+from dicom_node.certificates import ServerTls
 from dicom_node.changing import Changing
 from dicom_node.doors import Doors
 from dicom_node.draining import require_in_service
@@ -34,7 +35,6 @@ from dicom_node.presence import present
 from dicom_node.pseudonyms import LABEL
 from dicom_node.receiver import incoming_of
 from dicom_node.reloading import LOCK, Watch
-from dicom_node.scp import tls_of
 from dicom_node.state import State, keys_of, now
 from dicom_node.supervising import LOOK_S, Crew, all_locked, locked, supervise
 
@@ -82,7 +82,7 @@ def serve(
     require_key_folder(state.files / "keys", state.spool())
     keyring = keys_of(state, config.node.fingerprint)
     for door in config.listeners:
-        tls_of(door)
+        ServerTls.of(door)
     spool, queue = state.spool(), state.queue(config.passed)
     stopping = threading.Event()
     for told_to_stop in (signal.SIGTERM, signal.SIGINT):

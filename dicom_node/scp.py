@@ -11,24 +11,14 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from pydicom.uid import UID
-from pynetdicom import (
-    AE,
-    AllStoragePresentationContexts,
-    _config,
-    build_context,
-    evt,
-)
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom import AE, _config, evt
 
 from dicom_node import closed_sockets, quick_messages, quick_uids
 from dicom_node.admission import Admission
 from dicom_node.certificates import ServerTls
-from dicom_node.commitment import SOP_CLASS
 from dicom_node.errors import (
     ClashError,
     MalformedObjectError,
@@ -40,6 +30,7 @@ from dicom_node.errors import (
 from dicom_node.guard import Guard, GuardedServer
 from dicom_node.incoming import IncomingFile, receive_into
 from dicom_node.occupancy import Associations, WaitingRoom
+from dicom_node.offer import offered, services, verification
 from dicom_node.pdu import MAX_PDU
 from dicom_node.upper_layer import Pace
 
@@ -48,14 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pydicom.uid import UID
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
-    from pynetdicom.pdu_primitives import A_ASSOCIATE
-    from pynetdicom.presentation import PresentationContext
+    from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 
     from dicom_node.commitment_scp import CommitmentScp
     from dicom_node.config import Config
-    from dicom_node.listening import Listening
     from dicom_node.rejections import Rejections
     from dicom_node.spool_keys import SpoolKeys
 
@@ -70,27 +60,6 @@ NOT_AUTHORISED = 0x0124
 PROCESSING_FAILURE = 0x0110
 CLASS_NOT_SUPPORTED = 0x0122
 DUPLICATE = 0x0111
-
-TRANSFER_SYNTAXES = (
-    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
-    "1.2.840.10008.1.2",  # Implicit VR Little Endian
-    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
-    "1.2.840.10008.1.2.5",  # RLE Lossless
-    "1.2.840.10008.1.2.4.50",  # JPEG Baseline; these, routes may pass as they are
-    "1.2.840.10008.1.2.4.51",
-    "1.2.840.10008.1.2.4.57",
-    "1.2.840.10008.1.2.4.70",
-    "1.2.840.10008.1.2.4.80",
-    "1.2.840.10008.1.2.4.81",
-    "1.2.840.10008.1.2.4.90",
-    "1.2.840.10008.1.2.4.91",
-    "1.2.840.10008.1.2.4.201",
-    "1.2.840.10008.1.2.4.202",
-    "1.2.840.10008.1.2.4.203",
-)
-"""What is taken in. Deflated is not: it can grow a thousandfold."""
-
-_STORAGE = frozenset(str(c.abstract_syntax) for c in AllStoragePresentationContexts)
 
 
 class Received(NamedTuple):
@@ -126,7 +95,7 @@ class StorageScp:
             ConfigError: Certificates cannot be used.
         """
         self._config = config
-        self._tls = [tls_of(door) for door in config.listeners]
+        self._tls = [ServerTls.of(door) for door in config.listeners]
         self._servers: list[GuardedServer] = []
         self._is_leaving = False
         self._associations: Associations | None = None
@@ -166,7 +135,7 @@ class StorageScp:
         ae.dimse_timeout = config.node.timeout_s
         ae.acse_timeout = guarding.request_s
         ae.network_timeout = config.node.timeout_s
-        ae.supported_contexts = [_verification()]
+        ae.supported_contexts = [verification()]
         waiting = WaitingRoom(guarding.max_waiting)
         associations = self._associations = Associations(
             config.node.max_associations, guarding.max_per_address
@@ -238,92 +207,11 @@ class StorageScp:
             self._servers.pop().end()
 
 
-def tls_of(door: Listening) -> ServerTls | None:
-    """Return the TLS of a listener; None if it has none.
-
-    Raises:
-        ConfigError: Its certificates cannot be used.
-    """
-    if door.certificate is None or door.key is None:
-        return None
-    return ServerTls(
-        f"listener {door.bind}:{door.port}",
-        certificate=door.certificate,
-        key=door.key,
-        client_ca=door.client_ca,
-        crl=door.crl,
-    )
-
-
-def offered(
-    asked: A_ASSOCIATE, commitment: CommitmentScp | None = None
-) -> list[PresentationContext]:
-    """Return the contexts that are offered to whoever has asked for some.
-
-    Objects of a class that nobody knows, or that is private, are as good as others:
-    a route may pass or hold them.
-
-    Args:
-        asked: Whose calling title the guard has found to be its own.
-        commitment: Offers storage commitment to some.
-    """
-    classes = {
-        str(context.abstract_syntax)
-        for context in asked.presentation_context_definition_list
-    }
-    contexts = [_context(c) for c in classes if _is_kept(c)]
-    if commitment is not None and SOP_CLASS in classes:
-        calling = (asked.calling_ae_title or "").strip()
-        contexts += commitment.offered(calling)
-    return [*contexts, _verification()]
-
-
-@lru_cache(maxsize=512)
-def _context(sop_class: str) -> PresentationContext:
-    """Return what objects of a class need; not to be changed.
-
-    A caller asks for a hundred classes, and pynetdicom takes longer to make what is
-    offered for them than to receive an object.
-    """
-    return build_context(sop_class, list(TRANSFER_SYNTAXES))
-
-
-def _verification() -> PresentationContext:
-    """Return what an echo needs; by default it would be offered deflated as well."""
-    return build_context(Verification, list(TRANSFER_SYNTAXES[:2]))
-
-
-@lru_cache(maxsize=512)
-def _is_kept(sop_class: str) -> bool:
-    """Say whether objects of a class are taken in."""
-    uid = UID(sop_class)
-    if uid in _STORAGE or not uid.is_valid:
-        return uid in _STORAGE
-    # What pydicom has no name for is private, or newer than it is.
-    return uid.name == uid or (
-        uid.type == "SOP Class"
-        and "Storage" in uid.name
-        and "Commitment" not in uid.name
-    )
-
-
 def _storage_of_unknown(event: Event) -> dict[UID, SOPClassCommonExtendedNegotiation]:
-    """Say of classes that pynetdicom does not know what service they are of.
-
-    Source:
-        PS3.7 D.3.3.6, SOP Class Common Extended Negotiation.
-    """
+    """Say of classes that pynetdicom does not know what service they are of."""
     asked = event.assoc.requestor.primitive
     assert asked is not None  # or nothing would be negotiated
-    items = {}
-    for context in asked.presentation_context_definition_list:
-        name = str(context.abstract_syntax)
-        if name not in _STORAGE and _is_kept(name):
-            uid = UID(name)
-            items[uid] = item = SOPClassCommonExtendedNegotiation()
-            item.sop_class_uid = uid
-            item.service_class_uid = UID("1.2.840.10008.4.2")
-    return items
+    return services(asked)
 
 
 REFUSALS: Final[Mapping[type[Exception], int]] = {

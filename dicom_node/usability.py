@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from dicom_node.certificates import ServerTls
 from dicom_node.errors import ConfigError, ServerError
 from dicom_node.extras import extra
-from dicom_node.scp import tls_of
 from dicom_node.sockets import listening_socket
 from dicom_node.syslog import SyslogServer
 
@@ -35,7 +34,7 @@ def require_usable(config: Config) -> None:
         ConfigError: One cannot: which, and whose.
     """
     for door in config.listeners:
-        tls_of(door)
+        ServerTls.of(door)
     desk = config.release
     if desk is not None:
         ServerTls(

@@ -28,13 +28,14 @@ from dicom_node.errors import (
     SpoolError,
     UnsureError,
 )
+from dicom_node.offer import TRANSFER_SYNTAXES, offered
 from dicom_node.pseudonyms import Patients
 from dicom_node.queue.arrival import Taken
 from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.room import Room
 from dicom_node.routing import Action, Route
-from dicom_node.scp import TRANSFER_SYNTAXES, Received, handle_store, offered
+from dicom_node.scp import Received, handle_store
 from dicom_node.spool import Spool
 from tests.conftest import NOW
 
