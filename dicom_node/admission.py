@@ -50,6 +50,15 @@ class Refusal:
     reason: str
 
 
+class TurnedAwayError(Exception):
+    """The peer may not have an association."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        """Keep why not."""
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """The rules of one listener."""

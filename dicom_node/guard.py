@@ -20,19 +20,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
-from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.transport import (
     AddressInformation,
     RequestHandler,
     ThreadedAssociationServer,
 )
 
-from dicom_node import association_items
-from dicom_node.admission import Caller, Refusal, Rejection
+from dicom_node.acceptor import acceptor, read_request
+from dicom_node.admission import Caller, Refusal, Rejection, TurnedAwayError
 from dicom_node.certificates import Shown
 from dicom_node.occupancy import TooManyError
+from dicom_node.open_associations import OpenAssociations
 from dicom_node.pdu import CutOffError, abort_pdu, association_request, reject_pdu
 from dicom_node.upper_layer import Pace, install
 
@@ -52,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 _FAREWELL_S: Final = 1.0
 """How long a peer that was turned away has to read why."""
-_ENDING_S: Final = 5.0
-"""How long associations have to hear that the node stops."""
 _OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
@@ -74,15 +71,6 @@ class Guard:
     """Says what the disk lacks to take anything in; empty if nothing."""
     rejections: Rejections
     """Counts who is turned away."""
-
-
-class TurnedAwayError(Exception):
-    """The peer may not have an association."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        """Keep why not."""
-        super().__init__(refusal.reason)
-        self.refusal = refusal
 
 
 class GuardedServer(ThreadedAssociationServer):
@@ -108,9 +96,7 @@ class GuardedServer(ThreadedAssociationServer):
             **more: As ``arguments``.
         """
         self._listening, self.guard = listening, guard
-        self._open: dict[Association, None] = {}
-        self._lock = threading.Lock()
-        self._is_ending = False
+        self.open_associations = OpenAssociations()
         more["request_handler"] = GuardedHandler
         super().__init__(ae, *arguments, **more)
 
@@ -158,37 +144,7 @@ class GuardedServer(ThreadedAssociationServer):
     @property
     def is_busy(self) -> bool:
         """Return whether a connection is open, whether it has said who it is or not."""
-        return bool(self._open or len(self.guard.waiting))
-
-    def end(self) -> None:
-        """Abort what is open; it has been shut down, and accepts nothing more."""
-        with self._lock:
-            self._is_ending = True
-            associations = list(self._open)
-        # All at once: each waits a moment for its peer.
-        aborting = [threading.Thread(target=a.abort, daemon=True) for a in associations]
-        for one in aborting:
-            one.start()
-        end = time.monotonic() + _ENDING_S
-        for one in aborting:
-            one.join(max(end - time.monotonic(), 0))
-
-    @contextmanager
-    def open(self, association: Association) -> Iterator[None]:
-        """Know of an association while the block lasts.
-
-        Raises:
-            TurnedAwayError: Nothing is accepted any more.
-        """
-        with self._lock:
-            if self._is_ending:
-                raise TurnedAwayError(Refusal(Rejection.CONGESTION, "the node stops"))
-            self._open[association] = None
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._open[association]
+        return bool(len(self.open_associations) or len(self.guard.waiting))
 
 
 class GuardedHandler(RequestHandler):
@@ -228,7 +184,7 @@ class GuardedHandler(RequestHandler):
             raise OSError("it has said nothing")
         shown = self._secured(deadline)
         first = association_request(self.request, deadline)
-        asked = _asked(first)
+        asked = read_request(first)
         caller = Caller(
             place.host,
             (asked.calling_ae_title or "").strip(),
@@ -294,26 +250,15 @@ class GuardedHandler(RequestHandler):
 
     def _associate(self, asked: A_ASSOCIATE, caller: Caller, first: bytes) -> None:
         """Have an association, and return once it has ended."""
-        assoc = Association(self.ae, MODE_ACCEPTOR)
-        # As pynetdicom's own handler does, but for contexts, which are not copied from
-        # a hundred and fifty that nobody has asked for.
-        assoc._server = self.server  # noqa: SLF001
-        assoc.name = f"AcceptorThread@{caller.host}"
-        assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
-        assoc.acceptor.ae_title = caller.called
-        assoc.acceptor.address_info = self.local
-        assoc.acceptor.implementation_class_uid = self.ae.implementation_class_uid
-        assoc.acceptor.implementation_version_name = self.ae.implementation_version_name
-        assoc.acceptor.supported_contexts = self.server.guard.contexts(asked)
-        assoc.requestor.address_info = AddressInformation.from_tuple(
-            self.client_address
+        assoc = acceptor(
+            self.server,
+            caller,
+            self.server.guard.contexts(asked),
+            local=self.local,
+            remote=AddressInformation.from_tuple(self.client_address),
         )
-        assoc.requestor.ae_title = caller.calling
-        for event in self.server.get_events():
-            for handler, arguments in _handlers(self.server.get_handlers(event)):
-                assoc.bind(event, handler, arguments)
         # Open first: whoever is turned away there has its connection still.
-        with self.server.open(assoc):
+        with self.server.open_associations.having(assoc):
             ended = install(assoc, self.request, first, self.server.guard.pace)
             try:
                 assoc.start()
@@ -347,27 +292,3 @@ def _speaks(connection: socket.socket, within_s: float) -> bool:
     return bool(poll.poll(within_s * 1000)) and bool(
         connection.recv(1, socket.MSG_PEEK)
     )
-
-
-def _asked(first: bytes) -> A_ASSOCIATE:
-    """Return the association request in a PDU.
-
-    Raises:
-        CutOffError: It cannot be read.
-    """
-    pdu = A_ASSOCIATE_RQ()
-    try:
-        association_items.check(first)
-        pdu.decode(first)
-        return pdu.to_primitive()
-    except Exception as error:  # noqa: BLE001 anything may be wrong with it
-        known = isinstance(error, association_items.MisfitError)
-        reason = str(error) if known else type(error).__name__
-        raise CutOffError(f"the association request is malformed: {reason}") from None
-
-
-def _handlers(bound: Any) -> list[tuple[Any, Any]]:
-    """Return handlers of an event with their arguments, as pynetdicom keeps them."""
-    if not bound or bound[0] is None:
-        return []
-    return list(bound) if isinstance(bound, list) else [bound]

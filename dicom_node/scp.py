@@ -204,7 +204,7 @@ class StorageScp:
         """Take in nothing more; associations that are open are aborted."""
         self.leave()
         while self._servers:
-            self._servers.pop().end()
+            self._servers.pop().open_associations.end()
 
 
 def _storage_of_unknown(event: Event) -> dict[UID, SOPClassCommonExtendedNegotiation]:

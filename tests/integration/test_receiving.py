@@ -451,12 +451,12 @@ def test_an_answer_is_no_longer_than_the_peer_takes(bystander: Receiver) -> None
 
 def test_whoever_comes_while_it_stops_hears_so(bystander: Receiver) -> None:
     (server,) = bystander.scp._servers
-    server._is_ending = True
+    server.open_associations._is_ending = True
     try:
         with an_association(bystander.port, associate()) as connection:
             kind, reason = answer(connection)
     finally:
-        server._is_ending = False
+        server.open_associations._is_ending = False
     assert (kind, tuple(reason[1:])) == (REJECTED, (2, 3, 1))
 
 
