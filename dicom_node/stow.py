@@ -14,33 +14,15 @@ import logging
 import secrets
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from os import SEEK_END
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from dicom_node.decoding import decode_frames
-from dicom_node.errors import (
-    NodeError,
-    SendInterruptedError,
-)
-from dicom_node.outgoing import (
-    Receiver,
-    abilities,
-    head_of,
-    offered,
-    ready,
-    untaken,
-)
+from dicom_node.errors import NodeError, SendInterruptedError
+from dicom_node.outgoing import Receiver
+from dicom_node.stow_forms import Forms
 from dicom_node.stow_item import Item, Parcel
-from dicom_node.stow_message import (
-    ANSWER_TYPE,
-    UNSAID,
-    AnswerError,
-    Kind,
-    body,
-    body_size,
-    content_type,
-    outcomes,
-)
+from dicom_node.stow_message import UNSAID, AnswerError, Kind, outcomes
+from dicom_node.stow_requests import StowRequests, UnreadableError
 from dicom_node.stow_verdict import (
     FOR_ONE,
     FORBIDDEN,
@@ -50,7 +32,7 @@ from dicom_node.stow_verdict import (
     trouble,
     unexplained,
 )
-from dicom_node.web_connection import WebConnection, bearer
+from dicom_node.web_connection import WebConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,17 +49,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PIECE: Final = 256 * 1024
-
 _End = tuple[Item, Exception | Kind | None]
-
-
-class _UnreadableError(Exception):
-    """A file cannot be sent; the others of a request are not at fault."""
-
-    def __init__(self, item: Item, why: Exception) -> None:
-        super().__init__(str(why))
-        self.item, self.why = item, why
 
 
 class StowSending:
@@ -101,11 +73,10 @@ class StowSending:
             boundary: Returns what nobody can guess, and no file holds.
         """
         self.destination = destination
-        self._decode, self._clock, self._boundary = decode, clock, boundary
-        self._throttle = throttle
+        self._clock = clock
         self._connection = WebConnection(destination)
-        self._untaken: set[tuple[str, str]] = set()
-        """SOP class and transfer syntax that the server has refused."""
+        self._requests = StowRequests(destination, self._connection, throttle, boundary)
+        self._forms = Forms(destination, decode)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -153,12 +124,12 @@ class StowSending:
             :meth:`send` or its ``allow`` raises.
         """
         # Nobody has anything before that is said.
-        unsaid = SendInterruptedError(f"{self._named()}: it was not sent")
+        unsaid = SendInterruptedError(f"{self.destination.named}: it was not sent")
         ends: list[Exception | None] = [unsaid] * len(parcels)
         waiting: list[Item] = []
         for number, parcel in enumerate(parcels):
             try:
-                waiting.append(self._made_ready(self._item(number, parcel)))
+                waiting.append(self._forms.item(number, parcel))
             except Exception as error:  # noqa: BLE001 it is returned
                 ends[number] = error
         try:
@@ -171,7 +142,7 @@ class StowSending:
                         item.clear()
                         continue
                     try:
-                        waiting.append(self._in_another_form(item))
+                        waiting.append(self._forms.another(item))
                     except Exception as error:  # noqa: BLE001 it is returned
                         ends[item.number] = error
         finally:
@@ -197,50 +168,13 @@ class StowSending:
         Raises:
             SendInterruptedError: It does not.
         """
-        self._connection.open()
-        answer = self._connection.ask("OPTIONS", self._path, self._headers())
+        answer = self._requests.options()
         if answer.status in {204, 405}:
             return  # it knows the address, if not the method
-        wrong = trouble(self._named(), answer.status, answer.retry_after, self._clock())
+        named, wait = self.destination.named, answer.retry_after
+        wrong = trouble(named, answer.status, wait, self._clock())
         if wrong is not None:
             raise wrong
-
-    def _item(self, number: int, parcel: Parcel) -> Item:
-        head = head_of(parcel.file)
-        sop_class, syntax = head.sop_class_uid, head.transfer_syntax_uid
-        able = abilities(parcel.file, syntax)
-        forms = [
-            form
-            for form in offered(self.destination, syntax, able)
-            if (sop_class, str(form)) not in self._untaken
-        ]
-        return Item(number, parcel, sop_class, syntax, forms, parcel.file)
-
-    def _made_ready(self, item: Item) -> Item:
-        if not item.forms:
-            raise untaken(self._named(), item.sop_class, item.syntax)
-        file = item.parcel.file
-        item.path = ready(
-            file,
-            item.syntax,
-            item.forms,
-            self._decode,
-            self._named(),
-            item.parcel.computing,
-        )
-        head = head_of(item.path)
-        item.sop_instance, item.form = head.sop_instance_uid, head.transfer_syntax_uid
-        if item.path != file:
-            item.copy = item.path.open("rb")
-        item.size = _size(item)
-        return item
-
-    def _in_another_form(self, item: Item) -> Item:
-        """Make ready again what is not taken in the form that it was in."""
-        self._untaken.add((item.sop_class, item.form))
-        item.clear()
-        item.forms = [form for form in item.forms if str(form) != item.form]
-        return self._made_ready(item)
 
     def _batch(self, waiting: Sequence[Item]) -> list[Item]:
         """Return what goes in the next request."""
@@ -274,8 +208,8 @@ class StowSending:
         if not allowed:
             return
         try:
-            answer = self._posted(allowed)
-        except _UnreadableError as error:
+            answer = self._requests.store(allowed)
+        except UnreadableError as error:
             # Half a request is on its way, and nobody has anything of it.
             yield error.item, error.why
             yield from self._sent([item for item in allowed if item is not error.item])
@@ -292,14 +226,15 @@ class StowSending:
             return error
         logger.error("failed destination=%s", self.destination.name, exc_info=error)
         said = SendInterruptedError(
-            f"{self._named()}: nothing can be asked there: {type(error).__name__}",
+            f"{self.destination.named}: nothing can be asked there: "
+            f"{type(error).__name__}",
             hint="Look at the log of that time, and at the destination's url.",
         )
         said.__cause__ = error
         return said
 
     def _ends(self, answer: Answer, batch: Sequence[Item]) -> Iterator[_End]:
-        named = self._named()
+        named = self.destination.named
         wrong = trouble(named, answer.status, answer.retry_after, self._clock())
         if wrong is not None and self._is_well(answer):
             wrong = None
@@ -325,64 +260,10 @@ class StowSending:
         if answer.status not in FORBIDDEN:
             return False
         try:
-            self._connection.open()
-            asked = self._connection.ask("OPTIONS", self._path, self._headers())
+            asked = self._requests.options()
         except Exception:  # noqa: BLE001 then it is not
             return False
         if asked.status == 405:
             # It knows the address, and may not have looked at who asks.
             return answer.status not in NOT_KNOWN
         return 200 <= asked.status < 300
-
-    def _posted(self, batch: Sequence[Item]) -> Answer:
-        boundary = self._boundary()
-        size = body_size(boundary, [item.size for item in batch])
-        headers = self._headers() | {
-            "Content-Type": content_type(boundary),
-            "Content-Length": str(size),
-        }
-        content = body(boundary, (self._pieces(item) for item in batch))
-        return self._connection.ask("POST", self._path, headers, content)
-
-    def _pieces(self, item: Item) -> Iterator[bytes]:
-        """Yield a file as it is to be sent.
-
-        Raises:
-            _UnreadableError: It cannot be read, or is not as long as it was.
-        """
-        left, throttle = item.size, self._throttle
-        most = _PIECE if throttle is None else min(_PIECE, throttle.piece)
-        try:
-            with item.opened() as stream:
-                while left:
-                    piece = stream.read(min(left, most))
-                    _require(piece, item)
-                    left -= len(piece)
-                    if throttle is not None:
-                        throttle.wait(len(piece))
-                    yield piece
-        except OSError as error:
-            said = SendInterruptedError(f"{item.path} cannot be read: {error.strerror}")
-            raise _UnreadableError(item, said) from error
-        except Exception as error:
-            raise _UnreadableError(item, error) from error
-
-    def _headers(self) -> dict[str, str]:
-        return {"Accept": ANSWER_TYPE} | bearer(self.destination)
-
-    @property
-    def _path(self) -> str:
-        return f"{self.destination.url_parts.path.rstrip('/')}/studies"
-
-    def _named(self) -> str:
-        return f"{self.destination.name} ({self.destination.address})"
-
-
-def _require(piece: bytes, item: Item) -> None:
-    if not piece:
-        raise SendInterruptedError(f"{item.path} is shorter than it was")
-
-
-def _size(item: Item) -> int:
-    with item.opened() as stream:
-        return stream.seek(0, SEEK_END)
