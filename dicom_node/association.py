@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Mapping
 
+    from dicom_node.file_meta import Head
     from dicom_node.mapped import Source
-    from dicom_node.part10 import Head
     from dicom_node.throttle import Throttle
 
     Kind = tuple[str, str]

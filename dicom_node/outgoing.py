@@ -22,8 +22,8 @@ from pydicom import dcmread, uid
 from dicom_node.compression import COMPRESSED, can, put_into
 from dicom_node.elements import Limits
 from dicom_node.errors import FilterError, SendInterruptedError, SendRefusedError
+from dicom_node.file_meta import read_head
 from dicom_node.instance import OpenInstance
-from dicom_node.part10 import read_head
 from dicom_node.pixel_layout import NATIVE, TAGS
 from dicom_node.syntaxes import UIDS, Syntax
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
-    from dicom_node.part10 import Head
+    from dicom_node.file_meta import Head
     from dicom_node.sealed_file import Stored
 
     Computing = Callable[[], AbstractContextManager[object]]

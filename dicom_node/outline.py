@@ -19,8 +19,9 @@ from pydicom import uid
 
 from dicom_node.errors import MalformedObjectError
 from dicom_node.extents import ITEM, LONG_VRS, UNDEFINED, VRS
+from dicom_node.file_meta import read_head
 from dicom_node.mapped import CHUNK, IN_MEMORY
-from dicom_node.part10 import Encoding, read_head
+from dicom_node.part10 import Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

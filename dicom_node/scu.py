@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from dicom_node.association import Association
     from dicom_node.decoding import Decode
     from dicom_node.destination import Destination
+    from dicom_node.file_meta import Head
     from dicom_node.outgoing import Computing
-    from dicom_node.part10 import Head
     from dicom_node.sealed_file import Stored
     from dicom_node.throttle import Throttle
 

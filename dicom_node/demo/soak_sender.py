@@ -15,8 +15,8 @@ from pydicom import uid
 
 from dicom_node.association import AssociationError
 from dicom_node.demo.soak_objects import TOGETHER
+from dicom_node.file_meta import read_head
 from dicom_node.negotiation import associate
-from dicom_node.part10 import read_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

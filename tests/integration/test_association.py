@@ -28,8 +28,8 @@ from pynetdicom.presentation import PresentationContext
 from dicom_node.association import Association, AssociationError
 from dicom_node.demo.loopback import await_that
 from dicom_node.dimse import COMMAND, LAST, pdu_header
+from dicom_node.file_meta import read_head
 from dicom_node.negotiation import RejectedError, associate
-from dicom_node.part10 import read_head
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
