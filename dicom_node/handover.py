@@ -9,7 +9,7 @@
     body          = JSON: version, tenant, handover, from, to, epochs, wrapped, sealed
 
 One key is drawn for each; it is sealed to the other node (HPKE, the hybrid suite), and
-files and list are sealed with it (AES-256-GCM, :mod:`dicom_node.sealed_file`). The list
+files and list are sealed with it (AES-256-GCM, :mod:`dicom_node.sealed_stream`). The list
 names each file, and is written last: a folder without it is none. What an instance or a
 job is, is not known here.
 """
@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dicom_node.durable import make_folder, sync_folder, write_durably
 from dicom_node.errors import KeyFolderError, SpoolError
-from dicom_node.sealed_file import SUFFIX, SealedFile, Sealing, for_the_owner
+from dicom_node.sealed_file import SUFFIX, SealedFile, for_the_owner
+from dicom_node.sealed_stream import Sealing
 from dicom_node.spool_keys import SIZE, SpoolKey, no_key
 from miadmark_core.errors import DamagedSealError
 from miadmark_core.sealing.suites import HYBRID

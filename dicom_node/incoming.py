@@ -6,7 +6,7 @@ rest of the data set is let go by, and whoever answers the request is told: the 
 that there is no room. What is kept is synced by the very descriptor that wrote it, since
 another may not be told of an error.
 
-With keys it is sealed as it comes (:mod:`dicom_node.sealed_file`).
+With keys it is sealed as it comes (:mod:`dicom_node.sealed_stream`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final, Self
 from pynetdicom import dimse_messages
 
 from dicom_node.errors import SpoolError
-from dicom_node.sealed_file import SUFFIX, Sealing, for_the_owner
+from dicom_node.sealed_file import SUFFIX, for_the_owner
+from dicom_node.sealed_stream import Sealing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,7 @@
 Names are random and say nothing: a UID from outside never becomes a path. Whoever gets
 a name back may promise that the file survives a power cut.
 
-With keys, what is written is sealed (:mod:`dicom_node.sealed_file`). Whether a file is
+With keys, what is written is sealed (:mod:`dicom_node.sealed_stream`). Whether a file is
 can be read off its name, so that those of a time without keys are worked off as they are.
 What is deleted is not written over: a disk that keeps it has what nobody opens once the
 key has been replaced and destroyed.
@@ -27,14 +27,8 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple
 from dicom_node.durable import make_folder, sync_folder
 from dicom_node.errors import KeyFolderError, SpoiledFileError, SpoolError
 from dicom_node.memory_file import MemoryFile
-from dicom_node.sealed_file import (
-    SUFFIX,
-    SealedFile,
-    Sealing,
-    for_the_owner,
-    head_of,
-    key_of,
-)
+from dicom_node.sealed_file import SUFFIX, SealedFile, for_the_owner
+from dicom_node.sealed_stream import Sealing, head_of, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator

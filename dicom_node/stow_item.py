@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
     from dicom_node.outgoing import Computing, Receiver
-    from dicom_node.sealed_file import Opened, Stored
+    from dicom_node.sealed_file import Stored
+    from dicom_node.sealed_stream import Opened
 
     Allow = Callable[[Receiver], object]
 

@@ -13,7 +13,8 @@ from dicom_node.hatch_folder import HatchFolder
 from dicom_node.queue.job import JobState
 from dicom_node.queue.statements import SQL
 from dicom_node.review import left_behind
-from dicom_node.sealed_file import SUFFIX, head_of, key_of
+from dicom_node.sealed_file import SUFFIX
+from dicom_node.sealed_stream import head_of, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

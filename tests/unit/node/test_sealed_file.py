@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dicom_node import sealed_file
+from dicom_node import sealed_stream
 from dicom_node.errors import KeyFolderError, SpoiledFileError
-from dicom_node.sealed_file import CHUNK, SealedFile, Sealing
+from dicom_node.sealed_file import SealedFile
+from dicom_node.sealed_stream import CHUNK, Sealing
 from dicom_node.spool_keys import HandedKeys, SpoolKey
 
 KEY = SpoolKey(1, bytes(range(32)))
@@ -65,7 +66,7 @@ def test_any_part_can_be_read(
     reads: list[tuple[int, int]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealed_file, "CHUNK", 64)
+        patch.setattr(sealed_stream, "CHUNK", 64)
         content = os.urandom(size)
         path = sealed(tmp_path, os.urandom(16).hex(), content)
         with SealedFile(path, keys).open() as stream:
@@ -77,7 +78,7 @@ def test_any_part_can_be_read(
 
 def test_nothing_of_it_may_change(tmp_path: Path, keys: HandedKeys) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealed_file, "CHUNK", 16)
+        patch.setattr(sealed_stream, "CHUNK", 16)
         path = sealed(tmp_path, "a", os.urandom(40))
         whole = path.read_bytes()
         assert len(whole) == 20 + 40 + 3 * 16
@@ -94,7 +95,7 @@ def test_a_file_that_is_cut_joined_or_reordered_does_not_open(
     tmp_path: Path, keys: HandedKeys
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealed_file, "CHUNK", 16)
+        patch.setattr(sealed_stream, "CHUNK", 16)
         path = sealed(tmp_path, "a", os.urandom(48))
         whole = path.read_bytes()
         head, first, second, third = (
