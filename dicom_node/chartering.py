@@ -62,9 +62,9 @@ def take(
     grants.take(charter.grants)
     if charter.least_epoch > keyring.ring.least_epoch:
         rewrap_before(charter.least_epoch, keyring, ledger)
-        keyring.raise_floor(charter.least_epoch)
+        keyring.epochs.raise_floor(charter.least_epoch)
         rewrap_before(charter.least_epoch, keyring, ledger)
-    keyring.destroy_ended_epochs()
+    keyring.epochs.destroy_ended()
     keyring.nodes.finish(signed)
     audit.add(
         Event.KEYS,

@@ -206,7 +206,11 @@ class Desk:
         How long a refusal takes does not say whether there was no stanza, a bad one, or
         one that holds another key.
         """
-        openers = (LedgerOpener(self._keyring, self._ledger), self._keyring, _Nobody())
+        openers = (
+            LedgerOpener(self._keyring, self._ledger),
+            self._keyring.epochs,
+            _Nobody(),
+        )
         failure: SealError | None = None
         try:
             key = object_key(header, openers)

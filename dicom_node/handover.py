@@ -130,7 +130,7 @@ class Packing:
             "handover": self._handover,
             "from": keyring.nodes.name,
             "to": to,
-            "epochs": [ring.least_epoch, keyring.epoch().version],
+            "epochs": [ring.least_epoch, keyring.epochs.newest().version],
         }
         bound = _bound(head)
         sealed = AESGCM(self._list_key()).encrypt(_NONCE, _canonical(values), bound)

@@ -94,7 +94,7 @@ def _rebuilt(
         ledger.add(digest, record, now, study, is_closed=True)
         return "closed"
     ledger.add(digest, record, now, study)
-    epoch = keyring.epoch()
+    epoch = keyring.epochs.newest()
     stanza = epoch.wrap(header.suite, key, header.stanza_info)
     ledger.rewrap([Rewrapped(header.record_id, epoch.version, stanza.body)])
     return "added"
@@ -102,7 +102,7 @@ def _rebuilt(
 
 def _opens(header: Header, keyring: Keyring, ledger: Ledger) -> bool:
     try:
-        object_key(header, [LedgerOpener(keyring, ledger), keyring])
+        object_key(header, [LedgerOpener(keyring, ledger), keyring.epochs])
     except NoStanzaError:
         return False
     return True

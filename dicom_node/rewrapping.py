@@ -45,7 +45,7 @@ class LedgerOpener:
             DamagedSealError: What it holds belongs to another record.
         """
         kept = self.ledger.rewrapped(header.record_id)
-        epoch = None if kept is None else self.keyring.epoch_of(kept.epoch)
+        epoch = None if kept is None else self.keyring.epochs.of(kept.epoch)
         if kept is None or epoch is None:
             return None
         return epoch.unwrap(header.suite, kept.body, header.stanza_info)
@@ -64,9 +64,9 @@ def end_epochs(keyring: Keyring, ledger: Ledger, now: datetime) -> int:
     """
     version = keyring.rotate(KeyKind.EPOCH, now, ledger.last_number() + 1)
     rewrap_before(version, keyring, ledger)
-    keyring.raise_floor(version)
+    keyring.epochs.raise_floor(version)
     rewrap_before(version, keyring, ledger)
-    keyring.destroy_ended_epochs()
+    keyring.epochs.destroy_ended()
     return version
 
 
@@ -91,7 +91,7 @@ def keep(
     epoch = max(stanza.version for stanza in header.stanzas)
     try:
         keyring.trusted().require(header)
-        is_good = keyring.epoch_of(epoch) is not None
+        is_good = keyring.epochs.of(epoch) is not None
     except UntrustedSignerError:
         is_good = False
     if not is_good:
@@ -103,7 +103,7 @@ def keep(
 
 def rewrap_before(version: int, keyring: Keyring, ledger: Ledger) -> int:
     """Seal the object keys of all older epochs under the present one; return how many."""
-    present, after, total = keyring.epoch(), 0, 0
+    present, after, total = keyring.epochs.newest(), 0, 0
     while rows := ledger.headers_before(version, after, _BATCH):
         headers = [parse(encoded) for _, encoded in rows]
         ledger.rewrap(
@@ -117,10 +117,10 @@ def _rewrapped(
     header: Header, present: EpochKey, keyring: Keyring, ledger: Ledger
 ) -> Rewrapped:
     kept = ledger.rewrapped(header.record_id)
-    before = None if kept is None else keyring.epoch_of(kept.epoch, is_ended=True)
+    before = None if kept is None else keyring.epochs.of(kept.epoch, is_ended=True)
     if kept is not None and before is not None:
         key = before.unwrap(header.suite, kept.body, header.stanza_info)
-    elif (found := keyring.object_key(header, is_ended=True)) is not None:
+    elif (found := keyring.epochs.object_key(header, is_ended=True)) is not None:
         key = found
     else:
         raise LostRecordError(

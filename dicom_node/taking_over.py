@@ -109,7 +109,7 @@ def _require_epochs(epochs: Epochs, keyring: Keyring) -> None:
         LedgerError: Some are of an epoch that it does not have, or has no more.
     """
     keyring.refresh()
-    mine = Epochs(keyring.ring.least_epoch, keyring.epoch().version)
+    mine = Epochs(keyring.ring.least_epoch, keyring.epochs.newest().version)
     if mine.least != epochs.least or mine.newest < epochs.newest:
         raise LedgerError(
             f"the records are of epochs {epochs.least} to {epochs.newest}, and this node "

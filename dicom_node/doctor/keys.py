@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.doctor.finding import note, ok, wrong
-from dicom_node.keys.keyring import MAX_EPOCH_DAYS
+from dicom_node.keys.epochs import MAX_EPOCH_DAYS
 from dicom_node.keys.ring import KeyKind
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _open_all(keyring: Keyring) -> None:
     keyring.verifiers()
     keyring.spool.all()
     for entry in keyring.ring.of(KeyKind.EPOCH):
-        keyring.epoch_of(entry.version, is_ended=True)
+        keyring.epochs.of(entry.version, is_ended=True)
     for part in ("recipients", "trusted"):
         keyring.sites(part)
 

@@ -20,17 +20,17 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from dicom_node.durable import write_durably
 from dicom_node.errors import KeyFolderError
+from dicom_node.keys.epochs import EpochRing
 from dicom_node.keys.membership import Membership
 from dicom_node.keys.ring import KeyKind
 from dicom_node.keys.roots import generated_passphrase
 from dicom_node.keys.site import Site, read_site
 from dicom_node.keys.spool import SpoolRing
-from dicom_node.keys.store import SIZES, KeyStore, exists, make
-from miadmark_core.sealing.epoch_key import EpochKey
+from dicom_node.keys.store import KeyStore, exists, make
 from miadmark_core.sealing.recipients import Identity, Recipient
 from miadmark_core.sealing.signing import Signer, Trust, TrustedSigners, Verifier
 from miadmark_core.sealing.stanza import StanzaType
@@ -44,11 +44,7 @@ if TYPE_CHECKING:
     from dicom_node.keys.provider import Root
     from dicom_node.keys.ring import Ring
     from dicom_node.keys.roots import MakeRoot
-    from miadmark_core.sealing.record import Header
     from miadmark_core.sealing.suites import Suite
-
-MAX_EPOCH_DAYS: Final = 90
-MAX_EPOCH_RECORDS: Final = 1 << 20
 
 
 class Keyring:
@@ -70,6 +66,8 @@ class Keyring:
         """What is on its way is sealed with."""
         self.nodes = Membership(self._store)
         """Which nodes this site has, and what this one may change."""
+        self.epochs = EpochRing(self._store, self.nodes)
+        """Records are sealed to, and opened by."""
         self._verifiers: dict[int, Verifier] = {}
 
     @classmethod
@@ -131,39 +129,6 @@ class Keyring:
         """Return what this site opens the records of others with, newest first."""
         entries = self.ring.of(KeyKind.IDENTITY)
         return [Identity(self._store.secret(e.kind, e.version)) for e in entries]
-
-    def epoch(self) -> EpochKey:
-        """Return the key of the present epoch."""
-        version = self.ring.newest(KeyKind.EPOCH).version
-        return EpochKey(version, self._store.secret(KeyKind.EPOCH, version))
-
-    def epoch_of(self, version: int, *, is_ended: bool = False) -> EpochKey | None:
-        """Return the key of an epoch; None where it does not count, or is destroyed.
-
-        Args:
-            version: The epoch.
-            is_ended: Return it even where it counts no more.
-        """
-        kept = {e.version for e in self.ring.of(KeyKind.EPOCH)}
-        if version not in kept or (version < self.ring.least_epoch and not is_ended):
-            return None
-        return EpochKey(version, self._store.secret(KeyKind.EPOCH, version))
-
-    def object_key(self, header: Header, *, is_ended: bool = False) -> bytes | None:
-        """Return the object key by the epoch's stanza, if that epoch still counts.
-
-        Args:
-            header: Of the record.
-            is_ended: Take an epoch that counts no more, as long as its key is there.
-
-        Raises:
-            DamagedSealError: The stanza changed, or belongs to another record.
-        """
-        for stanza in header.stanzas:
-            if stanza.type is StanzaType.EPOCH:
-                key = self.epoch_of(stanza.version, is_ended=is_ended)
-                return None if key is None else key.object_key(header)
-        return None
 
     def recovery(self) -> Recipient | None:
         """Return the recovery key's public half, once there has been a ceremony."""
@@ -273,13 +238,7 @@ class Keyring:
             )
         self.nodes.require_lead()
         with self._store.changing():
-            return self._rotated(kind, now, sequence)
-
-    def _rotated(self, kind: KeyKind, now: datetime, sequence: int) -> int:
-        ring = self.ring.with_next(kind, now, sequence)
-        self._store.add(ring.newest(kind), os.urandom(SIZES[kind]))
-        self._store.write(ring)
-        return ring.newest(kind).version
+            return self._store.rotate(kind, now, sequence)
 
     def end_signing(self, last: int) -> None:
         """Believe signing keys that are in use no more up to record ``last``.
@@ -295,26 +254,6 @@ class Keyring:
                 if entry.last_sequence is None:
                     ring = ring.with_last(entry.kind, entry.version, last)
             self._store.write(ring)
-
-    def rotate_if_due(self, now: datetime, sequence: int) -> bool:
-        """Begin a new epoch where the present one has lasted long enough.
-
-        A node that follows another waits until that one begins one.
-        """
-        self._store.refresh()
-        if self.nodes.taken or not self._is_due(now, sequence):
-            return False
-        with self._store.changing():
-            if not self._is_due(now, sequence):
-                return False  # another process was first
-            self._rotated(KeyKind.EPOCH, now, sequence)
-        return True
-
-    def _is_due(self, now: datetime, sequence: int) -> bool:
-        epoch = self.ring.newest(KeyKind.EPOCH)
-        return (
-            now - epoch.created
-        ).days >= MAX_EPOCH_DAYS or sequence - epoch.first_sequence >= MAX_EPOCH_RECORDS
 
     def rotate_root(self) -> int:
         """Seal every key under a new version of the root; return it.
@@ -332,37 +271,6 @@ class Keyring:
             with suppress(KeyFolderError):  # it is gone already
                 self.root.forget(version)
         return self.root.version
-
-    def raise_floor(self, version: int) -> None:
-        """Let the stanzas of all epochs before ``version`` count no more.
-
-        Raises:
-            KeyFolderError: The present epoch would be among them.
-        """
-        with self._store.changing():
-            if version > self.ring.newest(KeyKind.EPOCH).version:
-                raise KeyFolderError(f"epoch {version} has not begun")
-            least = max(version, self.ring.least_epoch)
-            self._store.write(replace(self.ring, least_epoch=least))
-
-    def destroy_ended_epochs(self) -> None:
-        """Destroy the keys of the epochs that count no more.
-
-        What they sealed opens by other stanzas, or never again.
-        """
-        with self._store.changing():
-            ring = self.ring
-            # Those that were destroyed already, too: the power may have gone meanwhile.
-            gone = [
-                e
-                for e in ring.keys
-                if e.kind is KeyKind.EPOCH and e.version < ring.least_epoch
-            ]
-            for entry in gone:
-                ring = ring.without(entry.kind, entry.version)
-            self._store.write(ring)
-            for entry in gone:
-                self._store.destroy(entry)
 
     def set_rules(
         self,

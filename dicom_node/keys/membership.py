@@ -33,7 +33,6 @@ from dicom_node.keys.charter import (
     require_signed,
 )
 from dicom_node.keys.ring import SHARED, KeyKind
-from dicom_node.keys.store import SIZES
 from miadmark_core.sealing.recipients import Identity, Recipient
 from miadmark_core.sealing.signing import Signer
 
@@ -104,10 +103,7 @@ class Membership:
         if not kept:
             with self._store.changing():
                 if not self._store.ring.of(KeyKind.NODE):
-                    ring = self._store.ring.with_next(KeyKind.NODE, now, 1)
-                    entry = ring.newest(KeyKind.NODE)
-                    self._store.add(entry, os.urandom(SIZES[KeyKind.NODE]))
-                    self._store.write(ring)
+                    self._store.rotate(KeyKind.NODE, now, 1)
         return Identity(self._store.newest(KeyKind.NODE))
 
     def all(self) -> dict[str, Recipient]:

@@ -44,14 +44,18 @@ class Sealer:
             now: Aware.
         """
         ring, sequence = self.keyring, self.number()
-        ring.rotate_if_due(now, sequence)
+        ring.epochs.rotate_if_due(now, sequence)
         recovery = ring.recovery()
         recipients = {r.encoded: r for r in (*ring.recipients(), *self.recipients)}
         return seal(
             payload,
             context,
             suite=ring.suite,
-            to=[ring.epoch(), *([recovery] if recovery else []), *recipients.values()],
+            to=[
+                ring.epochs.newest(),
+                *([recovery] if recovery else []),
+                *recipients.values(),
+            ],
             signer=ring.signer(),
             tenant=ring.ring.tenant,
             sequence=sequence,
@@ -73,7 +77,7 @@ class Sealer:
 def opening_of(keyring: Keyring) -> Opening:
     """Return what a site's keys open, with nobody asked and no ledger looked into."""
     return Opening(
-        openers=[keyring, *keyring.identities()],
+        openers=[keyring.epochs, *keyring.identities()],
         trusted=keyring.trusted(),
         least_suite=keyring.ring.least_suite,
         own_tenant=keyring.ring.tenant,

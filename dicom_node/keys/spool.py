@@ -8,12 +8,10 @@ files that were deleted is then nobody's to read, not even this site's.
 from __future__ import annotations
 
 import itertools
-import os
 from typing import TYPE_CHECKING
 
 from dicom_node.errors import KeyFolderError
 from dicom_node.keys.ring import KeyKind
-from dicom_node.keys.store import SIZES
 from dicom_node.spool_keys import SpoolKey, no_key
 
 if TYPE_CHECKING:
@@ -71,15 +69,10 @@ class SpoolRing:
             Whether there is a fresh one.
         """
         with self._store.changing():
-            ring = self._store.ring
-            kept = ring.of(KeyKind.SPOOL)
+            kept = self._store.ring.of(KeyKind.SPOOL)
             if kept and now - kept[0].created < after:
                 return False
-            ring = ring.with_next(KeyKind.SPOOL, now, 1)
-            self._store.add(
-                ring.newest(KeyKind.SPOOL), os.urandom(SIZES[KeyKind.SPOOL])
-            )
-            self._store.write(ring)
+            self._store.rotate(KeyKind.SPOOL, now, 1)
         return True
 
     def ended(self, now: datetime, grace: timedelta) -> set[int]:

@@ -108,6 +108,20 @@ class KeyStore:
             raise KeyFolderError("the root at hand is older than the ring's")
         _write_key(self.folder, self.root, self.ring.tenant, entry, secret)
 
+    def rotate(self, kind: KeyKind, now: datetime, sequence: int) -> int:
+        """Make a fresh key of that kind, of use from record ``sequence`` on.
+
+        Within :meth:`changing`; older keys stay.
+
+        Returns:
+            Its version.
+        """
+        ring = self.ring.with_next(kind, now, sequence)
+        entry = ring.newest(kind)
+        self.add(entry, os.urandom(SIZES[kind]))
+        self.write(ring)
+        return entry.version
+
     def write(self, ring: Ring) -> None:
         """Let ``ring`` hold from now on; within :meth:`changing`."""
         key = self.secret(KeyKind.DERIVATION, 1)

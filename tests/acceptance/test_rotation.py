@@ -81,9 +81,9 @@ def test_nothing_is_lost_and_nothing_opens_that_should_not(tmp_path: Path) -> No
     site = Site(tmp_path)
     site.live()
     everything = set(range(COUNT))
-    assert site.keyring.epoch().version == 1 + ROTATIONS
+    assert site.keyring.epochs.newest().version == 1 + ROTATIONS
     assert {parse(r.header).suite.number for r in site.records} == {1, 2}
-    assert site.opens(site.keyring) == everything
+    assert site.opens(site.keyring.epochs) == everything
     assert site.opens(site.receiver) == set(range(REVOKED_AT))
 
     gone = set(range(SHREDDED))
@@ -92,7 +92,7 @@ def test_nothing_is_lost_and_nothing_opens_that_should_not(tmp_path: Path) -> No
     end_epochs(site.keyring, site.ledger, NOW)
     again = Keyring(site.keyring.folder)
     ledger_opener = LedgerOpener(again, site.ledger)
-    assert site.opens(again) == set()
+    assert site.opens(again.epochs) == set()
     assert site.opens(ledger_opener) == everything - gone
 
     late = Sealer(again, site.ledger.number).seal(
@@ -100,7 +100,7 @@ def test_nothing_is_lost_and_nothing_opens_that_should_not(tmp_path: Path) -> No
     )
     site.records.append(late)
     site.ledger.add(COUNT.to_bytes(32), late, NOW)
-    assert site.opens(again) == {COUNT}
+    assert site.opens(again.epochs) == {COUNT}
 
     site.ledger.__exit__(None, None, None)
     for file in tmp_path.glob("ledger.sqlite*"):
@@ -108,14 +108,14 @@ def test_nothing_is_lost_and_nothing_opens_that_should_not(tmp_path: Path) -> No
     site.ledger = Ledger(tmp_path / "ledger.sqlite")
     site.fill(SHREDDED)
     rebuilt = LedgerOpener(again, site.ledger)
-    assert site.opens(rebuilt, again) == {COUNT}
+    assert site.opens(rebuilt, again.epochs) == {COUNT}
     assert site.ledger.last_number() == COUNT + 1
 
-    present = again.epoch()
+    present = again.epochs.newest()
     for record in site.records[SHREDDED:]:
         header = parse(record.header)
         key = object_key(header, [site.people])
         believe_key(header, key)
         body = present.wrap(header.suite, key, header.stanza_info).body
         site.ledger.rewrap([Rewrapped(header.record_id, present.version, body)])
-    assert site.opens(rebuilt, again) == (everything | {COUNT}) - gone
+    assert site.opens(rebuilt, again.epochs) == (everything | {COUNT}) - gone

@@ -103,7 +103,7 @@ def test_records_open_after_their_epoch_has_ended(
     keep(bytes(32), record, "", keyring=keyring, ledger=ledger, now=NOW)
     end_epochs(keyring, ledger, NOW)
     again = Keyring(keyring.folder)
-    openers: list[Opener] = [LedgerOpener(again, ledger), again]
+    openers: list[Opener] = [LedgerOpener(again, ledger), again.epochs]
     opened = unseal(record, b"", openers=openers, trusted=again.trusted())
     assert opened == b"secret"
 

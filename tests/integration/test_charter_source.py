@@ -98,7 +98,7 @@ def test_without_its_source_a_node_goes_on_and_says_how_old(
     assert known is not None
     assert (known.number, known.reached) == (2, since)
     assert "3 h ago" in known.lines(site.moment)[0]
-    assert state.keys().epoch().version == 1
+    assert state.keys().epochs.newest().version == 1
     file.write_bytes(site.issue())
     assert follower(site, str(file)).turn()
     known = Known.of(state.folder)

@@ -142,7 +142,7 @@ def test_no_key_is_in_the_logs_or_the_audit(
     record = world.site.mark()
     header = parse(record.header)
     world.open(record)
-    key = world.site.keyring.object_key(header)
+    key = world.site.keyring.epochs.object_key(header)
     assert key is not None
     written = caplog.text + json.dumps(world.site.last())
     for secret in (key.hex(), repr(key), b64encode(key).decode("ascii")):

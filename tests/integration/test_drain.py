@@ -367,7 +367,7 @@ def test_a_hand_over_that_a_stranger_has_made_up_is_not_taken(nodes: Nodes) -> N
     stranger = Site(nodes.site.folder / "other").lead.keys()
     tenant = nodes.second.keys().ring.tenant
     assert stranger.signer() is not None  # opened, as its own, before it pretends
-    assert stranger.epoch() is not None
+    assert stranger.epochs.newest() is not None
     stranger._store.ring = replace(stranger._store.ring, tenant=tenant)
     known = nodes.first.keys().nodes.others()["n2"]
     Packing(nodes.folder, "ab" * 16).finish({}, stranger, "n2", known)

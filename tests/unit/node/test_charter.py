@@ -13,6 +13,7 @@ import pytest
 
 from dicom_node.authorising import GrantMode, Terms
 from dicom_node.errors import KeyFolderError, LedgerError
+from dicom_node.keys.epochs import EpochRing
 from dicom_node.keys.joining import Asking, ask, join
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.ring import KeyKind
@@ -52,7 +53,7 @@ def test_every_node_derives_the_same_and_seals_its_spool_alone(site: Site) -> No
     site.joined("n1", "n2")
     rings = [site.lead.keys(), site.keys("n1"), site.keys("n2")]
     assert len({keys.derive(b"anything") for keys in rings}) == 1
-    assert len({keys.epoch().secret for keys in rings}) == 1
+    assert len({keys.epochs.newest().secret for keys in rings}) == 1
     assert len({keys.site("").to_text() for keys in rings}) == 1
     assert len({keys.spool.newest().secret for keys in rings}) == 3
     assert len({keys.nodes.identity(NOON).seed for keys in rings}) == 3
@@ -68,7 +69,7 @@ def test_a_charter_opens_for_those_it_names_and_says_nothing_secret(site: Site) 
         join(site.folder / "n2", charter, pin, NOON, "charter")
     body = base64.b64decode(json.loads(charter)["body"])
     keys = site.lead.keys()
-    for secret in (keys.derive(b""), keys.epoch().secret, keys.signer().seed):
+    for secret in (keys.derive(b""), keys.epochs.newest().secret, keys.signer().seed):
         for form in (secret, secret.hex().encode(), base64.b64encode(secret)):
             assert form not in body
 
@@ -160,7 +161,7 @@ def test_a_node_that_follows_changes_nothing_of_the_site(site: Site) -> None:
         ):
             with pytest.raises(KeyFolderError, match="from its site's charter"):
                 change()
-    assert not keys.rotate_if_due(NOON + timedelta(days=400), 1)
+    assert not keys.epochs.rotate_if_due(NOON + timedelta(days=400), 1)
     assert keys.rotate_root() == 2  # that is its own
 
 
@@ -181,13 +182,13 @@ def test_an_epoch_ends_on_a_node_once_its_own_records_open_without(site: Site) -
     (node,) = site.joined("n1")
     keys = node.keys()
     header = parse(sealed(node, keys).header)
-    key = keys.object_key(header)
+    key = keys.epochs.object_key(header)
     lead = site.lead.keys()
     with site.lead.ledger() as ledger:
         assert end_epochs(lead, ledger, NOON) == 2
     assert site.take("n1", site.issue())
     keys.refresh()
-    assert keys.object_key(header) is None
+    assert keys.epochs.object_key(header) is None
     with pytest.raises(StopIteration):
         keys.ring.entry(KeyKind.EPOCH, 3)
     assert keys.ring.entry(KeyKind.EPOCH, 1).is_destroyed
@@ -202,7 +203,7 @@ def test_what_one_node_seals_another_opens(site: Site) -> None:
     header = parse(record.header)
     keys = second.keys()
     keys.trusted().verify(header)
-    assert keys.object_key(header) == first.keys().object_key(header)
+    assert keys.epochs.object_key(header) == first.keys().epochs.object_key(header)
 
 
 def test_a_node_that_missed_a_rotation_believes_the_key_that_it_knows(
@@ -233,7 +234,7 @@ def test_a_charter_that_was_taken_by_half_is_taken_again(
         end_epochs(lead, ledger, NOON)
     charter = site.issue()
     with monkeypatch.context() as patched:
-        patched.setattr(Keyring, "raise_floor", _power_cut)
+        patched.setattr(EpochRing, "raise_floor", _power_cut)
         with pytest.raises(OSError, match="the power went"):
             site.take("n1", charter)
     assert (node.folder / "keys" / "epoch-1.key").exists()
@@ -276,7 +277,7 @@ def test_a_lead_from_an_old_backup_takes_no_key_away(
     shutil.copytree(keys, site.folder / "backup")
     site.lead.keys().rotate(KeyKind.EPOCH, NOON, 1)
     assert site.take("n1", site.issue())
-    epoch = node.keys().epoch()
+    epoch = node.keys().epochs.newest()
     assert epoch.version == 2
     shutil.rmtree(keys)
     shutil.copytree(site.folder / "backup", keys)
@@ -285,7 +286,7 @@ def test_a_lead_from_an_old_backup_takes_no_key_away(
     site.issue()
     with pytest.raises(KeyFolderError, match="has another epoch key 2"):
         site.take("n1", site.issue())
-    assert node.keys().epoch() == epoch
+    assert node.keys().epochs.newest() == epoch
 
 
 def test_a_node_leads_on_with_numbers_above(site: Site) -> None:

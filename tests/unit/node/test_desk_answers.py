@@ -13,7 +13,7 @@ from dicom_node.asking import NoRequestError
 from dicom_node.audit import Audit
 from dicom_node.desk import DeskUnavailableError
 from dicom_node.errors import KeyFolderError, KeyServiceError, LedgerError, NodeError
-from dicom_node.keys.keyring import Keyring
+from dicom_node.keys.epochs import EpochRing
 from dicom_node.keys.ring import KeyKind
 from dicom_node.rewrapping import end_epochs
 from miadmark_core.errors import DamagedSealError
@@ -71,7 +71,7 @@ def test_a_record_of_an_ended_epoch_is_released_through_the_ledger(
     site: MarkingSite, record: SealedRecord
 ) -> None:
     end_epochs(site.keyring, site.ledger, NOW)
-    assert site.keyring.object_key(parse(record.header)) is None
+    assert site.keyring.epochs.object_key(parse(record.header)) is None
     answered = site.desk().answer(asking(record).to_bytes(), KEY)
     assert opened(parse(record.header), record.payload, key_in(answered, record))
 
@@ -117,7 +117,7 @@ def test_trouble_that_passes_is_no_refusal(
     def fails(*_: object, **__: object) -> NoReturn:
         raise error("for now")
 
-    monkeypatch.setattr(Keyring, "epoch_of", fails)
+    monkeypatch.setattr(EpochRing, "of", fails)
     with pytest.raises(DeskUnavailableError, match="the desk cannot answer now"):
         site.desk().answer(asking(record).to_bytes(), KEY)
 

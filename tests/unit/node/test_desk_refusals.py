@@ -10,8 +10,10 @@ import pytest
 
 from dicom_node.authorising import GrantMode
 from dicom_node.desk import Desk
+from dicom_node.keys.epochs import EpochRing
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.ring import KeyKind
+from dicom_node.keys.store import KeyStore
 from dicom_node.ledger import Rewrapped
 from miadmark_core.sealing.epoch_key import EpochKey
 from miadmark_core.sealing.record import Header, SealedRecord, field, parse
@@ -42,7 +44,7 @@ def record(site: MarkingSite) -> SealedRecord:
     return site.mark()
 
 
-class ClosedKeyring(Keyring):
+class ClosedEpochs(EpochRing):
     """Opens nothing: whoever needs a secret fails loudly."""
 
     def object_key(
@@ -53,7 +55,7 @@ class ClosedKeyring(Keyring):
     ) -> NoReturn:
         raise AssertionError("a secret was used")
 
-    def epoch_of(
+    def of(
         self,
         version: int,  # noqa: ARG002
         *,
@@ -63,7 +65,9 @@ class ClosedKeyring(Keyring):
 
 
 def closed_desk(site: MarkingSite) -> Desk:
-    keyring = ClosedKeyring(site.folder / "keys")
+    folder = site.folder / "keys"
+    keyring = Keyring(folder)
+    keyring.epochs = ClosedEpochs(KeyStore(folder), keyring.nodes)
     return Desk(keyring, site.ledger, site.grants, site.audit, site.clock)
 
 
@@ -201,8 +205,8 @@ def test_a_grant_counts_once_approved_and_until_revoked(site: MarkingSite) -> No
 
 def _no_stanza(site: MarkingSite, _: SealedRecord) -> None:
     version = site.keyring.rotate(KeyKind.EPOCH, NOW, 100)
-    site.keyring.raise_floor(version)
-    site.keyring.destroy_ended_epochs()
+    site.keyring.epochs.raise_floor(version)
+    site.keyring.epochs.destroy_ended()
 
 
 def _bad_stanza(site: MarkingSite, record: SealedRecord) -> None:
@@ -212,7 +216,9 @@ def _bad_stanza(site: MarkingSite, record: SealedRecord) -> None:
 
 def _another_key(site: MarkingSite, record: SealedRecord) -> None:
     header = parse(record.header)
-    stanza = site.keyring.epoch().wrap(header.suite, bytes(32), header.stanza_info)
+    stanza = site.keyring.epochs.newest().wrap(
+        header.suite, bytes(32), header.stanza_info
+    )
     site.ledger.rewrap([Rewrapped(header.record_id, 1, stanza.body)])
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from dicom_node.desk import DeskRefusedError
 from dicom_node.errors import KeyServiceError
+from dicom_node.keys.epochs import EpochRing
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.ring import KeyKind
 from dicom_node.keys.sealer import Sealer
@@ -30,7 +31,7 @@ def sealed(keyring: Keyring, ledger: Ledger) -> SealedRecord:
 
 
 def opens(record: SealedRecord, keyring: Keyring, ledger: Ledger) -> bool:
-    openers: list[Opener] = [LedgerOpener(keyring, ledger), keyring]
+    openers: list[Opener] = [LedgerOpener(keyring, ledger), keyring.epochs]
     opened = unseal(record, b"", openers=openers, trusted=keyring.trusted())
     return opened == b"secret"
 
@@ -41,7 +42,7 @@ def test_a_change_is_not_undone_by_who_read_the_ring_before(keyring: Keyring) ->
     other.set_rules(least_suite=2)
     other.keep_grant_entries(7, "head")
     again = Keyring(keyring.folder)
-    assert again.epoch().version == 2
+    assert again.epochs.newest().version == 2
     assert (again.ring.least_suite, again.ring.grant_entries) == (2, 7)
     assert other.rotate(KeyKind.EPOCH, NOW, 2) == 3
 
@@ -51,7 +52,7 @@ def test_changes_within_one_tick_of_the_clock_are_seen(keyring: Keyring) -> None
     for version in range(2, 12):
         keyring.rotate(KeyKind.EPOCH, NOW, version)
         other.refresh()
-        assert other.epoch().version == version
+        assert other.epochs.newest().version == version
 
 
 def test_a_record_that_was_on_its_way_when_its_epoch_ended_is_made_again(
@@ -85,7 +86,7 @@ def test_a_record_kept_between_the_passes_opens(
         end_epochs(keyring, ledger, NOW)
         worker.refresh()
         assert opens(record, worker, ledger)
-        assert keyring.epoch_of(1, is_ended=True) is None
+        assert keyring.epochs.of(1, is_ended=True) is None
 
 
 def test_an_end_that_was_cut_off_is_repaired_by_another(
@@ -94,13 +95,13 @@ def test_an_end_that_was_cut_off_is_repaired_by_another(
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         record = sealed(keyring, ledger)
         keep(bytes(32), record, "", keyring=keyring, ledger=ledger, now=NOW)
-        for name in ("raise_floor", "destroy_ended_epochs"):
+        for name in ("raise_floor", "destroy_ended"):
             with monkeypatch.context() as patched:
 
                 def dies(*_: object) -> None:
                     raise KeyboardInterrupt
 
-                patched.setattr(Keyring, name, dies)
+                patched.setattr(EpochRing, name, dies)
                 with pytest.raises(KeyboardInterrupt):
                     end_epochs(keyring, ledger, NOW)
             assert opens(record, Keyring(keyring.folder), ledger)

@@ -36,7 +36,7 @@ def sealed(keyring: Keyring, number: int = 1) -> SealedRecord:
 
 
 def opens(record: SealedRecord, keyring: Keyring, *more: Opener) -> bool:
-    openers = [*more, keyring]
+    openers = [*more, keyring.epochs]
     opened = unseal(record, b"", openers=openers, trusted=keyring.trusted())
     return opened == b"secret"
 
@@ -166,12 +166,12 @@ def test_what_people_brought_back_outlives_the_next_epoch(
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         record = sealed(keyring)
         header = parse(record.header)
-        key = keyring.object_key(header)
+        key = keyring.epochs.object_key(header)
         assert key is not None
         end_epochs(keyring, ledger, NOW)
         ledger.add(bytes(32), record, NOW, is_closed=True)
         end_epochs(keyring, ledger, NOW)  # what is closed is in nobody's way
-        present = keyring.epoch()
+        present = keyring.epochs.newest()
         body = present.wrap(header.suite, key, header.stanza_info).body
         ledger.rewrap([Rewrapped(header.record_id, present.version, body)])
         end_epochs(keyring, ledger, NOW)

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import pytest
 
 from dicom_node.errors import KeyFolderError, KeyServiceError
-from dicom_node.keys.keyring import MAX_EPOCH_RECORDS, Keyring
+from dicom_node.keys.epochs import MAX_EPOCH_RECORDS
+from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.passphrase import PassphraseRoot
 from dicom_node.keys.ring import KeyKind
 from dicom_node.keys.sealer import Sealer
@@ -35,7 +36,7 @@ def sealed(keyring: Keyring) -> SealedRecord:
 
 def assert_opens(record: SealedRecord, keyring: Keyring) -> None:
     trusted = keyring.trusted()
-    assert unseal(record, b"", openers=[keyring], trusted=trusted) == b"secret"
+    assert unseal(record, b"", openers=[keyring.epochs], trusted=trusted) == b"secret"
 
 
 def all_secrets(keyring: Keyring) -> list[bytes]:
@@ -45,7 +46,7 @@ def all_secrets(keyring: Keyring) -> list[bytes]:
 
 def test_nothing_secret_is_in_the_open(keyring: Keyring) -> None:
     told = repr(keyring.ring) + repr(keyring) + repr(keyring.signer())
-    told += repr(keyring.identities()) + repr(keyring.epoch())
+    told += repr(keyring.identities()) + repr(keyring.epochs.newest())
     content = b"".join(f.read_bytes() for f in keyring.folder.iterdir() if f.is_file())
     for secret in all_secrets(keyring):
         assert secret not in content
@@ -110,7 +111,7 @@ def test_a_sealed_key_is_good_for_its_own_place_only(
     for stolen in (identity, other.folder / "epoch-1.key"):
         epoch.write_bytes(stolen.read_bytes())
         with pytest.raises(KeyFolderError):
-            Keyring(keyring.folder).epoch()
+            Keyring(keyring.folder).epochs.newest()
 
 
 def test_a_root_that_closes_closes_the_site_within_ten_minutes(
@@ -181,11 +182,13 @@ def test_a_root_rotation_that_is_cut_off_loses_nothing(
 
 
 def test_an_epoch_ends_by_age_and_by_number(keyring: Keyring) -> None:
-    assert not keyring.rotate_if_due(NOW + timedelta(days=89), 5)
-    assert keyring.rotate_if_due(NOW + timedelta(days=90), 5)
-    assert not keyring.rotate_if_due(NOW + timedelta(days=90), 4 + MAX_EPOCH_RECORDS)
-    assert keyring.rotate_if_due(NOW + timedelta(days=90), 5 + MAX_EPOCH_RECORDS)
-    assert keyring.epoch().version == 3
+    assert not keyring.epochs.rotate_if_due(NOW + timedelta(days=89), 5)
+    assert keyring.epochs.rotate_if_due(NOW + timedelta(days=90), 5)
+    assert not keyring.epochs.rotate_if_due(
+        NOW + timedelta(days=90), 4 + MAX_EPOCH_RECORDS
+    )
+    assert keyring.epochs.rotate_if_due(NOW + timedelta(days=90), 5 + MAX_EPOCH_RECORDS)
+    assert keyring.epochs.newest().version == 3
 
 
 def test_ended_epochs_open_nothing_and_the_present_one_does_not_end(
@@ -193,13 +196,13 @@ def test_ended_epochs_open_nothing_and_the_present_one_does_not_end(
 ) -> None:
     record = sealed(keyring)
     with pytest.raises(KeyFolderError, match="has not begun"):
-        keyring.raise_floor(2)
+        keyring.epochs.raise_floor(2)
     keyring.rotate(KeyKind.EPOCH, NOW, 2)
-    keyring.raise_floor(2)
-    assert keyring.epoch_of(1) is None
-    assert keyring.epoch_of(1, is_ended=True) is not None
-    keyring.destroy_ended_epochs()
-    assert keyring.epoch_of(1, is_ended=True) is None
+    keyring.epochs.raise_floor(2)
+    assert keyring.epochs.of(1) is None
+    assert keyring.epochs.of(1, is_ended=True) is not None
+    keyring.epochs.destroy_ended()
+    assert keyring.epochs.of(1, is_ended=True) is None
     assert not (keyring.folder / "epoch-1.key").exists()
     with pytest.raises(Exception, match="not sealed to this identity"):
         assert_opens(record, Keyring(keyring.folder))
