@@ -3,7 +3,7 @@
 The short form is part of the test-suite. The long one takes about an hour where there are
 two processors::
 
-    python -m tests.kills FOLDER --each 25 --random 1000 --errors 40
+    python -m tests.kills FOLDER --each 25 --random 1000 --errors 2000
 
 Processes are forked with everything imported, and as many nodes run at once as there are
 processors: starting to be a node takes far longer than being killed.
@@ -275,7 +275,12 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--each", type=int, default=0, help="kills at each named point")
     parser.add_argument("--random", type=int, default=0, help="kills at any time")
-    parser.add_argument("--errors", type=int, default=0, help="n-th calls, at most")
+    parser.add_argument(
+        "--errors",
+        type=int,
+        default=0,
+        help="n-th calls, until a run is clean; at most",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1e6, help="for each part")
     parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
