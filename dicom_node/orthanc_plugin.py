@@ -123,6 +123,15 @@ class Egress:
             self.lack = ""
         self._has_looked.set()
 
+    def end(self, lack: str) -> None:
+        """Take nothing in any more, and let nobody wait for it.
+
+        Args:
+            lack: Why not.
+        """
+        self.lack = lack
+        self._has_looked.set()
+
     def receive(self, content: bytes, origin: int) -> tuple[int, bytes | None]:
         """Answer for an object that has arrived, once it is known whether to take it.
 
@@ -186,12 +195,20 @@ class Plugin:
             self._thread.start()
         elif kind == orthanc.ChangeType.ORTHANC_STOPPED:
             self._stopping.set()
+            self._egress.end("this Orthanc stops")
             if self._thread is not None:
                 self._thread.join(_FINISHING_S)
 
     def _look(self) -> None:
         """Begin as egress, or stop Orthanc."""
-        self._egress.begin(json.loads(self._rest.get("/statistics"))["CountInstances"])
+        try:
+            found = json.loads(self._rest.get("/statistics"))["CountInstances"]
+            self._egress.begin(found)
+        except Exception as error:  # noqa: BLE001 - whatever it was, somebody waits
+            self._egress.end(
+                f"it cannot be seen whether this Orthanc is empty: {_words(error)}"
+            )
+            logger.error("%s: it stops", self._egress.lack)  # noqa: TRY400
         if self._egress.lack:
             orthanc.RestApiPost("/tools/shutdown", "")
 

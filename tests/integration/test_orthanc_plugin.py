@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from urllib.error import HTTPError
@@ -44,15 +46,24 @@ called_ae_titles = ["MIADPASS"]
 
 _SLOW = """
 import runpy, time
+from pathlib import Path
 import orthanc
 
 at_once = orthanc.RestApiGet
 
-def after_a_while(path):
-    time.sleep(2)
+def later(path):
+    while not Path({may_look!r}).exists():
+        time.sleep(0.05)
     return at_once(path)
 
-orthanc.RestApiGet = after_a_while
+orthanc.RestApiGet = later
+runpy.run_path({plugin!r})
+"""
+_BLIND = """
+import runpy
+import orthanc
+
+orthanc.RestApiGet = lambda path: b"[]"
 runpy.run_path({plugin!r})
 """
 
@@ -126,13 +137,35 @@ class TestEgress:
     def test_what_arrives_before_it_has_looked_waits_until_it_has(
         self, tmp_path: Path, hatch: HatchFolder, images: Path
     ) -> None:
-        slow = tmp_path / "slow.py"
-        slow.write_text(_SLOW.format(plugin=str(PLUGIN)))
+        slow, may_look = tmp_path / "slow.py", tmp_path / "may look"
+        slow.write_text(_SLOW.format(plugin=str(PLUGIN), may_look=str(may_look)))
         plugin = with_plugin("egress", hatch.folder, script=slow)
-        with an_orthanc(tmp_path / "a", {}, **plugin) as orthanc:
-            orthanc.post("/instances", (images / "ct.dcm").read_bytes())
+        object_ = (images / "ct.dcm").read_bytes()
+        with (
+            an_orthanc(tmp_path / "a", {}, **plugin) as orthanc,
+            ThreadPoolExecutor(1) as sender,
+        ):
+            sent = sender.submit(orthanc.post, "/instances", object_)
+            time.sleep(0.5)
+            is_answered = sent.done()
+            may_look.touch()
+            sent.result()
+            assert not is_answered
             assert orthanc.instances() == []
         assert len(hatch.waiting()) == 1
+
+    def test_one_that_cannot_look_takes_nothing_and_stops(
+        self, tmp_path: Path, hatch: HatchFolder
+    ) -> None:
+        blind = tmp_path / "blind.py"
+        blind.write_text(_BLIND.format(plugin=str(PLUGIN)))
+        plugin = with_plugin("egress", hatch.folder, script=blind)
+        with an_orthanc(tmp_path / "a", {}, awaited=False, **plugin) as orthanc:
+            assert orthanc.process is not None
+            orthanc.process.wait(timeout=60)
+        said = (tmp_path / "a" / "orthanc.log").read_text()
+        assert "it cannot be seen whether this Orthanc is empty" in said
+        assert hatch.waiting() == []
 
     def test_what_cannot_be_handed_in_is_refused_and_not_kept(
         self, tmp_path: Path, hatch: HatchFolder, images: Path
