@@ -24,7 +24,7 @@ from dicom_node.errors import (
     SendError,
 )
 from dicom_node.next_original import Known
-from dicom_node.outbox import Ready
+from dicom_node.outbox import Packed
 from dicom_node.outgoing import head_of
 from dicom_node.routing import Action
 from dicom_node.senders import NoTurnError, worst
@@ -112,8 +112,8 @@ class Delivering:
         Raises:
             Lost: Another worker has the job now.
             Dropped: Its route sends nothing of the kind.
-            NoTurnError: Others have all the associations that the destination is allowed.
-            Exception: What kept the last that was tried from having it.
+            UnreachableError: Nobody is up whom it may go to, or has an association left.
+            Exception: Nobody took it; see :func:`~dicom_node.senders.worst`.
         """
         members = self._config.members(job.destination, job.study_instance_uid)
         route = self._route_of(job, members)
@@ -140,7 +140,7 @@ class Delivering:
                     file = self._spool.file(job.filtered or job.file)
                     if is_alone and isinstance(sending, StowSending):
                         parcel = Parcel(file, self._allowing(job, route), computing)
-                        self._outbox.add(Ready(job, route, sending, parcel))
+                        self._outbox.add(Packed(job, route, sending, parcel))
                         return
                     goes_on = partial(self._begin_next, then, job, route, destination)
                     sending.send(file, self._allowing(job, route, goes_on), computing)

@@ -4,7 +4,8 @@ A line belongs to one destination, or to one pool, and has a thread, an associat
 place among those who wait of its own: whoever is slow, or answers nothing, holds up his
 own line and nobody else's.
 
-``except Exception`` has its home here: one instance must not stop the others.
+``except Exception`` has its home here, and where several instances leave at once
+(:mod:`dicom_node.outbox`): one must not stop the others.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.claimed import Claimed
-from dicom_node.delivering import Delivering, go_in_requests
+from dicom_node.delivering import go_in_requests
 from dicom_node.errors import SendError, UnreachableError
-from dicom_node.outbox import SETTLED_AFTER_S, Outbox
 from dicom_node.passing import Dropped
 from dicom_node.readying import Lost
 from dicom_node.routing import Action
@@ -26,18 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from dicom_node.bench import Bench
     from dicom_node.breaker import Health
     from dicom_node.config import Config
-    from dicom_node.glass import Glass
+    from dicom_node.delivering import Delivering
+    from dicom_node.lease import Lease
     from dicom_node.next_original import NextOriginal
+    from dicom_node.outbox import Outbox
     from dicom_node.queue.claims import Resting
     from dicom_node.queue.job import Job
-    from dicom_node.queue.protocol import Queue
     from dicom_node.readying import Readying
     from dicom_node.senders import Senders
     from dicom_node.settling import Settling
-    from dicom_node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -58,15 +56,14 @@ class Line:
         name: str,
         config: Config,
         *,
-        queue: Queue,
-        spool: Spool,
+        lease: Lease,
+        delivering: Delivering,
+        outbox: Outbox,
         readying: Readying,
-        glass: Glass,
         senders: Senders,
         settling: Settling,
-        bench: Bench,
+        failed: Callable[[Job, Exception], None],
         clock: Callable[[], datetime],
-        is_changing: Callable[[], bool],
         coming: NextOriginal | None = None,
     ) -> None:
         """Keep what the work needs.
@@ -74,41 +71,20 @@ class Line:
         Args:
             name: Of the destination or pool, as jobs name it.
             config: What to do.
-            queue: What is owed.
-            spool: Where its files are.
-            readying: Makes what is sent, at the bench.
-            glass: Judges orders to send something as it came.
-            senders: Knows whom jobs go to, and who is down; this line's own.
+            lease: On what it claims.
+            delivering: Delivers its jobs.
+            outbox: Where that puts what was sent, and what goes together.
+            readying: Is told whose turn is over.
+            senders: Knows who is down; this line's own.
             settling: Settles jobs.
-            bench: Where instances are made ready.
+            failed: Is told of jobs that could not be delivered.
             clock: Returns the time, aware.
-            is_changing: Says whether jobs may be right by another configuration.
             coming: Makes ready what is stripped next; None for all in its time.
         """
         self.name, self._config = name, config
-        self._readying, self._senders = readying, senders
-        self._settling, self._clock, self._next = settling, clock, coming
-        self._claimed = Claimed(queue, clock)
-        self._outbox = Outbox(
-            spool=spool,
-            readying=readying,
-            senders=senders,
-            settling=settling,
-            failed=self._failed,
-        )
-        self._delivering = Delivering(
-            config,
-            queue=queue,
-            spool=spool,
-            readying=readying,
-            glass=glass,
-            senders=senders,
-            outbox=self._outbox,
-            bench=bench,
-            clock=clock,
-            is_changing=is_changing,
-            coming=coming,
-        )
+        self._lease, self._delivering, self._outbox = lease, delivering, outbox
+        self._readying, self._senders, self._settling = readying, senders, settling
+        self._failed, self._clock, self._next = failed, clock, coming
         self.finished = time.monotonic()
         """When it had nothing more to do."""
 
@@ -125,16 +101,17 @@ class Line:
             SpoolError: The queue cannot be used; see :meth:`recover`.
         """
         started = time.monotonic()
-        left: list[Job] = []
-        """What was claimed together, and is not begun."""
-        self._claimed.begin(job)
+        left: list[Job] = []  # what was claimed together, and is not begun
+        self._lease.begin(job)
         try:
             # What could not be delivered tells what will become of the others.
             goes_on = self._settling.gave_up(job) or self._try(job)
             if goes_on and time.monotonic() - started < _TOGETHER_S:
                 left += self._more_like(job, resting)
             while left and time.monotonic() - started < _TOGETHER_S:
-                if self._next is not None and not self._next.wait(SETTLED_AFTER_S):
+                if self._next is not None and not self._next.wait(
+                    self._outbox.settled_after_s
+                ):
                     self._outbox.settle()  # the next takes long to be made
                 one = left.pop(0)
                 then = left[0] if left else None
@@ -146,9 +123,9 @@ class Line:
             try:
                 self._end(left)
             finally:
-                self._readying.let_be(self._claimed.jobs)
+                self._readying.let_be(self._lease.jobs)
                 self.finished = time.monotonic()
-        self._claimed.clear()
+        self._lease.clear()
 
     def _end(self, left: Sequence[Job]) -> None:
         """Settle what was sent, and put back what is not begun."""
@@ -159,8 +136,8 @@ class Line:
         self._settling.not_begun(left)
 
     def renew(self, now: datetime) -> None:
-        """Renew the lease of what it is at, by any thread; see :meth:`Claimed.renew`."""
-        self._claimed.renew(now)
+        """Renew the lease of what it is at, by any thread; see :meth:`Lease.renew`."""
+        self._lease.renew(now)
 
     @property
     def is_open(self) -> bool:
@@ -170,7 +147,7 @@ class Line:
     @property
     def is_stuck(self) -> bool:
         """Return whether it has jobs that could not be settled, and does nothing more."""
-        return bool(self._claimed.jobs)
+        return bool(self._lease.jobs)
 
     def recover(self, not_before: datetime) -> None:
         """Put back what could not be settled: what was sent of it is sent once more.
@@ -182,7 +159,7 @@ class Line:
             SpoolError: The queue cannot be used yet.
         """
         self._outbox.clear()
-        self._claimed.put_back(not_before)
+        self._lease.put_back(not_before)
 
     def rests(self, now: datetime, health: Mapping[str, Health]) -> bool:
         """Say whether its jobs wait for an association that others have.
@@ -209,7 +186,7 @@ class Line:
             return []
         members = self._config.members(job.destination)
         count = _IN_REQUESTS if go_in_requests(members) else TOGETHER
-        return self._claimed.claim_more(job, count - 1, resting)
+        return self._lease.claim_more(job, count - 1, resting)
 
     def _try(self, job: Job, then: Job | None = None) -> bool:
         """Do a job; False if nothing more can be delivered where it goes, for now."""
@@ -231,9 +208,3 @@ class Line:
                 resting = self._senders.resting(self._clock())
                 return job.destination not in resting.destinations
         return True
-
-    def _failed(self, job: Job, error: Exception) -> None:
-        if self._settling.failed(job, error):
-            self._readying.let_be([job])
-        else:
-            self._readying.forget(job)

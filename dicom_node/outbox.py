@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from dicom_node.commitment import Reference
 from dicom_node.errors import NotGrantedError, SendError
@@ -31,11 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SETTLED_AFTER_S: Final = 0.25
-"""How long something is sent and not settled yet, but for one sending."""
 
-
-class Ready(NamedTuple):
+class Packed(NamedTuple):
     """What is ready to leave in a request, and whose it is."""
 
     job: Job
@@ -46,6 +43,9 @@ class Ready(NamedTuple):
 
 class Outbox:
     """Of one line, and one thread."""
+
+    settled_after_s: ClassVar[float] = 0.25
+    """How long something is sent and not settled yet, but for one sending."""
 
     def __init__(
         self,
@@ -67,21 +67,21 @@ class Outbox:
         """
         self._spool, self._readying = spool, readying
         self._senders, self._settling, self._failed = senders, settling, failed
-        self._ready: list[Ready] = []
+        self._packed: list[Packed] = []
         """What goes together in the next request: of one destination and study."""
         self._sent: list[tuple[Sent, Route]] = []
         """What the destination has, and the queue does not know of yet."""
         self._since = 0.0
 
-    def add(self, ready: Ready) -> None:
+    def add(self, packed: Packed) -> None:
         """Put something to what goes in the next request; see :meth:`make_way`."""
-        self._ready.append(ready)
+        self._packed.append(packed)
 
     def make_way(self, destination: Destination, job: Job) -> None:
         """Send what was put together for another destination, or of another study."""
-        if not self._ready:
+        if not self._packed:
             return
-        before = self._ready[-1]
+        before = self._packed[-1]
         if (before.sending.destination, before.job.study_instance_uid) != (
             destination,
             job.study_instance_uid,
@@ -90,13 +90,13 @@ class Outbox:
 
     def send(self) -> None:
         """Send what was put together, each with an end of its own."""
-        ready, self._ready = self._ready, []
-        if not ready:
+        packed, self._packed = self._packed, []
+        if not packed:
             return
-        sending = ready[0].sending
+        sending = packed[0].sending
         told: Exception | None = None
-        ends = sending.send_all([one.parcel for one in ready])
-        for one, error in zip(ready, ends, strict=True):
+        ends = sending.send_all([one.parcel for one in packed])
+        for one, error in zip(packed, ends, strict=True):
             if error is None:
                 self._took(one.job, one.route, sending.destination)
                 continue
@@ -134,7 +134,9 @@ class Outbox:
     @property
     def is_due(self) -> bool:
         """Return whether something was sent long enough ago to be settled."""
-        return time.monotonic() - self._since > SETTLED_AFTER_S
+        return (
+            bool(self._sent) and time.monotonic() - self._since > self.settled_after_s
+        )
 
     def settle(self) -> None:
         """Settle what was sent, in one transaction.
@@ -157,5 +159,5 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget all of it: its jobs are put back."""
-        self._ready.clear()
+        self._packed.clear()
         self._sent.clear()

@@ -17,9 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.bench import Bench
-from dicom_node.claimed import LEASE
+from dicom_node.delivering import Delivering
+from dicom_node.lease import LEASE, Lease
 from dicom_node.line import Line
 from dicom_node.next_original import NextOriginal
+from dicom_node.outbox import Outbox
 from dicom_node.quiet_studies import QuietStudies
 from dicom_node.resting import resting_routes
 from dicom_node.settling import Settling
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from dicom_node.listings import Listings
     from dicom_node.queue.claims import Resting
     from dicom_node.queue.commitments import Commitments
+    from dicom_node.queue.job import Job
     from dicom_node.queue.protocol import Queue
     from dicom_node.readying import Readying
     from dicom_node.senders import Senders
@@ -90,20 +93,47 @@ class Worker:
         settling = Settling(queue, spool, config.retry, clock, commitments=commitments)
         bench = bench or Bench()
 
+        def failed(job: Job, error: Exception) -> None:
+            if settling.failed(job, error):
+                readying.let_be([job])
+            else:
+                readying.forget(job)
+
         def line(name: str) -> Line:
-            return Line(
-                name,
+            its_own = senders()
+            coming = None if hands is None else NextOriginal(name)
+            outbox = Outbox(
+                spool=spool,
+                readying=readying,
+                senders=its_own,
+                settling=settling,
+                failed=failed,
+            )
+            delivering = Delivering(
                 config,
                 queue=queue,
                 spool=spool,
                 readying=readying,
                 glass=glass,
-                senders=senders(),
-                settling=settling,
+                senders=its_own,
+                outbox=outbox,
                 bench=bench,
                 clock=clock,
                 is_changing=is_changing,
-                coming=None if hands is None else NextOriginal(name),
+                coming=coming,
+            )
+            return Line(
+                name,
+                config,
+                lease=Lease(queue, clock),
+                delivering=delivering,
+                outbox=outbox,
+                readying=readying,
+                senders=its_own,
+                settling=settling,
+                failed=failed,
+                clock=clock,
+                coming=coming,
             )
 
         self._line, self._lines = line, dict[str, Line]()

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from dicom_node.audit import Audit
-from dicom_node.claimed import LEASE, LONGEST
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
 from dicom_node.destination import Destination
 from dicom_node.errors import FilterError, SpoolError
 from dicom_node.hands import Hands
+from dicom_node.lease import LEASE, LONGEST
 from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue

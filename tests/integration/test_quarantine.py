@@ -22,7 +22,6 @@ from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit, Event
 from dicom_node.bench import Bench as Note
-from dicom_node.claimed import LEASE
 from dicom_node.compression import put_into
 from dicom_node.config import Config, Listener
 from dicom_node.demo.loopback import await_that
@@ -32,6 +31,7 @@ from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.preparation import prepare
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
+from dicom_node.lease import LEASE
 from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.job import JobState
 from dicom_node.queue.sqlite import SqliteQueue

@@ -16,7 +16,7 @@ import pytest
 from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 
-from dicom_node import lanes, line, outbox
+from dicom_node import lanes, line
 from dicom_node.audit import Audit, Event
 from dicom_node.authorising import GrantMode, Terms
 from dicom_node.bell import Bell
@@ -29,6 +29,7 @@ from dicom_node.grants import Grants
 from dicom_node.hands import Hands
 from dicom_node.keys.sealer import Sealer
 from dicom_node.opening import Opening
+from dicom_node.outbox import Outbox
 from dicom_node.pool import Pool
 from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.job import JobState
@@ -403,8 +404,7 @@ def test_what_is_with_its_receiver_stays_however_long(site: Site, images: Path) 
 def test_what_was_sent_is_settled_while_the_next_takes_long(
     site: Site, images: Path, monkeypatch: pytest.MonkeyPatch, *, is_over: bool
 ) -> None:
-    for module in (line, outbox):
-        monkeypatch.setattr(module, "SETTLED_AFTER_S", 2.0)
+    monkeypatch.setattr(Outbox, "settled_after_s", 2.0)
     site.owe(images / "ct.dcm", 3)
     site.may = threading.Semaphore(2)
     with site.working():

@@ -1,4 +1,4 @@
-"""What one line has claimed from the queue, and until when nobody else is to begin it.
+"""The lease on what one line has claimed: until when nobody else is to begin it.
 
 What is claimed is settled, put back or held by others; what none of them could be told
 of, because the queue could not be used, is still here, and is put back once it can be.
@@ -23,8 +23,8 @@ LONGEST: Final = timedelta(hours=2)
 """How long a lease is renewed: whoever takes longer hangs, and others may have a try."""
 
 
-class Claimed:
-    """The claimed jobs of a line; used by its thread, but for :meth:`renew`."""
+class Lease:
+    """On the jobs of one line; used by its thread, but for :meth:`renew`."""
 
     def __init__(self, queue: Queue, clock: Callable[[], datetime]) -> None:
         """Begin with none.
