@@ -24,9 +24,8 @@ from dicom_node.handover_contents import (
     packed_codestreams,
     packed_instance,
     packed_ledger,
-    told_listings,
+    packed_listings,
 )
-from dicom_node.queue.handing import Handing
 from dicom_node.supervising import locked
 from dicom_node.terms import Terms
 
@@ -76,7 +75,7 @@ class Settled(NamedTuple):
 
 def left(state: State, config: Config) -> Left:
     """Return what a node still owes."""
-    with closing(_handing(state, config)) as handing:
+    with closing(state.handing(config.passed)) as handing:
         owed, requests = handing.owed(), handing.requests()
     counts: dict[str, int] = {}
     for one in owed:
@@ -116,7 +115,7 @@ def pack(
         replace(drain, phase=Phase.HANDING, to=to).keep(state.folder)
         spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
         packing = Packing(folder, drain.handover)
-        with closing(_handing(state, config)) as handing:
+        with closing(state.handing(config.passed)) as handing:
             owed, requests = handing.owed(), handing.requests()
         instances: list[dict[str, Any]] = []
         jobs: list[int] = []
@@ -132,7 +131,7 @@ def pack(
             "pack": os.urandom(16).hex(),
             "instances": instances,
             "requests": requests,
-            "listings": told_listings(state, keyring),
+            "listings": packed_listings(state, keyring),
             "ledger": packed_ledger(state, packing),
             "codestreams": packed_codestreams(state.codestreams(), packing),
             "terms": Terms.of(config).told(),
@@ -171,7 +170,7 @@ def finish(state: State, config: Config, keyring: Keyring, content: bytes) -> Se
             )
         spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
         reason = f"handed over to {drain.to} ({drain.handover})"
-        with closing(_handing(state, config)) as handing:
+        with closing(state.handing(config.passed)) as handing:
             count = handing.give_away(packed["jobs"], packed["requests"], reason)
         with closing(state.queue(config.passed)) as queue:
             spool.delete(queue.forget_sent())
@@ -189,11 +188,6 @@ def finish(state: State, config: Config, keyring: Keyring, content: bytes) -> Se
         stays = rest.instances
         replace(drain, phase=Phase.HANDED, stays=stays).keep(state.folder)
     return Settled(count, rest)
-
-
-def _handing(state: State, config: Config) -> Handing:
-    state.commitments().close()  # or its tables may not be there
-    return Handing(state.folder / "queue.sqlite", config.passed)
 
 
 def _drain(state: State, *phases: Phase) -> Drain:

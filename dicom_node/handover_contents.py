@@ -22,21 +22,19 @@ from dicom_node.ledger_merge import copy, merge
 from dicom_node.listings import Entries, Sent
 from dicom_node.mapped import CHUNK
 from dicom_node.queue.handing import OpenInstance, OpenJob
-from dicom_node.queue.job import JobState
-from dicom_node.terms import Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from dicom_node.codestreams import Codestreams
-    from dicom_node.config import Config
     from dicom_node.handover import Packing, Unpacked
     from dicom_node.keys.keyring import Keyring
     from dicom_node.ledger_merge import Merged
     from dicom_node.queue.handing import Handing
     from dicom_node.sealed_file import Stored
     from dicom_node.spool import Spool
+    from dicom_node.spool_keys import SpoolKeys
     from dicom_node.state import State
 
 
@@ -66,7 +64,7 @@ def packed_instance(
         else job
         for job in one.jobs
     )
-    return _told(one._replace(jobs=jobs), files)
+    return words_of(one._replace(jobs=jobs), files)
 
 
 def take_instance(
@@ -74,12 +72,24 @@ def take_instance(
     unpacked: Unpacked,
     handing: Handing,
     spool: Spool,
-    config: Config,
-    keyring: Keyring,
+    *,
+    sealed_with: SpoolKeys | None,
+    judged: Callable[[OpenInstance], OpenInstance],
     moment: datetime,
+    since: datetime,
 ) -> None:
-    """Owe one instance; its files are durable before it is owed."""
-    sealed_with = keyring.spool if config.storage.encrypt else None
+    """Owe one instance; its files are durable before it is owed.
+
+    Args:
+        told: What was packed.
+        unpacked: All of the hand-over.
+        handing: Where it is owed.
+        spool: Where its files go.
+        sealed_with: What they are encrypted with; None for not at all.
+        judged: Returns it with the jobs that wait for a person.
+        moment: The time, aware.
+        since: Since when it is remembered what was sent.
+    """
     names = [told["values"]["file"], *(j["values"]["filtered"] for j in told["jobs"])]
     wanted = [name for name in dict.fromkeys(names) if name]
     files: dict[str, str] = {}
@@ -93,15 +103,19 @@ def take_instance(
             finally:
                 coming.close()
             files[name] = spool.take(Path(coming.name), is_synced=True)
-        one = _on_our_terms(_instance(told, files), config, unpacked)
-        since = moment - config.storage.remember_sent
+        one = judged(instance_in(told, files))
         handing.take(unpacked.handover, told["part"], one, moment, since)
     finally:
         spool.delete([name for name in files.values() if not handing.needs(name)])
 
 
-def _told(one: OpenInstance, files: Mapping[str, str]) -> dict[str, Any]:
-    """Return an instance in words of JSON; the inverse of :func:`_instance`."""
+def words_of(one: OpenInstance, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return an instance in words of JSON; the inverse of :func:`instance_in`.
+
+    Args:
+        one: Which.
+        files: What its files are called where they are packed; none of another.
+    """
     values = one.values | {
         "digest": b64encode(one.values["digest"]).decode("ascii"),
         "file": files.get(one.values["file"]),
@@ -117,7 +131,13 @@ def _told(one: OpenInstance, files: Mapping[str, str]) -> dict[str, Any]:
     return {"part": one.id, "values": values, "jobs": jobs}
 
 
-def _instance(told: Mapping[str, Any], files: Mapping[str, str]) -> OpenInstance:
+def instance_in(told: Mapping[str, Any], files: Mapping[str, str]) -> OpenInstance:
+    """Return the instance that :func:`words_of` has told.
+
+    Args:
+        told: What that has returned.
+        files: What its files are called here, by what they are called there.
+    """
     values = told["values"] | {
         "digest": b64decode(told["values"]["digest"]),
         "file": files.get(told["values"]["file"]),
@@ -131,31 +151,6 @@ def _instance(told: Mapping[str, Any], files: Mapping[str, str]) -> OpenInstance
         for job in told["jobs"]
     )
     return OpenInstance(told["part"], values, jobs)
-
-
-def _on_our_terms(
-    one: OpenInstance, config: Config, unpacked: Unpacked
-) -> OpenInstance:
-    """Return an instance whose jobs wait for a person where the nodes differ."""
-    theirs, ours = Terms.read(unpacked.values["terms"]), Terms.of(config)
-    jobs = []
-    for job in one.jobs:
-        route, destination = job.values["route"], job.values["destination"]
-        differs = theirs.objection(ours, unpacked.came_from, route, destination)
-        if differs is None:
-            jobs.append(job)
-            continue
-        # One that was sent, and may be refused yet, would be sent again.
-        was, before = job.values["state"], job.values["reason"]
-        stays = was == JobState.QUARANTINED
-        why = {
-            "state": was if stays else differs.state.value,
-            "reason": f"{differs.reason}; before: {before}"
-            if before
-            else differs.reason,
-        }
-        jobs.append(job._replace(values=job.values | why, promise=None))
-    return one._replace(jobs=tuple(jobs))
 
 
 def packed_ledger(state: State, packing: Packing) -> str:
@@ -203,7 +198,7 @@ def take_codestreams(codestreams: Codestreams, unpacked: Unpacked) -> None:
             stream_durably(target, _read(unpacked.file(packed)))
 
 
-def told_listings(state: State, keyring: Keyring) -> dict[str, Any]:
+def packed_listings(state: State, keyring: Keyring) -> dict[str, Any]:
     """Return what is still to be listed; the inverse of :func:`take_listings`."""
     with closing(state.listings(keyring)) as listings:
         entries = listings.entries()

@@ -19,6 +19,7 @@ from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import opening_of
 from dicom_node.ledger import Ledger
 from dicom_node.listings import Listings
+from dicom_node.queue.handing import Handing
 from dicom_node.queue.history import History
 from dicom_node.queue.job import Lane
 from dicom_node.queue.sqlite import SqliteQueue
@@ -148,6 +149,11 @@ class State:
             return PostgresCommitments(found.place, found.node)
         self.queue().close()  # or its tables may not be there
         return SqliteCommitments(self.folder / "queue.sqlite")
+
+    def handing(self, passed: Collection[str] = ()) -> Handing:
+        """Open what is owed, to be handed to another node, or taken from one."""
+        self.commitments().close()  # or its tables may not be there
+        return Handing(self.folder / "queue.sqlite", passed)
 
     def history(self) -> History:
         """Open what people are shown of the queue."""

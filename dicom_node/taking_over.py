@@ -8,6 +8,7 @@ person. The receipt says that all of it is here: the other may forget it.
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicom_node.audit import Event
@@ -19,15 +20,18 @@ from dicom_node.handover_contents import (
     take_ledger,
     take_listings,
 )
-from dicom_node.queue.handing import Handing
+from dicom_node.queue.job import JobState
 from dicom_node.room import Room
 from dicom_node.supervising import locked
+from dicom_node.terms import Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.config import Config
+    from dicom_node.handover import Unpacked
     from dicom_node.keys.keyring import Keyring
+    from dicom_node.queue.handing import OpenInstance
     from dicom_node.state import State
 
 
@@ -67,7 +71,6 @@ def take(
     _require_epochs(unpacked.epochs, keyring)
     spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
     room, values = Room(state.folder, config.storage), unpacked.values
-    state.commitments().close()  # or its tables may not be there
     with ExitStack() as stack:
         shared = locked(state.folder / "receivers.lock", is_shared=True)
         if shared is None:
@@ -76,13 +79,21 @@ def take(
         room.require()
         merged = take_ledger(state, unpacked)
         take_codestreams(state.codestreams(), unpacked)
-        queue = state.folder / "queue.sqlite"
-        handing = stack.enter_context(closing(Handing(queue, config.passed)))
+        handing = stack.enter_context(closing(state.handing(config.passed)))
         for one in values["instances"]:
             if not handing.has(unpacked.handover, one["part"]):
                 room.require()
                 moment = state.clock()
-                take_instance(one, unpacked, handing, spool, config, keyring, moment)
+                take_instance(
+                    one,
+                    unpacked,
+                    handing,
+                    spool,
+                    sealed_with=keyring.spool if config.storage.encrypt else None,
+                    judged=partial(_on_our_terms, config=config, unpacked=unpacked),
+                    moment=moment,
+                    since=moment - config.storage.remember_sent,
+                )
         if not handing.has(unpacked.handover, 0):
             for request in values["requests"]:
                 handing.take_request(request, state.clock())
@@ -100,6 +111,31 @@ def take(
         **got._asdict(),
     )
     return got, receipt(said, keyring)
+
+
+def _on_our_terms(
+    one: OpenInstance, config: Config, unpacked: Unpacked
+) -> OpenInstance:
+    """Return an instance whose jobs wait for a person where the nodes differ."""
+    theirs, ours = Terms.read(unpacked.values["terms"]), Terms.of(config)
+    jobs = []
+    for job in one.jobs:
+        route, destination = job.values["route"], job.values["destination"]
+        differs = theirs.objection(ours, unpacked.came_from, route, destination)
+        if differs is None:
+            jobs.append(job)
+            continue
+        # One that was sent, and may be refused yet, would be sent again.
+        was, before = job.values["state"], job.values["reason"]
+        stays = was == JobState.QUARANTINED
+        why = {
+            "state": was if stays else differs.state.value,
+            "reason": f"{differs.reason}; before: {before}"
+            if before
+            else differs.reason,
+        }
+        jobs.append(job._replace(values=job.values | why, promise=None))
+    return one._replace(jobs=tuple(jobs))
 
 
 def _require_epochs(epochs: Epochs, keyring: Keyring) -> None:
