@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 256 * 1024
 """Bytes that are sent at a time, at most."""
+LEAST: Final = 8
+"""Bytes of a PDU that a fragment fits into: it is of even length (PS3.8 9.3.1)."""
 
 
 class Fragments:
@@ -27,9 +29,10 @@ class Fragments:
         """Make the buffer.
 
         Args:
-            largest: Bytes of a PDU that the peer takes, 8 or more; 0 for any.
+            largest: Bytes of a PDU that the peer takes, :data:`LEAST` or more; 0 for any.
             throttle: Holds it to a speed.
         """
+        assert largest == 0 or largest >= LEAST, "nothing fits"
         self._throttle = throttle
         piece = _PIECE if throttle is None else min(_PIECE, throttle.piece)
         # Fragments are of even length (PS3.8 9.3.1).

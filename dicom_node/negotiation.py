@@ -21,6 +21,7 @@ from pynetdicom import (
 from pynetdicom.presentation import build_context
 
 from dicom_node.association import Association, AssociationError, read_pdu
+from dicom_node.fragments import LEAST
 
 if TYPE_CHECKING:
     import ssl
@@ -38,8 +39,6 @@ _APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 """DICOM's own (PS3.7 A.2.1)."""
 _OURS: Final = 16_384
 """Bytes of a PDU that the peer may send; its answers take a hundred."""
-_LEAST: Final = 8
-"""Bytes of a PDU that a fragment fits into: it is of even length (PS3.8 9.3.1)."""
 
 
 class RejectedError(AssociationError):
@@ -151,6 +150,6 @@ def _accepted(content: bytes, kinds: Sequence[Kind]) -> tuple[dict[Kind, int], i
         largest = (information.maximum_length if information else None) or 0
     except Exception as error:
         raise AssociationError("its acceptance cannot be read") from error
-    if 0 < largest < _LEAST:
+    if 0 < largest < LEAST:
         raise AssociationError(f"the peer takes {largest} bytes at a time")
     return contexts, largest

@@ -54,7 +54,7 @@ class WaitingOriginals:
 
     def has(self, job: Job) -> bool:
         """Say whether what a job is to send is what was restored for it here."""
-        return job.filtered == self._names.get(job.id)
+        return job.filtered is not None and job.filtered == self._names.get(job.id)
 
     def note_study(self, job: Job, study: str) -> None:
         """Note which study a job is of, as the ledger knows it."""
@@ -95,7 +95,8 @@ class WaitingOriginals:
         now = self._clock()
         with self._changing:
             for job in jobs:
-                if job.id in self._names:
+                known = (self._names, self._studies, self._identities)
+                if any(job.id in one for one in known):
                     self._resting.setdefault(job.id, now)
 
     def tend(self) -> None:

@@ -25,6 +25,12 @@ def test_a_data_set_is_put_together_again(content: bytes, largest: int) -> None:
         assert all(len(value.fragment) % 2 == 0 for value in found[:-1])
 
 
+@pytest.mark.parametrize("largest", range(1, 8))
+def test_there_are_none_for_a_peer_that_takes_too_little(largest: int) -> None:
+    with pytest.raises(AssertionError, match="nothing fits"):
+        Fragments(largest, None)
+
+
 def test_a_file_that_is_shorter_than_it_was_is_no_data_set() -> None:
     with pytest.raises(OSError, match="shorter"):
         list(Fragments(0, None).of(1, BytesIO(b"12"), 4))

@@ -94,10 +94,22 @@ def test_what_is_settled_is_let_go_at_once(waiting: Waiting) -> None:
 
 def test_what_another_process_restored_is_not_here(waiting: Waiting) -> None:
     assert not waiting.originals.has(cast("Job", _Job(1, "elsewhere")))
+    assert not waiting.originals.has(cast("Job", _Job(1)))
     job = waiting.kept(1)
     assert waiting.originals.has(job)
     assert waiting.originals.taken(job) == job.filtered
     assert not waiting.originals.has(job)
+
+
+def test_what_was_noted_of_one_that_came_to_nothing_is_forgotten_too(
+    waiting: Waiting,
+) -> None:
+    job, image = cast("Job", _Job(1)), opened(IMAGES / "ct.dcm")
+    waiting.originals.note_study(job, "1.2.3")
+    waiting.originals.let_be([job])
+    waiting.at += KEPT + A_MOMENT
+    waiting.originals.tend()
+    assert waiting.originals.identity(job, image.identity) == image.identity()
 
 
 def test_it_is_who_was_restored_in_the_study_that_the_ledger_knows(
