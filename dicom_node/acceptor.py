@@ -1,7 +1,9 @@
 """Where a caller is handed to pynetdicom: its request, read, and the association for it.
 
-What is made here is as pynetdicom's own handler would make it. It has no connection yet
-and has not begun, and nothing here knows whether the caller may have it.
+What is made here is as pynetdicom's own handler makes it, but for the contexts, which it
+would copy from a hundred and fifty that nobody has asked for, and for the connection:
+there is none yet, and nothing has begun. Nothing here knows whether the caller may have
+it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def read_request(first: bytes) -> A_ASSOCIATE:
         raise CutOffError(f"the association request is malformed: {reason}") from None
 
 
-def acceptor(
+def association_for(
     server: AssociationServer,
     caller: Caller,
     contexts: list[PresentationContext],
@@ -53,8 +55,7 @@ def acceptor(
     Args:
         server: Of pynetdicom; its handlers are told of what happens.
         caller: Who is let in.
-        contexts: What is offered to it. pynetdicom would copy them from a hundred and
-            fifty that nobody has asked for.
+        contexts: What is offered to it.
         local: Address that was called.
         remote: Address of the caller.
     """

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 
 SHIPPED_WEIGHTS: Final = Path(__file__).parent.parent / "miadmark_core" / "weights"
-SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
-"""Classifiers that the search has never seen, for the demonstration."""
 
 
 def finder_of(weights: Path | None, marking: Marking, threads: int = 0) -> Finder:

@@ -27,7 +27,7 @@ from pynetdicom.transport import (
     ThreadedAssociationServer,
 )
 
-from dicom_node.acceptor import acceptor, read_request
+from dicom_node.acceptor import association_for, read_request
 from dicom_node.admission import Caller, Refusal, Rejection, TurnedAwayError
 from dicom_node.certificates import Shown
 from dicom_node.occupancy import TooManyError
@@ -250,7 +250,7 @@ class GuardedHandler(RequestHandler):
 
     def _associate(self, asked: A_ASSOCIATE, caller: Caller, first: bytes) -> None:
         """Have an association, and return once it has ended."""
-        assoc = acceptor(
+        assoc = association_for(
             self.server,
             caller,
             self.server.guard.contexts(asked),

@@ -5,12 +5,13 @@ torch is loaded by the first that is asked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from dicom_node.extras import extra
-from dicom_node.finders import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from dicom_node.instance import Identity
 
     Shown = NDArray[np.float32]
+
+
+SHIPPED_VICTIMS: Final = Path(__file__).parent / "demo" / "weights"
+"""Classifiers that the search has never seen, for the demonstration."""
 
 
 class Answer(NamedTuple):

@@ -1,7 +1,7 @@
 """Storage SCP: take an instance in, make it durable, and only then say so.
 
 A data set goes from the socket to a file in the spool without being decoded. This is
-the only module that touches a pynetdicom event.
+the only module that answers a C-STORE.
 """
 
 from __future__ import annotations

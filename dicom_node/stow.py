@@ -129,7 +129,7 @@ class StowSending:
         waiting: list[Item] = []
         for number, parcel in enumerate(parcels):
             try:
-                waiting.append(self._forms.item(number, parcel))
+                waiting.append(self._forms.made_ready(number, parcel))
             except Exception as error:  # noqa: BLE001 it is returned
                 ends[number] = error
         try:

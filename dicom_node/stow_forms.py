@@ -32,7 +32,7 @@ class Forms:
         self._untaken: set[tuple[str, str]] = set()
         """SOP class and transfer syntax that the server has refused."""
 
-    def item(self, number: int, parcel: Parcel) -> Item:
+    def made_ready(self, number: int, parcel: Parcel) -> Item:
         """Return a parcel, ready in the best form that may be taken.
 
         Args:
@@ -52,7 +52,7 @@ class Forms:
             if (sop_class, str(form)) not in self._untaken
         ]
         item = Item(number, parcel, sop_class, syntax, forms, parcel.file)
-        return self._made_ready(item)
+        return self._in_best_form(item)
 
     def another(self, item: Item) -> Item:
         """Make ready again what is not taken in the form that it was in.
@@ -64,9 +64,9 @@ class Forms:
         self._untaken.add((item.sop_class, item.form))
         item.clear()
         item.forms = [form for form in item.forms if str(form) != item.form]
-        return self._made_ready(item)
+        return self._in_best_form(item)
 
-    def _made_ready(self, item: Item) -> Item:
+    def _in_best_form(self, item: Item) -> Item:
         if not item.forms:
             raise untaken(self._destination.named, item.sop_class, item.syntax)
         file = item.parcel.file

@@ -132,7 +132,7 @@ class DicomwebSource:
             if not new:
                 if len(matches) == PAGE:
                     raise BackfillError(
-                        f"{self._named} answers the same {PAGE} matches again",
+                        f"{self._server.named} answers the same {PAGE} matches again",
                         hint="It has more, and does not say which: narrow --dates.",
                     )
                 return
@@ -144,7 +144,9 @@ class DicomwebSource:
         try:
             return [dict(one) for one in json.loads(content)]
         except (ValueError, TypeError) as error:
-            raise SourceError(f"{self._named} answers what is no DICOM JSON") from error
+            raise SourceError(
+                f"{self._server.named} answers what is no DICOM JSON"
+            ) from error
 
     def _judge(self, status: int) -> None:
         """Return if the server has done what it was asked.
@@ -158,7 +160,7 @@ class DicomwebSource:
         if status in {404, 406, 410, 415}:
             raise BackfillError(f"the server answers {status}")
         raise SourceError(
-            f"{self._named} answers {status}",
+            f"{self._server.named} answers {status}",
             hint="401 and 403: see --token-file, or --certificate and --key."
             if status in {401, 403}
             else "Its log says more.",
@@ -177,10 +179,6 @@ class DicomwebSource:
             yield
         except SendError as error:
             raise SourceError(str(error), hint=error.hint) from error
-
-    @property
-    def _named(self) -> str:
-        return f"{self._server.name} ({self._server.address})"
 
 
 class _OnePart:

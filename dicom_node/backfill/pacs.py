@@ -272,7 +272,7 @@ class PacsSource:
         entity.acse_timeout = entity.connection_timeout = pacs.timeout_s
         entity.network_timeout = entity.dimse_timeout = pacs.answer_timeout_s
         try:
-            tls = tls_to(f"{pacs.name} ({pacs.address})", pacs)
+            tls = tls_to(pacs.named, pacs)
         except SendError as error:
             raise SourceError(str(error), hint=error.hint) from error
         association = entity.associate(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.commands import terminal
-from dicom_node.commands.backfill_job import WORKERS, job_of
-from dicom_node.commands.backfill_telling import KEYS, Telling
+from dicom_node.commands.backfill_plan import WORKERS, plan_of
+from dicom_node.commands.backfill_progress import KEYS, Progress
 from dicom_node.commands.protecting import add_options
 from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state
@@ -121,21 +121,23 @@ def _backfill(options: argparse.Namespace) -> int:
             token_file=options.token_file,
         )
         source = stack.enter_context(closing(source_at(options.source, access)))
-        job, folder = stack.enter_context(job_of(options, source.address))
-        require_apart(source.address, job.target.address)
+        plan, folder = stack.enter_context(plan_of(options, source.address))
+        require_apart(source.address, plan.target.address)
         heading = Heading(
-            source=source.address, target=job.target.address, how=_how(options)
+            source=source.address, target=plan.target.address, how=_how(options)
         )
         path = options.manifest or folder.with_suffix(".jsonl")
         manifest = stack.enter_context(Manifest(path, heading))
-        telling = stack.enter_context(Telling(source, manifest, began, Report(options)))
+        telling = stack.enter_context(
+            Progress(source, manifest, began, Report(options))
+        )
         filling = Filling(
             source=source,
-            target=job.target,
+            target=plan.target,
             manifest=manifest,
-            work=job.work,
-            compare=job.compare,
-            sample=job.sample,
+            work=plan.work,
+            compare=plan.compare,
+            sample=plan.sample,
             pacing=Pacing(
                 clock=time.monotonic,
                 now=terminal.now,
@@ -143,11 +145,11 @@ def _backfill(options: argparse.Namespace) -> int:
                 objects_per_s=options.objects_per_s,
                 bytes_per_s=options.bytes_per_s,
                 hours=hours,
-                hindrance=job.hindrance,
+                hindrance=plan.hindrance,
                 told=telling.wait,
             ),
             scratch=folder,
-            ahead=job.ahead,
+            ahead=plan.ahead,
         )
         for entry in filling.run():
             telling.tell(entry)

@@ -215,7 +215,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from dicom_node.demo.engines import HURRIED, engine_maker
     from dicom_node.demo.trial import evaluate, print_table, rows
-    from dicom_node.finders import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
+    from dicom_node.finders import SHIPPED_WEIGHTS
+    from dicom_node.judging import SHIPPED_VICTIMS
     from miadmark_core.evaluation.attackers import ALL, is_known
     from miadmark_core.evaluation.stock import Stock
     from miadmark_core.evaluation.suite import SUITES, Run

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.demo.bench_relay_peers import ROUTES, granted, running
 from dicom_node.demo.loopback import free_ports
-from dicom_node.demo.soak_account import Account, looking
+from dicom_node.demo.soak_account import Account, queue_of
 from dicom_node.demo.soak_files import file_of, write
 from dicom_node.demo.soak_objects import TOGETHER, Mix, Odd, Piece
 from dicom_node.demo.soak_watch import Watch
@@ -176,10 +176,10 @@ class Soak:
         began = looked = told = time.monotonic()
         killers = [p.uid for p in self.pieces if p.odd is Odd.KILLER]
         queue = state.queue()
-        with closing(queue), closing(looking(state)) as rows:
+        with closing(queue), closing(queue_of(state)) as database:
             while True:
                 if killers:
-                    killers = self._kill(rows, watch, killers)
+                    killers = self._kill(database, watch, killers)
                 moment = time.monotonic()
                 time.sleep(_KILL_LOOK_S if killers else _LOOK_S)
                 if moment - looked < _LOOK_S:
@@ -201,12 +201,12 @@ class Soak:
                     )
 
     def _kill(
-        self, rows: sqlite3.Connection, watch: Watch, killers: list[str]
+        self, database: sqlite3.Connection, watch: Watch, killers: list[str]
     ) -> list[str]:
         """Kill the worker if it is at a killer; return those not given up yet."""
         left = []
         for name in killers:
-            found = rows.execute(
+            found = database.execute(
                 "SELECT job.state, job.filtered, job.claim FROM job JOIN instance"
                 " ON instance.id = job.instance_id WHERE sop_instance_uid = ?",
                 [name],

@@ -111,14 +111,14 @@ class Account:
     def _look(self, state: State, names: Mapping[str, str]) -> Counter[str]:
         """See what the queue says; return how often what is kept for a person."""
         queue = state.queue()
-        with closing(queue), closing(looking(state)) as rows:
+        with closing(queue), closing(queue_of(state)) as database:
             self.counts = queue.counts()
             kept = Counter(
                 names.get(one.sop_instance_uid, one.sop_instance_uid)
                 for each in (JobState.HELD, JobState.QUARANTINED)
                 for one in queue.held(each)
             )
-            tried = rows.execute("SELECT max(crashes), max(faults) FROM job")
+            tried = database.execute("SELECT max(crashes), max(faults) FROM job")
             self.most_tries = sum(n or 0 for n in tried.fetchone())
         return kept
 
@@ -142,7 +142,7 @@ class Account:
         ]
 
 
-def looking(state: State) -> sqlite3.Connection:
+def queue_of(state: State) -> sqlite3.Connection:
     """Look at the queue without its own code, and without touching it."""
     place = (state.folder / "queue.sqlite").absolute().as_uri()
     return sqlite3.connect(f"{place}?mode=ro", uri=True)

@@ -64,9 +64,9 @@ class Job:
     claim: int
     """How often it was claimed at all: the token of this claim."""
     crashes: int
-    """How many workers died at it, as far as :meth:`Claims.release_claims` was told; and
-    how often its lease ran out before it was ready to be sent, as what passes always
-    is."""
+    """How many workers died at it, as far as ``release_claims`` was told (see
+    :mod:`dicom_node.queue.claims`); and how often its lease ran out before it was ready
+    to be sent, as what passes always is."""
     faults: int
     """How often it failed in a way that nobody foresaw."""
     calling_ae_title: str = ""

@@ -15,7 +15,8 @@ from PIL import Image
 
 from dicom_node.demo.engines import SeededKeys, engine_through_dicom
 from dicom_node.demo.trial import evaluate
-from dicom_node.finders import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_WEIGHTS
+from dicom_node.judging import SHIPPED_VICTIMS
 from miadmark_core.evaluation.baselines import MI_FGSM, attacked
 from miadmark_core.evaluation.networks import ARCHITECTURES
 from miadmark_core.evaluation.protocol import Engine

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dicom_node.finders import SHIPPED_VICTIMS, SHIPPED_WEIGHTS
+from dicom_node.finders import SHIPPED_WEIGHTS
+from dicom_node.judging import SHIPPED_VICTIMS
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIMS
 from miadmark_core.evaluation.victims import VICTIMS as VICTIM_RECIPES
 from miadmark_core.search.networks import ARCHITECTURES

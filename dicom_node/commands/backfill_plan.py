@@ -30,7 +30,7 @@ _MOST_WAITING: Final = 1000
 """Objects in a hatch, above which it is left alone until the node has taken some in."""
 
 
-class Job(NamedTuple):
+class Plan(NamedTuple):
     """What is done, and where what it takes is kept."""
 
     target: Target
@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
 
 @contextmanager
-def job_of(options: argparse.Namespace, source: str) -> Iterator[tuple[Job, Path]]:
+def plan_of(options: argparse.Namespace, source: str) -> Iterator[tuple[Plan, Path]]:
     """Yield what is to be done, and a folder for what lies there meanwhile."""
     if options.node is not None:
         yield _handing(options.node, options.hatch, source)
@@ -69,8 +69,8 @@ def job_of(options: argparse.Namespace, source: str) -> Iterator[tuple[Job, Path
         )
         sample = Sample(options.verify, seed)
         ahead = 0 if cluster is None else cluster.most
-        job = Job(target, protect, compare, sample, str, ahead)
-        yield job, _folder(state, source, target)
+        plan = Plan(target, protect, compare, sample, str, ahead)
+        yield plan, _folder(state, source, target)
 
 
 def _cluster(options: argparse.Namespace) -> Cluster | None:
@@ -83,7 +83,7 @@ def _cluster(options: argparse.Namespace) -> Cluster | None:
     return Cluster(ray=options.ray, most=most, gpus=options.gpus)
 
 
-def _handing(node: Path, hatch: str, source: str) -> tuple[Job, Path]:
+def _handing(node: Path, hatch: str, source: str) -> tuple[Plan, Path]:
     from dicom_node.backfill.filling import Sample, hand_over
     from dicom_node.backfill.target import HatchTarget
     from dicom_node.config_file import content_of, read
@@ -116,8 +116,8 @@ def _handing(node: Path, hatch: str, source: str) -> tuple[Job, Path]:
             return "waits for the node to take in what was handed in"
         return room.lack() and f"waits for room: {room.lack()}"
 
-    job = Job(target, hand_over, lambda *_: None, Sample(0.0, b""), hindrance, 0)
-    return job, _folder(state, source, target)
+    plan = Plan(target, hand_over, lambda *_: None, Sample(0.0, b""), hindrance, 0)
+    return plan, _folder(state, source, target)
 
 
 def _folder(state: State, source: str, target: Target) -> Path:

@@ -27,7 +27,7 @@ _INTERRUPTED: Final = 130
 _DOING: Final = "back-fill"
 
 
-class Telling:
+class Progress:
     """Tells a person or a program how it goes."""
 
     def __init__(
