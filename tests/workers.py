@@ -25,6 +25,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def readying_of(**made: Any) -> Readying:
+    """Return what makes ready; what is not said to be made cannot be."""
+    nothing = cast("Any", None)
+    others = {
+        "keep": lambda _: None,
+        "keep_codestream": lambda *_: None,
+        "as_it_came": lambda restored, _: Given(restored.file, Copy.NONE),
+        "grants": nothing,
+        "opening": nothing,
+        "own_tenant": b"",
+        "mark": nothing,
+        "refer": nothing,
+        "decode": decode_frames,
+    }
+    return Readying(**(others | made))
+
+
 def worker_of(
     config: Config,
     *,
@@ -49,18 +66,6 @@ def worker_of(
         is_changing: Whether another configuration may be right as well.
         made: What :class:`~dicom_node.readying.Readying` is given instead.
     """
-    nothing = cast("Any", None)
-    readying = {
-        "keep": lambda _: None,
-        "keep_codestream": lambda *_: None,
-        "as_it_came": lambda restored, _: Given(restored.file, Copy.NONE),
-        "grants": nothing,
-        "opening": nothing,
-        "own_tenant": b"",
-        "mark": nothing,
-        "refer": nothing,
-        "decode": decode_frames,
-    }
     if senders is None:
         assert folder is not None
         new = partial(senders_of, config, folder, clock)
@@ -70,8 +75,8 @@ def worker_of(
         config,
         queue=queue,
         spool=spool,
-        readying=Readying(
-            queue=queue, spool=spool, audit=audit, clock=clock, **(readying | made)
+        readying=readying_of(
+            queue=queue, spool=spool, audit=audit, clock=clock, **made
         ),
         glass=Glass(config.break_glass, audit, clock),
         senders=new if senders is None else lambda: senders,
