@@ -94,16 +94,16 @@ class Outbox:
         if not packed:
             return
         sending = packed[0].sending
-        told: Exception | None = None
+        told = set[Exception]()
         ends = sending.send_all([one.parcel for one in packed])
         for one, error in zip(packed, ends, strict=True):
             if error is None:
                 self._took(one.job, one.route, sending.destination)
                 continue
-            if isinstance(error, (SendError, NotGrantedError)) and error is not told:
+            if isinstance(error, (SendError, NotGrantedError)) and error not in told:
                 # What is said of all of them is said once.
                 self._senders.failed(sending.destination, error)
-                told = error
+                told.add(error)
             self._failed(one.job, error)
 
     def _took(self, job: Job, route: Route, destination: Destination) -> None:

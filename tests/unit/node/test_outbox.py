@@ -16,6 +16,7 @@ from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination
 from dicom_node.errors import (
     BrokenOffError,
+    NotGrantedError,
     SendInterruptedError,
     SendRefusedError,
     SpoolError,
@@ -189,6 +190,19 @@ def test_what_is_said_of_all_is_said_of_their_destination_once(make: Make) -> No
     }
     egress.outbox.send()
     assert egress.senders.health["web"].failures == 3
+
+
+def test_it_is_said_once_though_something_else_is_wrong_with_some(make: Make) -> None:
+    egress = make()
+    packed(egress, 5)
+    egress.there.wrong = {
+        "web": BrokenOffError("it broke"),
+        uid(1): NotGrantedError("no grant"),
+        uid(3): NotGrantedError("no grant"),
+    }
+    egress.outbox.send()
+    assert egress.states() == {JobState.WAITING: 3, JobState.HELD: 2}
+    assert egress.senders.health["web"].failures == 1
 
 
 def is_due(egress: Egress) -> bool:
