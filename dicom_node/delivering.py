@@ -132,8 +132,9 @@ class Delivering:
                 if job.order is not None:
                     sending = self._senders.to(destination, study, sender)
                     note = partial(self._glass.note, job, job.order)
-                    sending.send(self._spool.file(job.file), note, computing)
+                    # Read before it leaves: whoever has it, no other is to have it.
                     sent = self._outbox.sent_to(job, destination)
+                    sending.send(self._spool.file(job.file), note, computing)
                 else:
                     job = self._ready(job, route, destination)
                     sending = self._senders.to(destination, study, sender)
@@ -143,8 +144,8 @@ class Delivering:
                         self._outbox.add(Packed(job, route, sending, parcel))
                         return
                     goes_on = partial(self._begin_next, then, job, route, destination)
-                    sending.send(file, self._allowing(job, route, goes_on), computing)
                     sent = self._outbox.sent_to(job, destination)
+                    sending.send(file, self._allowing(job, route, goes_on), computing)
                     self._readying.delivered(job, route)
             except NoTurnError:
                 raise  # it is up, so it is this one's: no other is tried

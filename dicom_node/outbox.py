@@ -116,7 +116,11 @@ class Outbox:
             self._failed(job, error)
 
     def sent_to(self, job: Job, destination: Destination) -> Sent:
-        """Return what a destination has now, and what it is to keep of it."""
+        """Return what a destination has once it is sent, and is to keep of it.
+
+        Raises:
+            SendError: It cannot be read.
+        """
         reference = None
         if destination.commitment:
             is_ready = job.order is None and job.filtered is not None

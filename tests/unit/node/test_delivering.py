@@ -208,6 +208,20 @@ def taken(slots: Slots, destination: Destination) -> Any:
     return slot
 
 
+@pytest.mark.parametrize("by_order", [False, True])
+def test_what_one_has_goes_to_no_other_though_its_file_cannot_be_read_any_more(
+    make: Make, *, by_order: bool
+) -> None:
+    action = Action.MARK if by_order else Action.PASS
+    egress = make(pacs("a", commitment=True), B, action=action)
+    job = ordered(egress, 1) if by_order else egress.owed(1)
+    egress.there.arrived = lambda _: egress.spool.delete([job.file])
+    egress.delivering.deliver(job, None)
+    egress.outbox.settle()
+    assert egress.there.requests == [("a", [uid(1)])]
+    assert egress.states() == {JobState.SENT: 1}
+
+
 # What is made ready.
 
 
