@@ -76,6 +76,7 @@ class Outbox:
     def add(self, packed: Packed) -> None:
         """Put something to what goes in the next request; see :meth:`make_way`."""
         self._packed.append(packed)
+        self._senders.is_laden = True
 
     def make_way(self, destination: Destination, job: Job) -> None:
         """Send what was put together for another destination, or of another study."""
@@ -91,6 +92,7 @@ class Outbox:
     def send(self) -> None:
         """Send what was put together, each with an end of its own."""
         packed, self._packed = self._packed, []
+        self._senders.is_laden = False
         if not packed:
             return
         sending = packed[0].sending
@@ -164,4 +166,5 @@ class Outbox:
     def clear(self) -> None:
         """Forget all of it: its jobs are put back."""
         self._packed.clear()
+        self._senders.is_laden = False
         self._sent.clear()

@@ -95,6 +95,8 @@ class Senders:
         self._waited: dict[str, Destination] = {}
         """To whom jobs wait, pools among it, and whose association they wait for."""
         self._sending: Sending | StowSending | None = None
+        self.is_laden = False
+        """Whether something is put together for what is open: it ends after that."""
         self._study = self._title = ""
         self._slot: IO[bytes] | None = None
         self._since = 0.0
@@ -192,6 +194,8 @@ class Senders:
         """Say whether this process has had its turn, and another waits."""
         if self._slot is None or time.monotonic() - self._since < _TURN_S:
             return False
+        if self.is_laden:
+            return False  # it would leave on a connection that nobody counts
         return self._slots.is_wanted(destination)
 
     def _take(self, destination: Destination) -> None:

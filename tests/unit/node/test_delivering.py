@@ -48,6 +48,7 @@ from tests.hand_marks import marked_by_hand
 A, B, C = (pacs(name) for name in "abc")
 ORDER = Order("Dr. Who", "trauma", NOON)
 MORE_THAN_ENOUGH = 9
+LONG_S = 60.0
 
 
 @dataclass
@@ -307,9 +308,17 @@ def test_whoever_asks_who_is_there_leaves_the_bench(make: Make) -> None:
     assert [entry["address"] for entry in egress.audit.entries()] == [A.address]
 
 
+def hurried(monkeypatch: pytest.MonkeyPatch, turn_s: float) -> None:
+    """Have turns end after so long, and whoever waits be patient."""
+    monkeypatch.setattr("dicom_node.senders._TURN_S", turn_s)
+    monkeypatch.setattr("dicom_node.senders._AGAIN_S", LONG_S)
+    monkeypatch.setattr("dicom_node.slots._LATELY_S", LONG_S)
+
+
 def test_an_association_that_another_waits_for_is_given_up_to_mark(
-    make: Make, mark: Marker, tmp_path: Path
+    make: Make, mark: Marker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hurried(monkeypatch, LONG_S)
     few, slots = pacs("few", max_associations=1), Slots(tmp_path / "slots")
     egress = make(few, action=Action.MARK)
     egress.delivering.deliver(egress.owed(1), None)
@@ -360,6 +369,34 @@ def test_a_study_leaves_before_anything_of_another_is_put_to_it(make: Make) -> N
     for number, study in enumerate(("8", "8", "9")):
         egress.delivering.deliver(egress.owed(number, study=study), None)
     assert egress.there.requests == [("w", [uid(0), uid(1)])]
+
+
+def test_what_goes_together_leaves_before_its_association_is_given_up(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried(monkeypatch, 0.0)
+    few, slots = web("few", max_associations=1), Slots(tmp_path / "slots")
+    egress = make(few)
+    first, second, third, fourth = (egress.owed(number) for number in range(4))
+    free = list[bool]()
+    egress.there.asked = lambda: free.append(slots.is_free(few))
+    egress.delivering.deliver(first, None)
+    assert not slots.is_free(few)
+    # Another waits for it, and it is not given up with something on its way.
+    egress.delivering.deliver(second, None)
+    egress.outbox.send()
+    assert egress.there.requests == [("few", [uid(0), uid(1)])]
+    assert free == [False, False]
+    with pytest.raises(NoTurnError):
+        egress.delivering.deliver(third, None)
+    assert slots.is_free(few)
+    # What was put together and is put back keeps none either.
+    egress = make(few)
+    egress.delivering.deliver(third, None)
+    egress.outbox.clear()
+    assert not slots.is_free(few)
+    with pytest.raises(NoTurnError):
+        egress.delivering.deliver(fourth, None)
 
 
 # Where it goes, and whether it may.
