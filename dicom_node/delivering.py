@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.destination import Kind
 from dicom_node.errors import (
@@ -22,6 +22,7 @@ from dicom_node.errors import (
     NodeError,
     NotGrantedError,
     SendError,
+    UnsaidError,
 )
 from dicom_node.next_original import Known
 from dicom_node.outbox import Packed
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from dicom_node.routing import Route
     from dicom_node.senders import Senders
     from dicom_node.spool import Spool
+
+_MAY_HAVE_IT: Final = (BrokenOffError, UnsaidError)
+"""What leaves open whether a destination has an instance."""
 
 
 class _Beside:
@@ -152,7 +156,7 @@ class Delivering:
             except (SendError, NotGrantedError) as error:
                 self._senders.failed(destination, error)
                 errors.append(error)
-                if job.order is not None and isinstance(error, BrokenOffError):
+                if job.order is not None and isinstance(error, _MAY_HAVE_IT):
                     # That one may have it, and it leaves as it came once only.
                     self._queue.bind(job, destination.name)
                     break

@@ -38,6 +38,7 @@
         SendInterruptedError      passing: try again
           UnreachableError        the destination's trouble, not the object's
           BrokenOffError          the association broke: the trouble of either
+          UnsaidError             the destination did not say whether it has it
           OutOfResourcesError     the destination has no room for it now
 """
 
@@ -215,6 +216,10 @@ class UnreachableError(SendInterruptedError):
 
 class BrokenOffError(SendInterruptedError):
     """The association broke while an instance was sent: it may have it, or not."""
+
+
+class UnsaidError(SendInterruptedError):
+    """The destination answered, and not whether it has the instance: it may."""
 
 
 class OutOfResourcesError(SendInterruptedError):

@@ -14,6 +14,7 @@ from dicom_node.errors import (
     SendInterruptedError,
     SendRefusedError,
     UnreachableError,
+    UnsaidError,
 )
 from dicom_node.stow_message import ANSWER_TYPE, Kind, Outcome, retry_after
 
@@ -85,7 +86,7 @@ def end(named: str, outcome: Outcome) -> Exception | Kind | None:
                 hint="The log of the server says why; PS3.18 I.2.2 what it means.",
             )
         case Kind.UNSAID:
-            return SendInterruptedError(
+            return UnsaidError(
                 f"{named} did not say what became of it",
                 hint="It may have the instance; it is sent again to be sure.",
             )
@@ -104,7 +105,7 @@ def unexplained(named: str, status: int) -> Exception | Kind:
             f"{said} to this instance, and is well otherwise",
             hint="May this node store there, and objects of the kind? Its log says why.",
         )
-    return SendInterruptedError(
+    return UnsaidError(
         f"{said}, and did not say what became of the instance",
         hint=f"Does it answer in {ANSWER_TYPE}, as it is asked to?",
     )

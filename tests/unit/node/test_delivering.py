@@ -25,6 +25,7 @@ from dicom_node.errors import (
     SendInterruptedError,
     SendRefusedError,
     UnreachableError,
+    UnsaidError,
 )
 from dicom_node.filters.mark import MarkedInstance
 from dicom_node.grants import Grants
@@ -474,11 +475,16 @@ def test_an_order_that_is_not_good_sends_nothing(make: Make, mark: Marker) -> No
     assert mark.marked == []
 
 
-def test_it_leaves_as_it_came_to_nobody_but_whoever_may_have_it(make: Make) -> None:
+@pytest.mark.parametrize(
+    "error", [BrokenOffError("it broke"), UnsaidError("it did not say")]
+)
+def test_it_leaves_as_it_came_to_nobody_but_whoever_may_have_it(
+    make: Make, error: Exception
+) -> None:
     egress = make(A, B, action=Action.MARK)
     job = ordered(egress, 1)
-    egress.there.wrong = {"a": BrokenOffError("it broke")}
-    with pytest.raises(BrokenOffError):
+    egress.there.wrong = {"a": error}
+    with pytest.raises(type(error)):
         egress.delivering.deliver(job, None)
     egress.queue.retry(job, NOON, "it broke")
     # However long that one is down.
