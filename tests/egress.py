@@ -203,6 +203,7 @@ class Egress:
         to: str = "out",
         study: str = "9",
         route: str = "out",
+        sender: str = "",
         content: bytes = b"",
     ) -> None:
         """Owe a small picture, or something else."""
@@ -211,7 +212,7 @@ class Egress:
             small_image(file, number)
             content = file.read_bytes()
         digest, name = hashlib.sha256(content).digest(), self.spool.write([content])
-        arrival = Arrival(uid(number), digest, name, study)
+        arrival = Arrival(uid(number), digest, name, study, sender)
         self.queue.add(arrival, [Owed(route, to)], NOON)
 
     def claimed(self) -> Job:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dicom_node.authorising import GrantMode, Terms
+from dicom_node.ahead import Ahead
+from dicom_node.authorising import Grant, GrantMode, Request, Terms
 from dicom_node.config import Config, Listener
 from dicom_node.delivering import go_in_requests
 from dicom_node.destination import Destination
@@ -126,17 +127,17 @@ def test_what_was_sent_is_noted_and_settled_a_little_later(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "is_its_trouble"),
     [
-        UnreachableError("down"),
-        BrokenOffError("it broke"),
-        OutOfResourcesError("full"),
-        SendRefusedError("no"),
-        NotGrantedError("no grant"),
+        (UnreachableError("down"), True),
+        (BrokenOffError("it broke"), True),
+        (OutOfResourcesError("full"), True),
+        (SendRefusedError("no"), False),
+        (NotGrantedError("no grant"), False),
     ],
 )
 def test_what_one_does_not_take_goes_to_the_next_and_to_no_other(
-    make: Make, error: Exception
+    make: Make, error: Exception, *, is_its_trouble: bool
 ) -> None:
     egress = make(A, B, C)
     egress.there.wrong = {"a": error}
@@ -144,6 +145,7 @@ def test_what_one_does_not_take_goes_to_the_next_and_to_no_other(
     egress.outbox.settle()
     assert egress.there.requests == [("a", []), ("b", [uid(1)])]
     assert egress.states() == {JobState.SENT: 1}
+    assert set(egress.senders.health) == ({"a"} if is_its_trouble else set())
 
 
 @pytest.mark.parametrize("error", [SendInterruptedError("not now"), OSError("disk")])
@@ -296,17 +298,37 @@ def test_it_is_marked_at_the_bench_and_sent_away_from_it(
 
 def test_whoever_asks_who_is_there_leaves_the_bench(make: Make) -> None:
     egress = make(A, action=Action.MARK, refer=lambda *_: None)
-    at = list[bool]()
+    at = list[tuple[bool, int]]()
 
     def note() -> None:
-        at.append(egress.bench._at is not None)
+        at.append((egress.bench._at is not None, len(egress.bench._away)))
 
     egress.there.asked = note
     # That it passes is written down with the address that it goes to.
     report = (IMAGES / "report-sr.dcm").read_bytes()
     egress.delivering.deliver(egress.owed(1, content=report), None)
-    assert at == [False, False]
+    # Nobody else makes anything of that instance meanwhile.
+    assert at == [(False, 1), (False, 0)]
     assert [entry["address"] for entry in egress.audit.entries()] == [A.address]
+
+
+def test_marks_of_the_next_are_looked_for_unless_somebody_died_at_them(
+    make: Make, mark: Marker
+) -> None:
+    sought = list[str]()
+
+    def seek(instance: OpenInstance, **_: Any) -> Callable[..., MarkedInstance]:
+        sought.append(instance.identity().sop_instance_uid)
+        return lambda _: mark(instance)
+
+    egress = make(A, action=Action.MARK, ahead=Ahead(seek, MORE_THAN_ENOUGH))
+    for number in range(1, 5):
+        egress.took_in(number)
+    job = egress.claimed()
+    egress.bench.suspects = frozenset({3})
+    egress.delivering.deliver(job, None)
+    assert sought == [uid(1), uid(2), uid(4)]
+    assert mark.marked == [uid(1)]
 
 
 def hurried(monkeypatch: pytest.MonkeyPatch, turn_s: float) -> None:
@@ -584,6 +606,7 @@ def test_the_next_original_is_made_while_one_is_on_its_way_and_no_other(
     [
         pytest.param({"study": "8"}, id="of another study"),
         pytest.param({"route": "another"}, id="of another route"),
+        pytest.param({"sender": "ANOTHER"}, id="from another sender"),
     ],
 )
 def test_what_goes_over_another_association_is_not_made_ahead(
@@ -595,6 +618,39 @@ def test_what_goes_over_another_association_is_not_made_ahead(
     by_order = replace(marked_and_owed(stripping, site, 4), order=ORDER)
     stripping.delivering.deliver(marked_and_owed(stripping, site, 3), by_order)
     assert not coming.is_busy
+
+
+@pytest.fixture
+def asked(stripping: Egress, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Whose job was at the bench, each time that a grant was asked for."""
+    asked, require = list[int](), Grants.require
+
+    def noted(grants: Grants, request: Request, now: datetime) -> Grant:
+        place = stripping.bench._at
+        asked.append(0 if place is None else place.job_id)
+        return require(grants, request, now)
+
+    monkeypatch.setattr(Grants, "require", noted)
+    return asked
+
+
+def test_each_is_restored_and_let_go_at_the_bench(
+    stripping: Egress, site: Sealer, asked: list[int]
+) -> None:
+    one, then = (marked_and_owed(stripping, site, number) for number in (1, 2))
+    stripping.delivering.deliver(one, then)
+    stripping.delivering.deliver(then, None)
+    assert asked == [one.id, one.id, then.id, then.id]
+
+
+def test_what_was_made_for_another_purpose_is_not_restored_ahead(
+    stripping: Egress, site: Sealer, coming: NextOriginal, asked: list[int]
+) -> None:
+    one, then = (marked_and_owed(stripping, site, number) for number in (1, 2))
+    then = replace(then, filtered=then.file, purpose="mark out")
+    stripping.delivering.deliver(one, then)
+    assert coming.wait(LONG_S)
+    assert asked == [one.id, one.id]
 
 
 def test_what_was_made_ahead_leaves_by_a_grant_of_its_own(
