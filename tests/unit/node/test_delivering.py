@@ -594,6 +594,12 @@ def test_the_next_original_is_made_while_one_is_on_its_way_and_no_other(
     stripping.delivering.deliver(one, then)
     assert was == [True]
     stripping.delivering.deliver(then, None)
+    # Nothing that was sent waits any longer.
+    files = stripping.queue.files()
+    assert {name for name in files if stripping.spool.holds(name)} == {
+        one.file,
+        then.file,
+    }
     stripping.outbox.settle()
     assert not coming.is_busy
     # It is taken as it was made, and each leaves as it was before it was marked.
