@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from dicom_node.destination import Kind
 from dicom_node.errors import (
@@ -22,7 +22,6 @@ from dicom_node.errors import (
     NodeError,
     NotGrantedError,
     SendError,
-    UnsaidError,
 )
 from dicom_node.next_original import Known
 from dicom_node.outbox import Packed
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
     from dicom_node.routing import Route
     from dicom_node.senders import Senders
     from dicom_node.spool import Spool
-
-_MAY_HAVE_IT: Final = (BrokenOffError, UnsaidError)
-"""What leaves open whether a destination has an instance."""
 
 
 class _Beside:
@@ -156,7 +152,8 @@ class Delivering:
             except (SendError, NotGrantedError) as error:
                 self._senders.failed(destination, error)
                 errors.append(error)
-                if job.order is not None and isinstance(error, _MAY_HAVE_IT):
+                may_have_it = isinstance(error, SendError) and error.may_have_it
+                if job.order is not None and may_have_it:
                     # That one may have it, and it leaves as it came once only.
                     self._queue.bind(job, destination.name)
                     break

@@ -199,7 +199,10 @@ class UnforeseenError(FilterError):
 
 
 class SendError(NodeError):
-    """An instance did not reach its destination."""
+    """An instance did not reach its destination, as far as is known."""
+
+    may_have_it: bool = False
+    """Whether the destination may have it all the same."""
 
 
 class SendRefusedError(SendError):
@@ -217,9 +220,13 @@ class UnreachableError(SendInterruptedError):
 class BrokenOffError(SendInterruptedError):
     """The association broke while an instance was sent: it may have it, or not."""
 
+    may_have_it = True
+
 
 class UnsaidError(SendInterruptedError):
     """The destination answered, and not whether it has the instance: it may."""
+
+    may_have_it = True
 
 
 class OutOfResourcesError(SendInterruptedError):

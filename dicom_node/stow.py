@@ -215,12 +215,12 @@ class StowSending:
             yield from self._sent([item for item in allowed if item is not error.item])
             return
         except Exception as error:  # noqa: BLE001 it is returned
-            said = self._unforeseen(error)
+            said = self._unforeseen(error, may_have_it=True)
             yield from ((item, said) for item in allowed)
             return
         yield from self._ends(answer, allowed)
 
-    def _unforeseen(self, error: Exception) -> Exception:
+    def _unforeseen(self, error: Exception, *, may_have_it: bool = False) -> Exception:
         """Return trouble around a request; what nobody foresaw is no instance's fault."""
         if isinstance(error, NodeError):
             return error
@@ -230,7 +230,7 @@ class StowSending:
             f"{type(error).__name__}",
             hint="Look at the log of that time, and at the destination's url.",
         )
-        said.__cause__ = error
+        said.__cause__, said.may_have_it = error, may_have_it
         return said
 
     def _ends(self, answer: Answer, batch: Sequence[Item]) -> Iterator[_End]:

@@ -28,6 +28,9 @@ FOR_ONE: Final = (400, 409, 413, 415)
 _BUSY: Final = (408, 429)
 NOT_KNOWN: Final = (401, 407)
 """Statuses that ask who this node is."""
+_UNDONE: Final = (501, 503, 505, 507, 511)
+"""Statuses from 500 on of a server that did not do what it was asked (RFC 9110 15.6,
+RFC 4918 11.5, RFC 6585 6)."""
 FORBIDDEN: Final = (401, 403, 404, 407)
 """Statuses of the server's trouble with this node, or of one instance that it may not
 store there: another request tells."""
@@ -51,7 +54,29 @@ def trouble(
     """
     if status in {*NAMES_EACH, *FOR_ONE}:
         return None
-    said = f"{named} answered {status}"
+    wrong = _trouble(f"{named} answered {status}", status, wait, now)
+    wrong.may_have_it = _is_left_open(status)
+    return wrong
+
+
+def _is_left_open(status: int) -> bool:
+    """Say whether a server that says no more than a status may have stored something.
+
+    500 is said by one that failed half-way, 502 and 504 by a gateway that knows nothing
+    of what became of the request, and what nobody knows is read as 500. Success is
+    success though it explains nothing, and 303 is said once something was done.
+
+    Source:
+        RFC 9110 15, 15.4.4, 15.6.
+    """
+    if status >= 500:
+        return status not in _UNDONE
+    return status < 300 or status == 303
+
+
+def _trouble(
+    said: str, status: int, wait: str | None, now: datetime
+) -> SendInterruptedError:
     if status in _BUSY or status >= 500:
         return BusyError(said, wait_s=retry_after(wait, now))
     if status in {*NOT_KNOWN, 403}:

@@ -21,8 +21,8 @@ class Order(NamedTuple):
     why: str
     at: datetime
     receiver: str = ""
-    """Who may have it already, since a sending broke off, or was not answered clearly:
-    no other is sent it."""
+    """Who may have it already, since a sending broke off, or what was answered leaves
+    that open: no other is sent it."""
 
 
 class HeldRoute(NamedTuple):

@@ -6,7 +6,7 @@ A worker with its queue, spool and audit, and a receiver on loopback.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,12 +19,13 @@ from pynetdicom import AE, evt
 
 from dicom_node.audit import Audit
 from dicom_node.config import Config, Listener
-from dicom_node.destination import Destination
+from dicom_node.destination import Destination, Kind
 from dicom_node.emergency import BreakGlass
 from dicom_node.errors import BrokenOffError
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
 from dicom_node.outbox import Outbox
+from dicom_node.pool import Pool
 from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.job import JobState
 from dicom_node.queue.order import Order
@@ -36,6 +37,7 @@ from dicom_node.timing import Complete
 from dicom_node.worker import Worker
 from tests.conftest import NOW, opened
 from tests.hand_marks import marked_by_hand
+from tests.stow_server import Said, StowServer, a_stow_server, stored
 from tests.workers import worker_of
 
 DOCTOR = "Dr. Who"
@@ -149,18 +151,24 @@ def bench(
         break_glass: BreakGlass = ALLOWED,
         port: int = 0,
         action: Action = Action.MARK,
+        servers: Sequence[StowServer] = (),
         **says: Any,
     ) -> Bench:
+        webs = tuple(
+            Destination(name=f"web{number}", kind=Kind.STOW, url=one.url)
+            for number, one in enumerate(servers)
+        )
+        names = tuple(one.name for one in webs)
+        pacs = Destination(
+            name="research",
+            ae_title="RESEARCH",
+            host="127.0.0.1",
+            port=port or receiver.port,
+        )
         config = Config(
             node=Listener(state=tmp_path),
-            destinations=(
-                Destination(
-                    name="research",
-                    ae_title="RESEARCH",
-                    host="127.0.0.1",
-                    port=port or receiver.port,
-                ),
-            ),
+            destinations=webs or (pacs,),
+            pools=(Pool(name="research", members=names),) if webs else (),
             routes=(Route(name="out", destination="research", action=action, **says),),
             break_glass=break_glass,
         )
@@ -281,6 +289,27 @@ def test_a_member_that_may_have_it_is_the_only_one_that_is_sent_it(
     assert bound is not None
     assert bound.order is not None
     assert bound.order.receiver == "research"
+
+
+@pytest.mark.parametrize(
+    ("status", "second_has_it"), [(500, 0), (502, 0), (504, 0), (503, 1), (413, 1)]
+)
+def test_a_server_whose_status_leaves_open_whether_it_has_it_is_the_only_one(
+    bench: Make, status: int, second_has_it: int
+) -> None:
+    with a_stow_server() as first, a_stow_server() as second:
+        one = bench(servers=(first, second))
+        one.add(1)
+        one.queue.break_glass(1, ORDER)
+        first.answer = lambda _: Said(status)
+        one.turn()
+        assert len(second.posted()) == second_has_it
+        first.answer = stored
+        one.now += timedelta(hours=1)
+        one.turn()
+        assert one.state() is JobState.SENT
+        assert len(first.posted()) == 2 - second_has_it
+        assert len(second.posted()) == second_has_it
 
 
 def _breaks_off(*_: object) -> None:

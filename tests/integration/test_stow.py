@@ -14,6 +14,7 @@ from dicom_node.destination import Destination, Kind
 from dicom_node.errors import (
     BusyError,
     NotGrantedError,
+    SendError,
     SendInterruptedError,
     SendRefusedError,
     UnreachableError,
@@ -153,6 +154,24 @@ def test_each_status_is_whose_fault_it_is(
         sending.send(files[0])
 
 
+@pytest.mark.parametrize(
+    ("status", "may_have_it"),
+    [
+        *((status, True) for status in (200, 201, 202, 204, 303)),
+        *((status, True) for status in (500, 502, 504, 520, 599)),
+        *((status, False) for status in (302, 307, 308, 400, 401, 403, 404, 408, 409)),
+        *((status, False) for status in (413, 415, 429, 501, 503, 505, 507, 511)),
+    ],
+)
+def test_what_says_no_more_than_a_status_may_leave_open_whether_it_has_it(
+    server: StowServer, files: list[Path], status: int, *, may_have_it: bool
+) -> None:
+    server.answer = lambda _: Said(status)
+    with to(server) as sending, pytest.raises(SendError) as raised:
+        sending.send(files[0])
+    assert raised.value.may_have_it == may_have_it
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_one_that_a_server_does_not_allow_takes_down_neither_it_nor_others(
     server: StowServer, files: list[Path], status: int
@@ -180,16 +199,23 @@ def test_one_that_looks_at_no_token_first_says_nothing_of_it(
         sending.send(files[0])
 
 
+@pytest.mark.parametrize(("at", "may_have_it"), [("open", False), ("ask", True)])
 def test_whatever_goes_wrong_is_the_end_of_each_and_of_nothing_else(
-    server: StowServer, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    server: StowServer,
+    files: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    *,
+    may_have_it: bool,
 ) -> None:
-    def fails(_: WebConnection) -> str:
+    def fails(*_: object) -> str:
         raise UnicodeError("label empty or too long")
 
-    monkeypatch.setattr(WebConnection, "open", fails)
+    monkeypatch.setattr(WebConnection, at, fails)
     with to(server) as sending:
         ends = sending.send_all(parcels(files))
     assert [type(end) for end in ends] == [SendInterruptedError] * 3
+    assert {getattr(end, "may_have_it", None) for end in ends} == {may_have_it}
 
 
 def test_a_copy_that_waits_for_long_is_sent_though_it_was_swept(

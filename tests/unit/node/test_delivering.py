@@ -19,6 +19,7 @@ from dicom_node.destination import Destination
 from dicom_node.emergency import BreakGlass
 from dicom_node.errors import (
     BrokenOffError,
+    BusyError,
     ChangingError,
     FilterError,
     NotGrantedError,
@@ -497,8 +498,19 @@ def test_an_order_that_is_not_good_sends_nothing(make: Make, mark: Marker) -> No
     assert mark.marked == []
 
 
+class FellOverError(BusyError):
+    """What a server is said to have that fell over what it was asked."""
+
+    may_have_it = True
+
+
 @pytest.mark.parametrize(
-    "error", [BrokenOffError("it broke"), UnsaidError("it did not say")]
+    "error",
+    [
+        BrokenOffError("it broke"),
+        UnsaidError("it did not say"),
+        FellOverError("it answered 502"),
+    ],
 )
 def test_it_leaves_as_it_came_to_nobody_but_whoever_may_have_it(
     make: Make, error: Exception
