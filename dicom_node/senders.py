@@ -20,6 +20,7 @@ from dicom_node.errors import (
     OutOfResourcesError,
     SendError,
     SendRefusedError,
+    SpoolError,
     UnreachableError,
 )
 from dicom_node.queue.claims import Resting
@@ -214,11 +215,7 @@ class Senders:
         )
 
     def failed(self, destination: Destination, error: Exception) -> None:
-        """Note what a failure says of a destination.
-
-        Raises:
-            SpoolError: It cannot be written down.
-        """
+        """Note what a failure says of a destination, if that can be written down."""
         name = destination.name
         if isinstance(error, SendRefusedError):
             self.took(destination)  # it is there, and said no to this object
@@ -231,9 +228,13 @@ class Senders:
             return
         before = self._now(destination)
         wait_s = error.wait_s if isinstance(error, BusyError) else 0.0
-        after = self._reachability.failed(
-            name, trouble, str(error), self._clock(), wait_s=wait_s
-        )
+        try:
+            after = self._reachability.failed(
+                name, trouble, str(error), self._clock(), wait_s=wait_s
+            )
+        except SpoolError as unnoted:
+            _not_noted(destination, unnoted)
+            return
         self._health[name] = after
         if after.since is not None and after.again != before.again:
             logger.error(
@@ -245,15 +246,16 @@ class Senders:
             )
 
     def took(self, destination: Destination) -> None:
-        """Note that a destination has taken something.
-
-        Raises:
-            SpoolError: It cannot be written down.
-        """
-        if self._now(destination) != NEW:
+        """Note that a destination has taken something, if that can be written down."""
+        if self._now(destination) == NEW:
+            return
+        self._health[destination.name] = NEW
+        try:
             self._reachability.took(destination.name)
-            self._health[destination.name] = NEW
-            logger.info("up destination=%s", destination.name)
+        except SpoolError as unnoted:
+            _not_noted(destination, unnoted)
+            return
+        logger.info("up destination=%s", destination.name)
 
     @property
     def are_open(self) -> bool:
@@ -273,6 +275,11 @@ class Senders:
                 # Who has waited comes first.
                 until = time.monotonic() + 2 * _AGAIN_S
                 self._busy[sending.destination.name] = until
+
+
+def _not_noted(destination: Destination, error: SpoolError) -> None:
+    """Say so, and no more: what was sent is sent, and what was not is not."""
+    logger.error("not noted destination=%s reason=%s", destination.name, error)
 
 
 def probe(destination: Destination, calling: str) -> None:

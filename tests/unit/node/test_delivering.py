@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -532,6 +533,28 @@ def test_it_leaves_as_it_came_to_nobody_but_whoever_may_have_it(
     egress.delivering.deliver(egress.claimed(), None)
     egress.outbox.settle()
     assert egress.there.requests == [("a", []), ("a", [uid(1)])]
+    assert egress.states() == {JobState.SENT: 1}
+
+
+@pytest.mark.parametrize("error", [None, BrokenOffError("it broke")])
+def test_it_leaves_as_it_came_once_though_of_nobody_can_be_noted_how_he_is(
+    make: Make, tmp_path: Path, error: Exception | None
+) -> None:
+    egress = make(A, B, action=Action.MARK)
+    egress.senders.failed(A, UnreachableError("down, once"))
+    with closing(sqlite3.connect(tmp_path / "destinations.sqlite")) as table:
+        table.execute("DROP TABLE destination")
+    job = ordered(egress, 1)
+    if error is not None:
+        egress.there.wrong = {"a": error}
+        with pytest.raises(type(error)):
+            egress.delivering.deliver(job, None)
+        egress.queue.retry(job, NOON, "it broke")
+        egress.there.wrong = {}
+        job = egress.claimed()
+    egress.delivering.deliver(job, None)
+    egress.outbox.settle()
+    assert {to for to, _ in egress.there.requests} == {"a"}
     assert egress.states() == {JobState.SENT: 1}
 
 
