@@ -131,10 +131,10 @@ class Delivering:
             try:
                 if job.order is not None:
                     sending = self._senders.to(destination, study, sender)
-                    note = partial(self._glass.note, job, job.order)
+                    leaves = partial(self._leaves, job, job.order, destination)
                     # Read before it leaves: whoever has it, no other is to have it.
                     sent = self._outbox.sent_to(job, destination)
-                    sending.send(self._spool.file(job.file), note, computing)
+                    sending.send(self._spool.file(job.file), leaves, computing)
                 else:
                     job = self._ready(job, route, destination)
                     sending = self._senders.to(destination, study, sender)
@@ -152,11 +152,10 @@ class Delivering:
             except (SendError, NotGrantedError) as error:
                 self._senders.failed(destination, error)
                 errors.append(error)
-                may_have_it = isinstance(error, SendError) and error.may_have_it
-                if job.order is not None and may_have_it:
-                    # That one may have it, and it leaves as it came once only.
-                    self._queue.bind(job, destination.name)
-                    break
+                if job.order is not None:
+                    if isinstance(error, SendError) and error.may_have_it:
+                        break  # and it leaves as it came once only
+                    self._queue.bind(job, job.order.receiver)
                 continue
             self._senders.took(destination)
             self._outbox.note(sent, route)
@@ -195,6 +194,16 @@ class Delivering:
                 hint="It leaves as it came to nobody else.",
             )
         return only
+
+    def _leaves(
+        self, job: Job, order: Order, destination: Destination, receiver: Receiver
+    ) -> None:
+        """Return once it is written down that an instance is about to leave as it came.
+
+        Whatever happens from here on, that destination may have it, until it says no.
+        """
+        self._glass.note(job, order, receiver)
+        self._queue.bind(job, destination.name)
 
     def _ready(self, job: Job, route: Route, destination: Destination) -> Job:
         """Return the job with what is to be sent; what has to be made is at the bench."""

@@ -21,8 +21,8 @@ class Order(NamedTuple):
     why: str
     at: datetime
     receiver: str = ""
-    """Who may have it already, since a sending broke off, or what was answered leaves
-    that open: no other is sent it."""
+    """Who may have it already, since it was sent there and nobody said that it has not
+    arrived: no other is sent it."""
 
 
 class HeldRoute(NamedTuple):

@@ -17,6 +17,7 @@ import pytest
 from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 
+from dicom_node import outgoing
 from dicom_node.audit import Audit
 from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination, Kind
@@ -312,7 +313,12 @@ def test_a_server_whose_status_leaves_open_whether_it_has_it_is_the_only_one(
         assert len(second.posted()) == second_has_it
 
 
-def _breaks_off(*_: object) -> None:
+def _breaks_off(
+    _: object, __: object, allow: Callable[[outgoing.Receiver], object], *___: object
+) -> None:
+    allow(
+        outgoing.Receiver(ae_title="RESEARCH", address="h.example:104", fingerprint="")
+    )
     raise BrokenOffError("the association broke")
 
 

@@ -558,6 +558,37 @@ def test_it_leaves_as_it_came_once_though_of_nobody_can_be_noted_how_he_is(
     assert egress.states() == {JobState.SENT: 1}
 
 
+def test_a_kill_while_it_leaves_as_it_came_sends_it_to_no_other(make: Make) -> None:
+    egress = make(A, B, action=Action.MARK)
+
+    def die(_: object) -> None:
+        raise SystemExit
+
+    egress.there.arrived = die
+    with pytest.raises(SystemExit):
+        egress.delivering.deliver(ordered(egress, 1), None)
+    egress.queue.release_claims(NOON)
+    down(egress, A)
+    with pytest.raises(BrokenOffError, match="a may have it"):
+        egress.delivering.deliver(egress.claimed(), None)
+    assert egress.there.requests == []
+
+
+def test_whoever_says_no_to_what_leaves_as_it_came_leaves_it_to_the_others(
+    make: Make,
+) -> None:
+    egress = make(A, B, action=Action.MARK)
+    egress.there.wrong = {"a": SendRefusedError("no"), "b": UnreachableError("down")}
+    job = ordered(egress, 1)
+    with pytest.raises(OutOfResourcesError):
+        egress.delivering.deliver(job, None)
+    egress.queue.retry(job, NOON, "again")
+    egress.there.wrong = {}
+    down(egress, A)
+    egress.delivering.deliver(egress.claimed(), None)
+    assert egress.there.got() == [("b", uid(1))]
+
+
 # What is stripped, and what is next.
 
 
