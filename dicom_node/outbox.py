@@ -2,7 +2,8 @@
 
 Several instances go in one request where a destination takes them so, and several are
 settled in one transaction. If the process dies before that, the destination gets them
-once more.
+once more. The queue is told of what was not taken at the same time: where that cannot be,
+it is no trouble of what comes next.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Outbox:
         """What goes together in the next request: of one destination and study."""
         self._sent: list[tuple[Sent, Route]] = []
         """What the destination has, and the queue does not know of yet."""
+        self._wrong: list[tuple[Job, Exception]] = []
+        """Likewise, what it was to have and has not, or could not be noted."""
         self._since = 0.0
 
     def add(self, packed: Packed) -> None:
@@ -106,7 +109,7 @@ class Outbox:
                 # What is said of all of them is said once.
                 self._senders.failed(sending.destination, error)
                 told.add(error)
-            self._failed(one.job, error)
+            self._note_wrong(one.job, error)
 
     def _took(self, job: Job, route: Route, destination: Destination) -> None:
         try:
@@ -115,7 +118,7 @@ class Outbox:
             self._readying.delivered(job, route)
             self.note(sent, route)
         except Exception as error:  # noqa: BLE001 one must not stop the others
-            self._failed(job, error)
+            self._note_wrong(job, error)
 
     def sent_to(self, job: Job, destination: Destination) -> Sent:
         """Return what a destination has once it is sent, and is to keep of it.
@@ -133,26 +136,42 @@ class Outbox:
 
     def note(self, sent: Sent, route: Route) -> None:
         """Remember what a destination has; it is settled a little later."""
-        if not self._sent:
-            self._since = time.monotonic()
+        self._begin()
         self._sent.append((sent, route))
+
+    def _note_wrong(self, job: Job, error: Exception) -> None:
+        self._begin()
+        self._wrong.append((job, error))
+
+    def _begin(self) -> None:
+        if not self._is_owed_word:
+            self._since = time.monotonic()
+
+    @property
+    def _is_owed_word(self) -> bool:
+        """Return whether there is something that the queue is to be told."""
+        return bool(self._sent or self._wrong)
 
     @property
     def is_due(self) -> bool:
         """Return whether something was sent long enough ago to be settled."""
-        return (
-            bool(self._sent) and time.monotonic() - self._since > self.settled_after_s
-        )
+        waited_s = time.monotonic() - self._since
+        return self._is_owed_word and waited_s > self.settled_after_s
 
     def settle(self) -> None:
-        """Settle what was sent, in one transaction.
+        """Settle what was sent, in one transaction, and tell of what was not taken.
 
         Raises:
             SpoolError: The queue cannot be used.
         """
         sent, self._sent = self._sent, []
-        if not sent:
-            return
+        wrong, self._wrong = self._wrong, []
+        if sent:
+            self._settle(sent)
+        for job, error in wrong:
+            self._failed(job, error)
+
+    def _settle(self, sent: list[tuple[Sent, Route]]) -> None:
         are_settled = self._settling.sent([one for one, _ in sent])
         for ((job, to, _), route), is_settled in zip(sent, are_settled, strict=True):
             if is_settled:
@@ -168,3 +187,4 @@ class Outbox:
         self._packed.clear()
         self._senders.is_laden = False
         self._sent.clear()
+        self._wrong.clear()

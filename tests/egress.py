@@ -20,6 +20,8 @@ from dicom_node.delivering import Delivering
 from dicom_node.destination import Destination, Kind
 from dicom_node.errors import UnreachableError
 from dicom_node.glass import Glass
+from dicom_node.lease import Lease
+from dicom_node.line import Line
 from dicom_node.next_original import NextOriginal
 from dicom_node.outbox import Outbox
 from dicom_node.outgoing import Receiver, head_of
@@ -180,6 +182,19 @@ class Egress:
             bench=self.bench,
             clock=clock,
             is_changing=lambda: is_changing,
+            coming=coming,
+        )
+        self.line = Line(
+            "out",
+            config,
+            lease=Lease(self.queue, clock),
+            delivering=self.delivering,
+            outbox=self.outbox,
+            readying=self.readying,
+            senders=self.senders,
+            settling=self.settling,
+            failed=self._failed,
+            clock=clock,
             coming=coming,
         )
 

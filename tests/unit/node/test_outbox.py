@@ -180,6 +180,7 @@ def test_what_is_said_of_all_is_said_of_their_destination_once(make: Make) -> No
     one = BrokenOffError("it broke")
     egress.there.wrong = {"web": one}
     egress.outbox.send()
+    egress.outbox.settle()
     assert [error for _, error in egress.failures] == [one] * 5
     assert egress.senders.health["web"].failures == 1
     # What was said twice counts twice.
@@ -201,6 +202,7 @@ def test_it_is_said_once_though_something_else_is_wrong_with_some(make: Make) ->
         uid(3): NotGrantedError("no grant"),
     }
     egress.outbox.send()
+    egress.outbox.settle()
     assert egress.states() == {JobState.WAITING: 3, JobState.HELD: 2}
     assert egress.senders.health["web"].failures == 1
 
@@ -232,12 +234,14 @@ def test_it_is_due_a_while_after_the_first_was_sent(
     assert not is_due(egress)
 
 
+@pytest.mark.parametrize("wrong", [{}, {"web": SendRefusedError("no")}])
 def test_what_is_put_together_is_not_due(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    make: Make, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Exception]
 ) -> None:
     monkeypatch.setattr(Outbox, "settled_after_s", -1.0)
     egress = make()
     packed(egress, 1)
+    egress.there.wrong = wrong
     assert not is_due(egress)
     egress.outbox.send()
     assert is_due(egress)
