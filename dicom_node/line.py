@@ -129,10 +129,12 @@ class Line:
 
     def _end(self, left: Sequence[Job]) -> None:
         """Settle what was sent, and put back what is not begun."""
-        self._outbox.send()
-        self._outbox.settle()
-        if self._next is not None:
-            self._next.clear()  # which may take long
+        try:
+            self._outbox.send()
+            self._outbox.settle()
+        finally:
+            if self._next is not None:
+                self._next.clear()  # which may take long; it is of this claim
         self._settling.not_begun(left)
 
     def renew(self, now: datetime) -> None:

@@ -22,6 +22,7 @@ from dicom_node.errors import (
     UnreachableError,
 )
 from dicom_node.lease import LEASE
+from dicom_node.next_original import NextOriginal
 from dicom_node.pool import Pool
 from dicom_node.queue.claims import NOBODY
 from dicom_node.queue.job import Job, JobState
@@ -175,7 +176,7 @@ def test_who_is_down_by_what_breaks_off_is_not_called_for_the_others(
     egress = make(owed=9)
     egress.there.wrong = {"a": BrokenOffError("it broke")}
     work(egress)
-    assert len(egress.there.requests) == 3
+    assert len(egress.there.requests) == len(egress.failures) == 3
     assert sorted(job.attempts for job in due(egress)) == [1] * 6 + [2] * 3
 
 
@@ -188,10 +189,12 @@ def test_who_has_no_turn_waits_until_there_is_one(make: Make, tmp_path: Path) ->
         work(egress)
         assert egress.there.requests == []
         assert egress.states() == {JobState.WAITING: COUNT}
+        egress.senders._busy.clear()  # it is looked at again a moment later
         assert egress.line.rests(NOON, {})
-    egress.senders._busy.clear()  # it is looked at again a moment later
     assert not egress.line.rests(NOON, {})
-    assert [job.attempts for job in due(egress)] == [1] * COUNT
+    jobs = due(egress)
+    assert [job.attempts for job in jobs] == [1] * COUNT
+    assert [job.claim for job in jobs] == [2, *[1] * (COUNT - 1)]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +218,7 @@ def test_what_is_to_be_done_alone_is(
         egress.queue.prioritise(1, 1)
     work(egress)
     assert got(egress) == of_a_study(1)
-    assert [job.attempts for job in due(egress)] == [1] * (COUNT - 1)
+    assert [job.claim for job in due(egress)] == [1] * (COUNT - 1)
 
 
 def unmarkable(*_: Any, **__: Any) -> Any:
@@ -312,3 +315,27 @@ def test_none_is_forgotten_where_the_queue_could_not_be_told_of_one(
     assert is_stuck(egress)
     egress.line.recover(NOON)
     assert JobState.WORKING not in egress.states()
+
+
+def test_what_was_made_ahead_for_a_claim_that_is_over_is_not_used(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coming = NextOriginal("out")
+    egress = make(owed=3, queue=Failing(method="sent"), coming=coming)
+    last = list[Job]()
+
+    def begin(_: object) -> None:
+        if len(egress.there.requests) == 1 and not last:
+            last.append(egress.line._lease.jobs[-1])
+            coming.begin(last[0], "a", lambda job: job)
+            monkeypatch.setattr("dicom_node.line._TOGETHER_S", -1.0)
+
+    egress.there.arrived = begin
+    with pytest.raises(SpoolError):
+        work(egress)
+    egress.line.recover(NOON)
+    assert egress.queue.prioritise(last[0].id, 1)
+    for _ in range(3):
+        work(egress)
+    egress.line.close()
+    assert egress.states() == {JobState.SENT: 3}
