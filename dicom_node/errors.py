@@ -35,6 +35,7 @@
         UnforeseenError           something else went wrong: a few tries, and no more
       SendError
         SendRefusedError          permanent: the receiver said no, and its status
+          UnaskedError            there was nothing that it could be asked to take
         SendInterruptedError      passing: try again
           UnreachableError        the destination's trouble, not the object's
           BrokenOffError          the association broke: the trouble of either
@@ -207,6 +208,10 @@ class SendError(NodeError):
 
 class SendRefusedError(SendError):
     """The receiver said no, and would say so again."""
+
+
+class UnaskedError(SendRefusedError):
+    """There is nothing that the receiver could take: it was not asked."""
 
 
 class SendInterruptedError(SendError):

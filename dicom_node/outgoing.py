@@ -21,7 +21,12 @@ from pydicom import dcmread, uid
 
 from dicom_node.compression import COMPRESSED, can, put_into
 from dicom_node.elements import Limits
-from dicom_node.errors import FilterError, SendInterruptedError, SendRefusedError
+from dicom_node.errors import (
+    FilterError,
+    SendInterruptedError,
+    SendRefusedError,
+    UnaskedError,
+)
 from dicom_node.file_meta import read_head
 from dicom_node.instance import OpenInstance
 from dicom_node.pixel_layout import NATIVE, TAGS
@@ -70,7 +75,7 @@ def head_of(file: Stored) -> Head:
     """Return what a file says before its data set begins.
 
     Raises:
-        SendRefusedError: It is no DICOM file.
+        UnaskedError: It is no DICOM file.
         SendInterruptedError: It cannot be read now.
     """
     try:
@@ -80,7 +85,7 @@ def head_of(file: Stored) -> Head:
             f"{file} cannot be read: {error.strerror}"
         ) from error
     except FilterError as error:
-        raise SendRefusedError(str(error), hint=error.hint) from error
+        raise UnaskedError(str(error), hint=error.hint) from error
 
 
 def offered(
@@ -141,7 +146,7 @@ def ready(
         computing: Surrounds what is done if it has to be put into another.
 
     Raises:
-        SendRefusedError: It cannot be put into any that the receiver takes.
+        UnaskedError: It cannot be put into any that the receiver takes.
         SendInterruptedError: A file cannot be read or written now.
     """
     if accepted[0] == syntax:
@@ -157,7 +162,7 @@ def _put(
     try:
         instance = OpenInstance.read(file, Limits())
     except FilterError as error:
-        raise SendRefusedError(str(error), hint=error.hint) from error
+        raise UnaskedError(str(error), hint=error.hint) from error
     except OSError as error:
         raise SendInterruptedError(
             f"{file} cannot be read: {error.strerror}"
@@ -172,21 +177,25 @@ def _put(
             last = error
             continue
         return _written(file, made)
-    raise SendRefusedError(
+    raise UnaskedError(
         f"{named} takes no transfer syntax that the instance can be put into: {last}",
         hint=last.hint if last else "",
     ) from last
 
 
-def untaken(named: str, sop_class: str, syntax: str) -> SendRefusedError:
+def untaken(
+    named: str, sop_class: str, syntax: str, *, was_asked: bool
+) -> SendRefusedError:
     """Return what is wrong where a receiver takes an object in no form that it can have.
 
     Args:
         named: The destination, for people.
         sop_class: Of the object.
         syntax: What it is in.
+        was_asked: Whether the receiver has just said so.
     """
-    return SendRefusedError(
+    error = SendRefusedError if was_asked else UnaskedError
+    return error(
         f"{named} takes no {uid.UID(sop_class).name} in "
         f"{uid.UID(syntax).name}, nor in a lossless syntax that it may be put into",
         hint="Add the SOP class and a lossless syntax at the receiver or to "

@@ -248,7 +248,7 @@ class Sending:
         """
         association = self._association
         if not forms:
-            raise untaken(self.destination.named, sop_class, syntax)
+            raise untaken(self.destination.named, sop_class, syntax, was_asked=False)
         wanted = {(sop_class, to) for to in forms}
         is_good = association is not None and association.is_established
         if association is None or not is_good or not wanted <= self._proposed:
@@ -259,7 +259,7 @@ class Sending:
         taken = association.contexts
         accepted = [to for to in forms if (sop_class, to) in taken]
         if not accepted:
-            raise untaken(self.destination.named, sop_class, syntax)
+            raise untaken(self.destination.named, sop_class, syntax, was_asked=True)
         return association, accepted
 
     def _open(self) -> Association:

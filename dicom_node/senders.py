@@ -21,6 +21,7 @@ from dicom_node.errors import (
     SendError,
     SendRefusedError,
     SpoolError,
+    UnaskedError,
     UnreachableError,
 )
 from dicom_node.queue.claims import Resting
@@ -217,6 +218,8 @@ class Senders:
     def failed(self, destination: Destination, error: Exception) -> None:
         """Note what a failure says of a destination, if that can be written down."""
         name = destination.name
+        if isinstance(error, UnaskedError):
+            return  # nothing was heard of it
         if isinstance(error, SendRefusedError):
             self.took(destination)  # it is there, and said no to this object
             return

@@ -68,7 +68,12 @@ class Forms:
 
     def _in_best_form(self, item: Item) -> Item:
         if not item.forms:
-            raise untaken(self._destination.named, item.sop_class, item.syntax)
+            raise untaken(
+                self._destination.named,
+                item.sop_class,
+                item.syntax,
+                was_asked=bool(item.form),
+            )
         file = item.parcel.file
         item.path = ready(
             file,

@@ -21,7 +21,7 @@ from dicom_node.compression import put_into
 from dicom_node.demo.loopback import LOOPBACK
 from dicom_node.destination import Destination
 from dicom_node.elements import PIXEL_DATA, Limits
-from dicom_node.errors import SendRefusedError
+from dicom_node.errors import SendRefusedError, UnaskedError
 from dicom_node.filters.mark import MarkedInstance
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
@@ -179,12 +179,13 @@ def test_a_receiver_of_lossy_jpeg_only_is_refused_with_a_sentence(marked: Path) 
 def test_nothing_is_proposed_that_the_object_cannot_be_put_into(shared: Path) -> None:
     report = shared / "dicom/highdicom/data/test_files/sr_document.dcm"
     with a_receiver([JPEG_LS], [sop_class_of(report)]) as (port, received):
-        for order in ((), (Syntax.JPEG_LS,)):
+        for order, error in (((), SendRefusedError), ((Syntax.JPEG_LS,), UnaskedError)):
             with (
                 Sending(to(port, *order), "NODE") as sending,
-                pytest.raises(SendRefusedError, match="nor in a lossless syntax"),
+                pytest.raises(error, match="nor in a lossless syntax") as raised,
             ):
                 sending.send(report)
+            assert raised.type is error
     assert not received
 
 

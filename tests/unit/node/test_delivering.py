@@ -27,6 +27,7 @@ from dicom_node.errors import (
     OutOfResourcesError,
     SendInterruptedError,
     SendRefusedError,
+    UnaskedError,
     UnreachableError,
     UnsaidError,
 )
@@ -183,6 +184,20 @@ def test_who_is_down_is_not_tried_and_whoever_takes_something_is_up(
     egress.delivering.deliver(egress.owed(1), None)
     assert egress.there.requests == [("b", [uid(1)])]
     assert egress.senders.health["b"].failures == 0
+
+
+@pytest.mark.parametrize(
+    ("refused", "failures"), [(SendRefusedError("no"), 0), (UnaskedError("no form"), 1)]
+)
+def test_whoever_says_no_is_up_and_of_whom_nothing_is_asked_nothing_is_known(
+    make: Make, refused: Exception, failures: int
+) -> None:
+    egress = make(A)
+    egress.senders.failed(A, UnreachableError("down, once"))
+    egress.there.wrong = {"a": refused}
+    with pytest.raises(SendRefusedError):
+        egress.delivering.deliver(egress.owed(1), None)
+    assert egress.senders.health["a"].failures == failures
 
 
 def test_nothing_is_made_for_nobody(make: Make, mark: Marker) -> None:
