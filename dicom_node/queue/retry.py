@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,6 @@ def next_attempt(
     """
     if attempts >= policy.max_attempts:
         return None
-    doublings = min(attempts - 1, 32)  # keeps the shift, and timedelta, in range
-    wait = min(policy.first_wait * (1 << doublings), policy.longest_wait)
-    return now + wait * (1 - chance() / 2)
+    doublings = min(attempts - 1, 32)  # keeps the number in range
+    wait_s = min(policy.first_wait_s * (1 << doublings), policy.longest_wait_s)
+    return now + timedelta(seconds=wait_s * (1 - chance() / 2))
