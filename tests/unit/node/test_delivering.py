@@ -604,6 +604,24 @@ def test_whoever_says_no_to_what_leaves_as_it_came_leaves_it_to_the_others(
     assert egress.there.got() == [("b", uid(1))]
 
 
+@pytest.mark.parametrize("may_have_it_already", ["", "b"])
+def test_whoever_says_no_to_it_is_bound_to_it_no_more_than_before(
+    make: Make, may_have_it_already: str
+) -> None:
+    egress = make(A, B, action=Action.MARK)
+    job = ordered(egress, 1)
+    egress.queue.bind(job, may_have_it_already)
+    egress.queue.retry(job, NOON, "")
+    job = egress.claimed()
+    egress.there.wrong = {"a": BusyError("503"), "b": BusyError("503")}
+    with pytest.raises(BusyError):
+        egress.delivering.deliver(job, None)
+    egress.queue.retry(job, NOON, "full")
+    order = egress.claimed().order
+    assert order is not None
+    assert order.receiver == may_have_it_already
+
+
 # What is stripped, and what is next.
 
 
