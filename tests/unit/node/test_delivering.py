@@ -19,6 +19,7 @@ from dicom_node.delivering import go_in_requests
 from dicom_node.destination import Destination
 from dicom_node.emergency import BreakGlass
 from dicom_node.errors import (
+    AuditError,
     BrokenOffError,
     BusyError,
     ChangingError,
@@ -51,6 +52,7 @@ from tests.fleet import NOON
 from tests.hand_marks import marked_by_hand
 
 A, B, C = (pacs(name) for name in "abc")
+RESEARCH = Destination(name="a", ae_title="RESEARCH", host="h.example")
 ORDER = Order("Dr. Who", "trauma", NOON)
 MORE_THAN_ENOUGH = 9
 LONG_S = 60.0
@@ -287,7 +289,11 @@ def test_what_another_has_taken_over_meanwhile_is_not_sent(
     with pytest.raises(Lost):
         egress.delivering.deliver(job, None)
     assert egress.there.requests == []
-    assert egress.queue.files() == {job.file}
+    assert egress.queue.files() == in_the_spool(egress) == {job.file}
+
+
+def in_the_spool(egress: Egress) -> set[str]:
+    return {one.name for one in egress.spool.path("").iterdir() if one.is_file()}
 
 
 def test_what_its_route_drops_is_not_sent(make: Make) -> None:
@@ -678,10 +684,9 @@ def coming() -> Iterator[NextOriginal]:
 def stripping(
     make: Make, site: Sealer, coming: NextOriginal, tmp_path: Path
 ) -> Iterator[Egress]:
-    research = Destination(name="a", ae_title="RESEARCH", host="h.example")
     other = Destination(name="b", ae_title="RESEARCH", host="i.example")
-    with granting(tmp_path, site, research) as grants:
-        yield make(research, other, coming=coming, **strips(site, grants))
+    with granting(tmp_path, site, RESEARCH) as grants:
+        yield make(RESEARCH, other, coming=coming, **strips(site, grants))
 
 
 def test_the_next_original_is_made_while_one_is_on_its_way_and_no_other(
@@ -785,3 +790,46 @@ def test_what_goes_together_is_allowed_when_it_leaves(
     assert isinstance(error, NotGrantedError)
     assert egress.there.got() == []
     assert egress.states() == {JobState.HELD: 1}
+
+
+@pytest.mark.parametrize("is_granted", [True, False])
+def test_what_another_process_restored_is_restored_again_by_whoever_sends_it(
+    make: Make, site: Sealer, tmp_path: Path, *, is_granted: bool
+) -> None:
+    with granting(tmp_path, site, RESEARCH) as grants:
+        first = make(RESEARCH, **strips(site, grants))
+        first.there.wrong = {"a": BrokenOffError("it broke")}
+        job = marked_and_owed(first, site, 1)
+        with pytest.raises(BrokenOffError):
+            first.delivering.deliver(job, None)
+        first.queue.retry(job, NOON, "it broke")
+        if not is_granted:
+            grants.revoke(1, by="one", now=NOON)
+        # It lies in that one's memory, and may not leave by what that one was allowed.
+        other = make(RESEARCH, queue=first.queue, **strips(site, grants))
+        again = other.claimed()
+        assert again.filtered is not None
+        if is_granted:
+            other.delivering.deliver(again, None)
+        else:
+            with pytest.raises(NotGrantedError):
+                other.delivering.deliver(again, None)
+    assert other.there.got() == ([("a", uid(1))] if is_granted else [])
+
+
+def test_an_original_leaves_once_that_is_written_down_and_not_before(
+    make: Make, site: Sealer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise AuditError("the disk is full")
+
+    with granting(tmp_path, site, RESEARCH) as grants:
+        egress = make(RESEARCH, **strips(site, grants))
+        written = list[int]()
+        egress.there.arrived = lambda _: written.append(len([*egress.audit.entries()]))
+        egress.delivering.deliver(marked_and_owed(egress, site, 1), None)
+        assert written == [1]
+        monkeypatch.setattr(egress.audit, "add", full)
+        with pytest.raises(AuditError):
+            egress.delivering.deliver(marked_and_owed(egress, site, 2), None)
+    assert egress.there.got() == [("a", uid(1))]

@@ -109,9 +109,9 @@ def test_what_is_to_be_promised_stays_until_it_is(site: Site) -> None:
     lost = site.owed("a")[0]
     site.queue.retry(lost, NOON, "its lease ran out")
     reference = Reference("1.2.840.10008.5.1.4.1.1.2", "1.2.3")
-    told = [*sent([lost, keeps], reference), *sent([first])]
+    told = [*sent([keeps], reference), *sent([first]), *sent([lost], reference)]
     # Each is told of in its place.
-    assert site.settling.sent(told) == [False, True, True]
+    assert site.settling.sent(told) == [True, True, False]
     assert site.states() == {
         JobState.WAITING: 1,
         JobState.UNCOMMITTED: 1,
