@@ -319,8 +319,6 @@ def worst(errors: Sequence[Exception], members: int) -> Exception:
     """
     if not errors:
         return UnreachableError("nobody is up")
-    if members == 1:
-        return errors[0]
     refusals = [
         error
         for error in errors

@@ -13,17 +13,15 @@ import pytest
 from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination
 from dicom_node.errors import (
-    BrokenOffError,
     BusyError,
     NotGrantedError,
-    OutOfResourcesError,
     SendInterruptedError,
     SendRefusedError,
     UnreachableError,
 )
 from dicom_node.pool import Pool
 from dicom_node.routing import Action, Route
-from dicom_node.senders import NoTurnError, Senders, worst
+from dicom_node.senders import NoTurnError, Senders
 from dicom_node.slots import Slots
 from tests.delivery import senders_of
 from tests.egress import pacs
@@ -32,8 +30,7 @@ from tests.fleet import NOON
 A, B = pacs("a", passes_calling_ae_title=True), pacs("b")
 MIXES, FEW = pacs("mixes", one_study=False), pacs("few", max_associations=1)
 REFUSED, DOWN = SendRefusedError("no"), UnreachableError("down")
-NOT_GRANTED, BROKE = NotGrantedError("no grant"), BrokenOffError("it broke")
-BUSY = BusyError("busy", wait_s=9.0)
+NOT_GRANTED, BUSY = NotGrantedError("no grant"), BusyError("busy", wait_s=9.0)
 
 
 @dataclass
@@ -162,26 +159,3 @@ def test_what_is_said_of_an_object_is_nothing_against_a_destination(
     for error in (NOT_GRANTED, SendInterruptedError("not now")) * 9:
         senders.failed(A, error)
     assert senders.resting(NOON).destinations == frozenset()
-
-
-@pytest.mark.parametrize(
-    ("errors", "members", "says"),
-    [
-        pytest.param([], 2, UnreachableError, id="nobody is up"),
-        pytest.param([REFUSED], 1, REFUSED, id="there is one, and it says no"),
-        pytest.param([BROKE], 1, BROKE, id="there is one, and it broke"),
-        pytest.param([REFUSED, NOT_GRANTED], 2, NOT_GRANTED, id="all say no"),
-        pytest.param([REFUSED], 2, OutOfResourcesError, id="the other is down"),
-        pytest.param([REFUSED, DOWN], 2, OutOfResourcesError, id="it is down by now"),
-        pytest.param(
-            [DOWN, BROKE], 2, BROKE, id="what counts goes before what does not"
-        ),
-        pytest.param([REFUSED, BUSY], 2, BUSY, id="one is busy"),
-        pytest.param([DOWN, DOWN], 2, DOWN, id="all are down"),
-    ],
-)
-def test_one_thing_is_said_of_a_job_that_nobody_has_taken(
-    errors: list[Exception], members: int, says: Exception | type[Exception]
-) -> None:
-    said = worst(errors, members)
-    assert said is says or type(said) is says
