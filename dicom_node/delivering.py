@@ -26,6 +26,7 @@ from dicom_node.errors import (
 from dicom_node.next_original import Known
 from dicom_node.outbox import Packed
 from dicom_node.outgoing import head_of
+from dicom_node.readying import Lost
 from dicom_node.routing import Action
 from dicom_node.senders import NoTurnError, worst
 from dicom_node.stow import StowSending
@@ -201,9 +202,13 @@ class Delivering:
         """Return once it is written down that an instance is about to leave as it came.
 
         Whatever happens from here on, that destination may have it, until it says no.
+
+        Raises:
+            Lost: Another worker has the job now, and sends it to whom he likes.
         """
         self._glass.note(job, order, receiver)
-        self._queue.bind(job, destination.name)
+        if not self._queue.bind(job, destination.name):
+            raise Lost
 
     def _ready(self, job: Job, route: Route, destination: Destination) -> Job:
         """Return the job with what is to be sent; what has to be made is at the bench."""

@@ -67,13 +67,15 @@ class MemoryOrders(MemoryJobs):
             return True
         return False
 
-    def bind(self, job: Job, receiver: str) -> None:
+    def bind(self, job: Job, receiver: str) -> bool:
         """Remember who may have what a job sends; see the protocol."""
         owed = self._jobs[job.id - 1]
-        if owed.order is None or owed.claim != job.claim:
-            return
-        if owed.state is JobState.WORKING:
-            owed.order = owed.order._replace(receiver=receiver)
+        if owed.state is not JobState.WORKING or owed.claim != job.claim:
+            return False
+        if owed.order is None:
+            return False
+        owed.order = owed.order._replace(receiver=receiver)
+        return True
 
     def hold_route(self, held: HeldRoute) -> bool:
         """Let the jobs of a route wait; see the protocol."""

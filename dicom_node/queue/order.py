@@ -68,8 +68,13 @@ class Orders(Protocol):
         """
         ...
 
-    def bind(self, job: Job, receiver: str) -> None:
-        """Remember who may have what a claimed job sends by order."""
+    def bind(self, job: Job, receiver: str) -> bool:
+        """Remember who may have what a claimed job sends by order.
+
+        Returns:
+            False if the claim has been lost to another, or there is no order: then
+            nothing may be sent as it came.
+        """
         ...
 
     def hold_route(self, held: HeldRoute) -> bool:

@@ -61,9 +61,10 @@ class SqlOrders(Withdrawing):
             self._done("hurry", id=job_id, now=as_text(order.at), priority=BROKEN_GLASS)
         return True
 
-    def bind(self, job: Job, receiver: str) -> None:
+    def bind(self, job: Job, receiver: str) -> bool:
         """Remember who may have what a job sends; see the protocol."""
-        self._changed("bind", id=job.id, claim=job.claim, receiver=receiver)
+        values = {"id": job.id, "claim": job.claim, "receiver": receiver}
+        return self._changed("bind", **values) == 1
 
     def hold_route(self, held: HeldRoute) -> bool:
         """Let the jobs of a route wait; see the protocol."""

@@ -165,15 +165,31 @@ def test_who_may_have_it_already_is_remembered_with_the_order(queue: Queue) -> N
     add(queue, 1)
     assert queue.break_glass(1, ORDER)
     job = claimed(queue, ORDER.at)
-    queue.bind(job, "member")
+    assert queue.bind(job, "member")
+    assert queue.bind(job, "member")
     assert queue.retry(job, ORDER.at, "it broke off")
-    queue.bind(job, "another")  # its claim is over
+    assert not queue.bind(job, "another")  # its claim is over
     assert queue.break_glass(1, ORDER._replace(by="another"))
     again = claimed(queue, ORDER.at)
     assert again.order == Order("another", ORDER.why, ORDER.at, "member")
     assert queue.hold(again, "no")
     assert queue.break_glass(1, ORDER)  # a new one
     assert claimed(queue, ORDER.at).order == ORDER
+
+
+def test_whoever_has_lost_what_leaves_as_it_came_is_told_so(queue: Queue) -> None:
+    add(queue, 1)
+    assert not queue.bind(claimed(queue, NOON), "member")  # nobody has ordered it
+    add(queue, 2)
+    assert queue.break_glass(2, ORDER)
+    lost = claimed(queue, ORDER.at)
+    assert queue.retry(lost, ORDER.at, "its lease ran out")
+    job = claimed(queue, ORDER.at)
+    assert job.id == lost.id
+    assert not queue.bind(lost, "member")
+    assert queue.bind(job, "member")
+    assert queue.sent([job], ORDER.at) == [True]
+    assert not queue.bind(job, "member")  # it is settled, and so is the order
 
 
 def test_a_route_is_held_once_and_released_once(queue: Queue) -> None:

@@ -520,6 +520,21 @@ def test_an_order_that_is_not_good_sends_nothing(make: Make, mark: Marker) -> No
     assert mark.marked == []
 
 
+def test_what_another_has_by_now_does_not_leave_as_it_came(make: Make) -> None:
+    egress = make(A, B, action=Action.MARK)
+    job = ordered(egress, 1)
+    egress.queue.retry(job, NOON, "its lease ran out")
+    # Whoever has it sends it to whom he likes, and is not known to this one.
+    other = egress.claimed()
+    assert other.id == job.id
+    with pytest.raises(Lost):
+        egress.delivering.deliver(job, None)
+    assert egress.there.got() == []
+    egress.there.wrong = {"a": UnreachableError("down")}
+    egress.delivering.deliver(other, None)
+    assert egress.there.got() == [("b", uid(1))]
+
+
 class FellOverError(BusyError):
     """What a server is said to have that fell over what it was asked."""
 
