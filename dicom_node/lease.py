@@ -36,6 +36,8 @@ class Lease:
         self._queue, self._clock = queue, clock
         self._jobs: list[Job] = []
         """The queue may know more of them than is known here."""
+        self._begun = set[int]()
+        """Those of them that somebody is at, or was."""
         self._since = self._renewed = clock()
         """When they were claimed, and when their lease was begun last."""
 
@@ -45,9 +47,13 @@ class Lease:
         return self._jobs
 
     def begin(self, job: Job) -> None:
-        """Note that a job has just been claimed; there was none before."""
+        """Note that a job has just been claimed, and is begun; there was none before."""
         self._since = self._renewed = self._clock()
-        self._jobs = [job]
+        self._jobs, self._begun = [job], {job.id}
+
+    def take_up(self, job: Job) -> None:
+        """Note that one of those that were claimed with the first is begun."""
+        self._begun.add(job.id)
 
     def claim_more(self, job: Job, count: int, resting: Resting) -> list[Job]:
         """Claim more that are like a job.
@@ -90,6 +96,8 @@ class Lease:
     def put_back(self, not_before: datetime) -> None:
         """Put all of it back; what is settled stays so.
 
+        What was not begun has cost no attempt.
+
         Args:
             not_before: When it is due again.
 
@@ -97,7 +105,8 @@ class Lease:
             SpoolError: The queue cannot be used yet.
         """
         for job in self._jobs:
-            self._queue.retry(job, not_before, "")
+            is_free = job.id not in self._begun
+            self._queue.retry(job, not_before, "", is_free=is_free)
         self.clear()
 
     def clear(self) -> None:

@@ -114,6 +114,7 @@ class Line:
                 ):
                     self._outbox.settle()  # the next takes long to be made
                 one = left.pop(0)
+                self._lease.take_up(one)
                 then = left[0] if left else None
                 if not self._settling.gave_up(one) and not self._try(one, then):
                     break

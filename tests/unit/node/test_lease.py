@@ -57,6 +57,19 @@ def test_what_could_not_be_settled_is_due_again_and_what_was_sent_is_not(
     assert queue.counts()[JobState.SENT] == 1
 
 
+def test_what_was_not_begun_is_put_back_as_if_it_had_not_been_claimed(
+    queue: MemoryQueue,
+) -> None:
+    lease = begun(queue)
+    first, second, *others = lease.jobs
+    lease.take_up(second)
+    later = NOON + A_MOMENT
+    lease.put_back(later)
+    again = [job for _ in STUDIES if (job := queue.claim(later, LEASE))]
+    tried = {first.id: 2, second.id: 2}
+    assert {job.id: job.attempts for job in again} == tried | {j.id: 1 for j in others}
+
+
 def test_nobody_else_begins_what_is_renewed(queue: MemoryQueue) -> None:
     lease = begun(queue)
     lease.renew(NOON + LEASE / 2)

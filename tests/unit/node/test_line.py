@@ -293,6 +293,25 @@ def test_what_could_not_be_settled_is_taken_up_again(
     assert set(got(egress)) == set(of_a_study(COUNT))
 
 
+def test_what_was_not_begun_is_not_tried_though_the_queue_could_not_be_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    egress = make(queue=Failing(method="sent"))
+
+    def slow(_: object) -> None:
+        if len(egress.there.requests) == 1:
+            monkeypatch.setattr("dicom_node.line._TOGETHER_S", -1.0)
+
+    egress.there.arrived = slow
+    with pytest.raises(SpoolError):
+        work(egress)
+    egress.line.recover(NOON)
+    assert got(egress) == of_a_study(2)
+    # Whoever was tried before is done alone, and may be so often only.
+    attempts = {job.sop_instance_uid: job.attempts for job in due(egress)}
+    assert attempts == {uid(0): 2, uid(1): 2, uid(2): 1, uid(3): 1}
+
+
 @pytest.mark.parametrize(
     ("error", "method"),
     [
