@@ -9,9 +9,11 @@ answers (see :mod:`dicom_node.breaker`).
 from __future__ import annotations
 
 import logging
+import random
 import time
 from typing import IO, TYPE_CHECKING, Final
 
+from dicom_node import breaker as breaking
 from dicom_node.breaker import NEW, Trouble
 from dicom_node.destination import Kind
 from dicom_node.errors import (
@@ -77,6 +79,7 @@ class Senders:
         slots: Slots,
         decode: Decode,
         clock: Callable[[], datetime],
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """Keep what it needs.
 
@@ -86,10 +89,13 @@ class Senders:
             slots: How many associations each may have.
             decode: Calls the codecs, for what is put into another transfer syntax.
             clock: Returns the time, aware.
+            chance: Returns a number from 0 up to 1.
         """
         self._config, self._reachability, self._slots = config, reachability, slots
-        self._decode, self._clock = decode, clock
+        self._decode, self._clock, self._chance = decode, clock, chance
         self._health: dict[str, Health] = {}
+        self._unnoted: dict[str, Health] = {}
+        """How those are of whom that could not be written down: known here alone."""
         self._busy: dict[str, float] = {}
         """Until when a destination that has no association to spare is left alone."""
         self._refused: Destination | None = None
@@ -117,7 +123,8 @@ class Senders:
             now: Aware.
             health: How each destination is; None to look that up.
         """
-        self._health = dict(self._reachability.all() if health is None else health)
+        known = self._reachability.all() if health is None else health
+        self._health = {**known, **self._unnoted}
         moment = time.monotonic()
         down = {name for name, one in self._health.items() if one.rests(now)}
         down |= {name for name, until in self._busy.items() if moment < until}
@@ -216,7 +223,11 @@ class Senders:
         )
 
     def failed(self, destination: Destination, error: Exception) -> None:
-        """Note what a failure says of a destination, if that can be written down."""
+        """Note what a failure says of a destination.
+
+        Where that cannot be written down it is known here, so that whoever is down is
+        left alone all the same.
+        """
         name = destination.name
         if isinstance(error, UnaskedError):
             return  # nothing was heard of it
@@ -229,15 +240,27 @@ class Senders:
             trouble = Trouble.UNREACHABLE
         else:
             return
-        before = self._now(destination)
+        before, now = self._now(destination), self._clock()
         wait_s = error.wait_s if isinstance(error, BusyError) else 0.0
         try:
             after = self._reachability.failed(
-                name, trouble, str(error), self._clock(), wait_s=wait_s
+                name, trouble, str(error), now, wait_s=wait_s
             )
+            self._unnoted.pop(name, None)
         except SpoolError as unnoted:
             _not_noted(destination, unnoted)
-            return
+            if before.rests(now):
+                return
+            # Who asks those that are down will not know of it: only trying tells.
+            after = self._unnoted[name] = breaking.failed(
+                before,
+                Trouble.FULL,
+                str(error),
+                now=now,
+                breaker=self._config.breaker,
+                chance=self._chance,
+                wait_s=wait_s,
+            )
         self._health[name] = after
         if after.since is not None and after.again != before.again:
             logger.error(
@@ -253,6 +276,7 @@ class Senders:
         if self._now(destination) == NEW:
             return
         self._health[destination.name] = NEW
+        self._unnoted.pop(destination.name, None)
         try:
             self._reachability.took(destination.name)
         except SpoolError as unnoted:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dicom_node.breaker import Breaker
 from dicom_node.config import Config, Listener
 from dicom_node.destination import Destination
 from dicom_node.errors import (
@@ -20,6 +23,7 @@ from dicom_node.errors import (
     UnreachableError,
 )
 from dicom_node.pool import Pool
+from dicom_node.reachability import Reachability
 from dicom_node.routing import Action, Route
 from dicom_node.senders import NoTurnError, Senders
 from dicom_node.slots import Slots
@@ -65,15 +69,28 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     return opened
 
 
+@dataclass
+class Clock:
+    at: datetime = NOON
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[[], Senders]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: Clock) -> Callable[[], Senders]:
     config = Config(
         node=Listener(state=tmp_path),
         destinations=(A, B, MIXES, FEW),
         pools=(Pool(name="out", members=("a", "b")),),
         routes=(Route(name="out", destination="out", action=Action.PASS),),
     )
-    return lambda: senders_of(config, tmp_path, lambda: NOON)
+    return lambda: senders_of(config, tmp_path, clock)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +175,85 @@ def test_what_is_said_of_an_object_is_nothing_against_a_destination(
     senders = make()
     for error in (NOT_GRANTED, SendInterruptedError("not now")) * 9:
         senders.failed(A, error)
+    assert senders.resting(NOON).destinations == frozenset()
+
+
+# Where how a destination is cannot be written down.
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Let nothing be written down of any destination until the end of a block."""
+    with closing(sqlite3.connect(folder / "destinations.sqlite")) as table:
+        table.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON destination"
+            " BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
+        yield
+        table.execute("DROP TRIGGER full")
+
+
+def test_who_is_down_is_left_alone_all_the_same_and_then_tried(
+    make: Callable[[], Senders], clock: Clock, tmp_path: Path
+) -> None:
+    senders = make()
+    with full_disk(tmp_path):
+        for _ in range(2):
+            senders.failed(A, DOWN)
+            assert senders.up([A, B]) == [A, B]
+        for number in range(9):
+            senders.failed(A, DOWN)
+            senders.failed(A, DOWN)  # it was on its way before that was known
+            assert senders.resting(clock.at).destinations == {"a"}
+            assert senders.resting(clock.at, {}).destinations == {"a"}
+            assert senders.up([A, B]) == [B]
+            # Longer each time. Nobody is asked meanwhile: that is not known either.
+            again = senders.health["a"].again
+            assert again is not None
+            longest = min(5.0 * 2**number, 300.0)
+            assert longest / 2 <= (again - clock.at).total_seconds() <= longest
+            clock.at = again
+            assert senders.resting(clock.at).destinations == frozenset()
+            assert senders.up([A, B]) == [A, B]
+        senders.failed(B, BUSY)
+        assert senders.resting(clock.at).destinations == {"b"}
+        assert senders.resting(clock.at + timedelta(seconds=9)).destinations == set()
+
+
+def test_what_is_known_here_alone_ends_with_what_is_found_out_later(
+    make: Callable[[], Senders], clock: Clock, tmp_path: Path
+) -> None:
+    senders = make()
+    with full_disk(tmp_path):
+        for _ in range(3):
+            senders.failed(A, DOWN)
+            senders.failed(B, DOWN)
+        assert senders.resting(NOON).destinations == {"a", "b", "out"}
+        senders.took(A)
+        assert senders.resting(NOON).destinations == {"b"}
+    clock.at += timedelta(minutes=1)
+    for _ in range(3):
+        senders.failed(B, DOWN)
+    with known(tmp_path) as table:
+        assert table.all()["b"].since == clock.at
+        # From now on it is asked, and whoever asks says when it answers.
+        assert senders.resting(clock.at + timedelta(hours=1)).destinations == {"b"}
+        table.answered("b")
+    assert senders.resting(clock.at).destinations == frozenset()
+
+
+def known(folder: Path) -> Reachability:
+    return Reachability(folder / "destinations.sqlite", (A, B), Breaker())
+
+
+def test_who_was_down_before_is_up_once_it_answers(
+    make: Callable[[], Senders], tmp_path: Path
+) -> None:
+    senders = make()
+    for _ in range(3):
+        senders.failed(A, DOWN)
+    with full_disk(tmp_path):
+        senders.failed(A, DOWN)  # it was on its way before that was known
+    with known(tmp_path) as table:
+        table.answered("a")
     assert senders.resting(NOON).destinations == frozenset()
