@@ -133,21 +133,19 @@ class Delivering:
                 if job.order is not None:
                     sending = self._senders.to(destination, study, sender)
                     leaves = partial(self._leaves, job, job.order, destination)
-                    # Read before it leaves: whoever has it, no other is to have it.
-                    sent = self._outbox.sent_to(job, destination)
+                    leaving = self._outbox.leaving(job, route, destination)
                     sending.send(self._spool.file(job.file), leaves, computing)
                 else:
                     job = self._ready(job, route, destination)
                     sending = self._senders.to(destination, study, sender)
                     file = self._spool.file(job.filtered or job.file)
+                    leaving = self._outbox.leaving(job, route, destination)
                     if is_alone and isinstance(sending, StowSending):
                         parcel = Parcel(file, self._allowing(job, route), computing)
-                        self._outbox.add(Packed(job, route, sending, parcel))
+                        self._outbox.add(Packed(leaving, sending, parcel))
                         return
                     goes_on = partial(self._begin_next, then, job, route, destination)
-                    sent = self._outbox.sent_to(job, destination)
                     sending.send(file, self._allowing(job, route, goes_on), computing)
-                    self._readying.delivered(job, route)
             except NoTurnError:
                 raise  # it is up, so it is this one's: no other is tried
             except (SendError, NotGrantedError) as error:
@@ -158,8 +156,7 @@ class Delivering:
                         break  # and it leaves as it came once only
                     self._queue.bind(job, job.order.receiver)
                 continue
-            self._senders.took(destination)
-            self._outbox.note(sent, route)
+            self._outbox.took(leaving)
             return
         raise worst(errors, len(members))
 

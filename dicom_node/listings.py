@@ -2,7 +2,9 @@
 
 An entry is written once the receiver has said that it has the object, and goes once a
 list that names it is owed to the route. Between the two a kill may list an object twice,
-under the same UID, in the same words; never leave it out.
+under the same UID, in the same words; never leave it out. What was sent is sent, though:
+where its entry cannot be written it is once it can, before anything is listed, and only a
+process that ends before that leaves it out. The log says so.
 
 Lists are known again by what is in them, all of it: their UIDs are known to whoever was
 sent one, and anybody may write them into something else.
@@ -13,6 +15,9 @@ The entries hold what a list says of its patient; the state folder is its owner'
 from __future__ import annotations
 
 import hashlib
+import logging
+import threading
+from collections import deque
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from dicom_node.instance import OpenInstance
     from dicom_node.part10 import Part10
     from dicom_node.queueing import Queueing
+
+logger = logging.getLogger(__name__)
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sent (
@@ -58,6 +65,24 @@ class Quiet(NamedTuple):
     """When the last of it was sent."""
     ids: tuple[int, ...]
     objects: tuple[Listed, ...]
+
+
+class ToList(NamedTuple):
+    """What a list is to say of a marked object, if that is sent."""
+
+    study: str
+    sop_instance_uid: str
+    listed: bytes
+
+    @classmethod
+    def of(cls, marked: OpenInstance) -> ToList:
+        """Return it.
+
+        Raises:
+            MalformedObjectError: It cannot be said.
+        """
+        one = Listed.of(marked)
+        return cls(one.study_instance_uid, one.sop_instance_uid, one.to_bytes())
 
 
 class Sent(NamedTuple):
@@ -92,36 +117,53 @@ class Listings:
             SpoolError: It cannot be opened.
         """
         self._keyed = keyed
+        self._unwritten = deque[Sent]()
+        """What was sent, and is not written down yet."""
+        self._writing = threading.Lock()
         with _translated():
             self._database = opened(place, _SCHEMA)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what could not be written down yet is now, or never."""
+        try:
+            self._write()
+        except SpoolError:
+            logger.exception("never listed objects=%d", len(self._unwritten))
         self._database.close()
 
-    def add(self, route: str, marked: OpenInstance, now: datetime) -> None:
+    def note(self, route: str, one: ToList, now: datetime) -> None:
         """Remember that a marked object was sent; what says no study is left out.
+
+        Args:
+            route: On which.
+            one: What a list is to say of it.
+            now: When it was sent; aware.
+        """
+        if not one.study:
+            return
+        self._unwritten.append(Sent(route, *one, at=_text(now)))
+        try:
+            self._write()
+        except SpoolError as error:
+            instance = one.sop_instance_uid
+            logger.warning("not listed yet instance=%s reason=%s", instance, error)
+
+    def _write(self) -> None:
+        """Write down what was sent.
 
         Raises:
             SpoolError: It cannot be written.
         """
-        one = Listed.of(marked)
-        if not one.study_instance_uid:
-            return
-        with _translated():
-            self._database.execute(
-                "INSERT INTO sent (route, study, sop_instance_uid, listed, at)"
-                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (route, sop_instance_uid)"
-                " DO UPDATE SET study = excluded.study, listed = excluded.listed,"
-                " at = excluded.at",
-                (
-                    route,
-                    one.study_instance_uid,
-                    one.sop_instance_uid,
-                    one.to_bytes(),
-                    _text(now),
-                ),
-            )
+        with self._writing, _translated():
+            while self._unwritten:
+                self._database.execute(
+                    "INSERT INTO sent (route, study, sop_instance_uid, listed, at)"
+                    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (route, sop_instance_uid)"
+                    " DO UPDATE SET study = excluded.study, listed = excluded.listed,"
+                    " at = excluded.at",
+                    self._unwritten[0],
+                )
+                self._unwritten.popleft()
 
     def quiet(self, route: str, before: datetime) -> Quiet | None:
         """Return a study of which nothing was sent since ``before``; None if none.
@@ -131,8 +173,9 @@ class Listings:
             before: Aware.
 
         Raises:
-            SpoolError: The file cannot be read.
+            SpoolError: The file cannot be read, or what was sent not be written down.
         """
+        self._write()
         with _translated():
             found = self._database.execute(
                 "SELECT study, max(at) FROM sent WHERE route = ?"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dicom_node.destination import Destination
+    from dicom_node.listings import ToList
     from dicom_node.queue.job import Job
     from dicom_node.readying import Readying
     from dicom_node.routing import Route
@@ -33,13 +34,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Packed(NamedTuple):
-    """What is ready to leave in a request, and whose it is."""
+class Leaving(NamedTuple):
+    """What is to be noted of a job once a destination has it."""
 
-    job: Job
+    sent: Sent
     route: Route
+    destination: Destination
+    to_list: ToList | None
+    """What a list is to say of it, if any."""
+
+
+class Packed(NamedTuple):
+    """What is ready to leave in a request, and what is noted then."""
+
+    leaving: Leaving
     sending: StowSending
     parcel: Parcel
+
+    @property
+    def job(self) -> Job:
+        """Return whose it is."""
+        return self.leaving.sent.job
 
 
 class Outbox:
@@ -70,10 +85,10 @@ class Outbox:
         self._senders, self._settling, self._failed = senders, settling, failed
         self._packed: list[Packed] = []
         """What goes together in the next request: of one destination and study."""
-        self._sent: list[tuple[Sent, Route]] = []
+        self._sent: list[Leaving] = []
         """What the destination has, and the queue does not know of yet."""
         self._wrong: list[tuple[Job, Exception]] = []
-        """Likewise, what it was to have and has not, or could not be noted."""
+        """Likewise, what it was to have and has not."""
         self._since = 0.0
 
     def add(self, packed: Packed) -> None:
@@ -103,7 +118,7 @@ class Outbox:
         ends = sending.send_all([one.parcel for one in packed])
         for one, error in zip(packed, ends, strict=True):
             if error is None:
-                self._took(one.job, one.route, sending.destination)
+                self.took(one.leaving)
                 continue
             if isinstance(error, (SendError, NotGrantedError)) and error not in told:
                 # What is said of all of them is said once.
@@ -111,33 +126,40 @@ class Outbox:
                 told.add(error)
             self._note_wrong(one.job, error)
 
-    def _took(self, job: Job, route: Route, destination: Destination) -> None:
-        try:
-            self._senders.took(destination)
-            sent = self.sent_to(job, destination)
-            self._readying.delivered(job, route)
-            self.note(sent, route)
-        except Exception as error:  # noqa: BLE001 one must not stop the others
-            self._note_wrong(job, error)
+    def leaving(self, job: Job, route: Route, destination: Destination) -> Leaving:
+        """Return what is to be noted of a job, and its destination is to keep of it.
 
-    def sent_to(self, job: Job, destination: Destination) -> Sent:
-        """Return what a destination has once it is sent, and is to keep of it.
+        It is read before anything leaves: whoever has it is not to have it twice, since
+        it could not be read any more, and no other is to have it.
 
         Raises:
             SendError: It cannot be read.
+            NodeError: It is to be listed, and cannot be.
         """
+        is_by_order = job.order is not None
+        to_list = None if is_by_order else self._readying.to_list(job, route)
         reference = None
         if destination.commitment:
-            is_ready = job.order is None and job.filtered is not None
-            name = job.filtered if is_ready and job.filtered else job.file
+            name = job.file if is_by_order else job.filtered or job.file
             head = head_of(self._spool.file(name))
             reference = Reference(head.sop_class_uid, head.sop_instance_uid)
-        return Sent(job, destination.name, reference)
+        sent = Sent(job, destination.name, reference)
+        return Leaving(sent, route, destination, to_list)
 
-    def note(self, sent: Sent, route: Route) -> None:
-        """Remember what a destination has; it is settled a little later."""
+    def took(self, leaving: Leaving) -> None:
+        """Note what a destination has; it is settled a little later.
+
+        It was sent, whatever else cannot be noted.
+        """
         self._begin()
-        self._sent.append((sent, route))
+        self._sent.append(leaving)
+        job = leaving.sent.job
+        try:
+            self._senders.took(leaving.destination)
+            if job.order is None:
+                self._readying.delivered(job, leaving.route, leaving.to_list)
+        except Exception:
+            logger.exception("sent, and not noted instance=%s", job.sop_instance_uid)
 
     def _note_wrong(self, job: Job, error: Exception) -> None:
         self._begin()
@@ -171,10 +193,10 @@ class Outbox:
         for job, error in wrong:
             self._failed(job, error)
 
-    def _settle(self, sent: list[tuple[Sent, Route]]) -> None:
-        are_settled = self._settling.sent([one for one, _ in sent])
-        for ((job, to, _), route), is_settled in zip(sent, are_settled, strict=True):
-            if is_settled:
+    def _settle(self, sent: list[Leaving]) -> None:
+        are_settled = self._settling.sent([one.sent for one in sent])
+        for ((job, to, _), route, *_), is_so in zip(sent, are_settled, strict=True):
+            if is_so:
                 logger.info(
                     "sent instance=%s to=%s action=%s",
                     job.sop_instance_uid,

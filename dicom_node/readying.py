@@ -31,6 +31,7 @@ from dicom_node.errors import (
 from dicom_node.filters.refer import ReferringInstance
 from dicom_node.filters.strip import strip
 from dicom_node.instance import OpenInstance
+from dicom_node.listings import ToList
 from dicom_node.passing import Passing
 from dicom_node.releasing import Releasing
 from dicom_node.routing import Action
@@ -224,12 +225,22 @@ class Readying:
             allow = partial(self._releasing.release, route, identity)
         return allow
 
-    def delivered(self, job: Job, route: Route) -> None:
-        """Note that the destination has it."""
+    def to_list(self, job: Job, route: Route) -> ToList | None:
+        """Return what is to be listed of a job once it was sent; None for nothing.
+
+        Raises:
+            NodeError: It cannot be read, or not be listed.
+        """
+        is_marked = job.filtered is not None and job.filtered != job.file
+        if self._listings is None or not (route.listing and is_marked):
+            return None
+        return ToList.of(self._opened(job.filtered or job.file))
+
+    def delivered(self, job: Job, route: Route, to_list: ToList | None) -> None:
+        """Note that the destination has it, and what is to be listed of it."""
         self.forget(job)
-        name = job.filtered or job.file
-        if self._listings is not None and route.listing and name != job.file:
-            self._listings.add(route.name, self._opened(name), self._clock())
+        if self._listings is not None and to_list is not None:
+            self._listings.note(route.name, to_list, self._clock())
 
     def forget(self, job: Job) -> None:
         """Forget what was authorised for a job that is settled, and what it was to send.

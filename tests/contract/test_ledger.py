@@ -18,7 +18,7 @@ from dicom_node.grants import Grants
 from dicom_node.keys.keyring import Keyring
 from dicom_node.keys.sealer import Sealer
 from dicom_node.ledger import Ledger
-from dicom_node.listings import Listings
+from dicom_node.listings import Listings, ToList
 from dicom_node.queueing import Queueing
 from dicom_node.renamings import Renamings
 from dicom_node.rewrapping import LedgerOpener, end_epochs, keep
@@ -180,13 +180,13 @@ def test_grants_are_seen_by_whoever_has_them_open(keyring: Keyring, at: Place) -
 def test_what_is_to_be_listed_is_listed_once(
     images: Path, keyring: Keyring, at: Place
 ) -> None:
-    instance = opened(images / "ct.dcm")
+    marked = ToList.of(opened(images / "ct.dcm"))
     with (
         closing(Listings(at("listings.sqlite"), keyring.derive)) as one,
         closing(Listings(at("listings.sqlite"), keyring.derive)) as other,
     ):
-        one.add("r", instance, NOW)
-        other.add("r", instance, NOW + MINUTE)
+        one.note("r", marked, NOW)
+        other.note("r", marked, NOW + MINUTE)
         assert one.quiet("r", NOW) is None
         study = one.quiet("r", NOW + MINUTE)
         assert study is not None
@@ -194,7 +194,7 @@ def test_what_is_to_be_listed_is_listed_once(
         document = one.document(study)
         assert other.document(study).to_bytes() == document.to_bytes()
         # What was sent again since is listed again.
-        other.add("r", instance, NOW + 2 * MINUTE)
+        other.note("r", marked, NOW + 2 * MINUTE)
         one.forget(study)
         assert other.quiet("r", NOW + 2 * MINUTE) is not None
         one.keep_only([])

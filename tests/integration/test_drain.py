@@ -28,6 +28,7 @@ from dicom_node.handover import Packing
 from dicom_node.instance import OpenInstance
 from dicom_node.keepers import keeper
 from dicom_node.keys.sealer import Sealer
+from dicom_node.listings import ToList
 from dicom_node.queue.arrival import Arrival, Owed
 from dicom_node.queue.commitments import Sent
 from dicom_node.queue.handing import Handing
@@ -531,7 +532,7 @@ def test_two_marks_of_one_original_are_told(nodes: Nodes, images: Path) -> None:
 def test_what_is_still_to_be_listed_goes_along(nodes: Nodes, images: Path) -> None:
     original = opened(images / "ct.dcm")
     with closing(nodes.first.listings(nodes.first.keys())) as listings:
-        listings.add("research", original, NOON)
+        listings.note("research", ToList.of(original), NOON)
     nodes.begin()
     nodes.pack()
     nodes.finish(nodes.take()[1])

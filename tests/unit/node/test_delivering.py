@@ -24,6 +24,7 @@ from dicom_node.errors import (
     BusyError,
     ChangingError,
     FilterError,
+    MalformedObjectError,
     NotGrantedError,
     OutOfResourcesError,
     SendInterruptedError,
@@ -36,6 +37,7 @@ from dicom_node.filters.mark import MarkedInstance
 from dicom_node.grants import Grants
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
+from dicom_node.listings import ToList
 from dicom_node.next_original import NextOriginal
 from dicom_node.passing import Dropped
 from dicom_node.pool import Pool
@@ -56,6 +58,19 @@ RESEARCH = Destination(name="a", ae_title="RESEARCH", host="h.example")
 ORDER = Order("Dr. Who", "trauma", NOON)
 MORE_THAN_ENOUGH = 9
 LONG_S = 60.0
+
+
+@dataclass
+class Lists:
+    """Notes what was sent."""
+
+    noted: list[str] = field(default_factory=list)
+
+    def note(self, _: str, one: ToList, __: datetime) -> None:
+        self.noted.append(one.sop_instance_uid)
+
+    def wrote(self, _: object) -> bool:
+        return False
 
 
 @dataclass
@@ -243,6 +258,30 @@ def test_what_one_has_goes_to_no_other_though_its_file_cannot_be_read_any_more(
     egress.outbox.settle()
     assert egress.there.requests == [("a", [uid(1)])]
     assert egress.states() == {JobState.SENT: 1}
+
+
+def test_what_cannot_be_listed_does_not_leave(make: Make) -> None:
+    egress = make(A, B, action=Action.MARK, route={"listing": True}, listings=Lists())
+    job = egress.owed(1)
+    name = egress.spool.write([b"no object"])
+    assert egress.queue.keep_filtered(job, name, "mark out")
+    with pytest.raises(MalformedObjectError):
+        egress.delivering.deliver(replace(job, filtered=name, purpose="mark out"), None)
+    assert egress.there.requests == []
+
+
+def test_what_was_sent_marked_is_listed_once_it_was(make: Make) -> None:
+    lists = Lists()
+    egress = make(A, B, action=Action.MARK, route={"listing": True}, listings=lists)
+    egress.there.wrong = {"a": BrokenOffError("it broke"), "b": BrokenOffError("too")}
+    job = egress.owed(1)
+    with pytest.raises(BrokenOffError):
+        egress.delivering.deliver(job, None)
+    assert lists.noted == []
+    egress.there.wrong = {"a": BrokenOffError("it broke")}
+    egress.delivering.deliver(job, None)
+    assert lists.noted == [name for _, name in egress.there.got()]
+    assert len(lists.noted) == 1
 
 
 # What is made ready.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,10 +16,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.elements import Limits
-from dicom_node.errors import MalformedObjectError
+from dicom_node.errors import MalformedObjectError, SpoolError
 from dicom_node.instance import OpenInstance
 from dicom_node.listing import Listed, listing
-from dicom_node.listings import Listings
+from dicom_node.listings import Listings, ToList
 from tests.conftest import NOW, opened
 
 
@@ -104,8 +107,9 @@ def test_what_was_sent_is_listed_once_it_is_quiet_and_survives(
 ) -> None:
     instance, minute = opened(images / "ct.dcm"), timedelta(minutes=1)
     listings = Listings(tmp_path / "listings.sqlite", keyed)
-    listings.add("r", instance, NOW)
-    listings.add("r", instance, NOW + minute)  # sent twice, listed once
+    one = ToList.of(instance)
+    listings.note("r", one, NOW)
+    listings.note("r", one, NOW + minute)  # sent twice, listed once
     assert listings.quiet("r", NOW) is None
     assert listings.quiet("another", NOW + minute) is None
     listings.close()
@@ -118,10 +122,82 @@ def test_what_was_sent_is_listed_once_it_is_quiet_and_survives(
     assert again.wrote(OpenInstance.of(content, Limits()))
     again.forget(study)
     assert again.quiet("r", NOW + minute) is None
-    again.add("r", instance, NOW)
+    again.note("r", one, NOW)
     again.keep_only(["another"])
     assert again.quiet("r", NOW) is None
     again.close()
+
+
+def test_what_says_no_study_is_on_no_list(images: Path, tmp_path: Path) -> None:
+    one = ToList.of(opened(images / "ct.dcm"))._replace(study="")
+    with closing(Listings(tmp_path / "listings.sqlite", keyed)) as listings:
+        listings.note("r", one, NOW)
+        assert listings.entries().sent == []
+
+
+def to_list(images: Path, *numbers: int) -> list[ToList]:
+    return [
+        ToList(one.study_instance_uid, one.sop_instance_uid, one.to_bytes())
+        for one in some(images, *numbers)
+    ]
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Let nothing be written down of what was sent until the end of a block."""
+    with closing(sqlite3.connect(folder / "listings.sqlite")) as table:
+        table.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON sent"
+            " BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
+        yield
+        table.execute("DROP TRIGGER full")
+
+
+def test_what_cannot_be_written_down_is_once_it_can_and_nothing_is_listed_before(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = to_list(images, 1, 2, 3)
+    later = NOW + timedelta(minutes=1)
+    with closing(Listings(tmp_path / "listings.sqlite", keyed)) as listings:
+        listings.note("r", first, NOW)
+        with full_disk(tmp_path):
+            listings.note("r", second, NOW)
+            listings.note("r", third, later)
+            with pytest.raises(SpoolError, match="the disk is full"):
+                listings.quiet("r", later)
+        assert [record.getMessage()[:29] for record in caplog.records] == [
+            "not listed yet instance=1.2.2",
+            "not listed yet instance=1.2.3",
+        ]
+        assert listings.quiet("r", NOW) is None  # as if it had been written at once
+        study = listings.quiet("r", later)
+        assert study is not None
+        assert [one.sop_instance_uid for one in study.objects] == [
+            "1.2.1",
+            "1.2.2",
+            "1.2.3",
+        ]
+
+
+def test_what_was_not_written_down_is_at_the_end_if_that_can_be(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = to_list(images, 1, 2)
+    file = tmp_path / "listings.sqlite"
+    listings = Listings(file, keyed)
+    with full_disk(tmp_path):
+        listings.note("r", first, NOW)
+    listings.close()
+    again = Listings(file, keyed)
+    with full_disk(tmp_path):
+        again.note("r", second, NOW)
+        caplog.clear()
+        again.close()
+    (record,) = caplog.records
+    assert record.getMessage() == "never listed objects=1"
+    with closing(Listings(file, keyed)) as others:
+        assert [one.sop_instance_uid for one in others.entries().sent] == ["1.2.1"]
 
 
 @pytest.mark.peers

@@ -21,6 +21,7 @@ from dicom_node.errors import (
     SendRefusedError,
     SpoolError,
 )
+from dicom_node.listings import ToList
 from dicom_node.outbox import Outbox, Packed
 from dicom_node.queue.job import Job, JobState
 from dicom_node.queue.memory import MemoryQueue
@@ -57,7 +58,8 @@ def pack(
 ) -> None:
     file = egress.spool.file(job.filtered or job.file)
     parcel = Parcel(file, lambda _: None)
-    egress.outbox.add(Packed(job, route, Requests(egress.there, to), parcel))
+    leaving = egress.outbox.leaving(job, route, to)
+    egress.outbox.add(Packed(leaving, Requests(egress.there, to), parcel))
 
 
 def packed(egress: Egress, count: int, first: int = 0) -> list[Job]:
@@ -144,26 +146,62 @@ def test_each_has_an_end_of_its_own(make: Make) -> None:
     assert again.sop_instance_uid == uid(2)
 
 
-def test_one_of_which_it_cannot_be_noted_stops_no_other(
-    make: Make, tmp_path: Path
-) -> None:
-    class Listings:
-        def add(self, _: str, marked: Any, __: datetime) -> None:
-            if str(marked.identity().sop_instance_uid) == uid(101):
-                raise SpoolError("the list is full")
+@dataclass
+class Lists:
+    """Notes what was sent, and falls over one."""
 
-    egress = make(listings=cast("Any", Listings()))
+    bad: str = ""
+    noted: list[str] = field(default_factory=list)
+
+    def note(self, route: str, one: ToList, now: datetime) -> None:
+        assert (route, now) == ("out", NOON)
+        if one.sop_instance_uid == self.bad:
+            raise RuntimeError
+        self.noted.append(one.sop_instance_uid)
+
+    def wrote(self, _: object) -> bool:
+        return False
+
+
+def marked(egress: Egress, job: Job, number: int) -> Job:
+    """Return a job with what it is to send marked."""
+    file = egress.folder / "marked.dcm"
+    small_image(file, number)
+    name = egress.spool.write([file.read_bytes()])
+    assert egress.queue.keep_filtered(job, name, "mark web")
+    return replace(job, filtered=name, purpose="mark web")
+
+
+def test_what_was_sent_stays_sent_whatever_cannot_be_noted_of_it(make: Make) -> None:
+    lists = Lists(bad=uid(101))
+    egress = make(listings=cast("Any", lists))
     for number in range(3):
-        job = egress.owed(number, to="web")
-        small_image(tmp_path / "marked.dcm", 100 + number)
-        name = egress.spool.write([(tmp_path / "marked.dcm").read_bytes()])
-        assert egress.queue.keep_filtered(job, name, "mark web")
-        pack(egress, replace(job, filtered=name, purpose="mark web"), route=LISTS)
+        job = marked(egress, egress.owed(number, to="web"), 100 + number)
+        pack(egress, job, route=LISTS)
+        # Nothing has to be read of it any more.
+        egress.there.arrived = lambda file: file.unlink()
     egress.outbox.send()
     egress.outbox.settle()
     assert len(egress.there.got()) == 3
-    assert [name for name, _ in egress.failures] == [uid(1)]
-    assert egress.states() == {JobState.SENT: 2, JobState.WAITING: 1}
+    assert egress.failures == []
+    assert egress.states() == {JobState.SENT: 3}
+    assert lists.noted == [uid(100), uid(102)]
+
+
+def test_it_is_listed_what_was_sent_marked_on_a_route_that_lists(make: Make) -> None:
+    lists = Lists()
+    egress = make(listings=cast("Any", lists))
+    sent = marked(egress, egress.owed(1, to="web"), 101)
+    for job, route in (
+        (sent, LISTS),
+        (sent, PASSES),
+        (replace(sent, order=Order("one", "why", NOON)), LISTS),
+        (egress.owed(2, to="web"), LISTS),
+    ):
+        egress.outbox.took(egress.outbox.leaving(job, route, PACS))
+    assert lists.noted == [uid(101)]
+    egress = make()
+    assert egress.outbox.leaving(sent, LISTS, PACS).to_list is None
 
 
 def test_that_a_destination_took_something_is_said_of_it(make: Make) -> None:
@@ -221,16 +259,16 @@ def test_it_is_due_a_while_after_the_first_was_sent(
     egress, longest = make(), Outbox.settled_after_s
     assert not is_due(egress)
     first, second = (egress.owed(number, to="web") for number in range(2))
-    egress.outbox.note(egress.outbox.sent_to(first, WEB), PASSES)
+    egress.outbox.took(egress.outbox.leaving(first, PASSES, WEB))
     clock.at += longest
     assert not is_due(egress)
-    egress.outbox.note(egress.outbox.sent_to(second, WEB), PASSES)
+    egress.outbox.took(egress.outbox.leaving(second, PASSES, WEB))
     clock.at += longest / 2
     assert is_due(egress)
     egress.outbox.settle()
     assert not is_due(egress)
     third = egress.owed(2, to="web")
-    egress.outbox.note(egress.outbox.sent_to(third, WEB), PASSES)
+    egress.outbox.took(egress.outbox.leaving(third, PASSES, WEB))
     assert not is_due(egress)
 
 
@@ -269,7 +307,7 @@ def test_it_says_what_left_as_it_came_by_order(
 ) -> None:
     egress = make()
     job = replace(egress.owed(1, to="web"), order=Order("one", "why", NOON))
-    egress.outbox.note(egress.outbox.sent_to(job, WEB), LISTS)
+    egress.outbox.took(egress.outbox.leaving(job, LISTS, WEB))
     with caplog.at_level(logging.INFO):
         egress.outbox.settle()
     assert [one.getMessage() for one in caplog.records] == [
@@ -303,7 +341,7 @@ def test_what_the_queue_could_not_be_told_of_is_still_owed(make: Make) -> None:
 def test_what_is_put_back_is_neither_sent_nor_settled(make: Make) -> None:
     egress = make()
     sent, _ = packed(egress, 2)
-    egress.outbox.note(egress.outbox.sent_to(sent, WEB), PASSES)
+    egress.outbox.took(egress.outbox.leaving(sent, PASSES, WEB))
     egress.outbox.clear()
     egress.outbox.send()
     egress.outbox.settle()
@@ -321,12 +359,13 @@ def test_a_destination_is_to_promise_what_it_was_sent(
     made = replace(job, filtered=name)
     ordered = replace(made, order=Order("one", "why", NOON))
     references = [
-        egress.outbox.sent_to(one, KEEPS).reference for one in (job, made, ordered)
+        egress.outbox.leaving(one, PASSES, KEEPS).sent.reference
+        for one in (job, made, ordered)
     ]
     assert [one.sop_instance_uid for one in references if one] == [
         uid(1),
         uid(2),
         uid(1),
     ]
-    assert egress.outbox.sent_to(made, PACS).reference is None
-    assert egress.outbox.sent_to(made, PACS).destination == "pacs"
+    to_pacs = egress.outbox.leaving(made, PASSES, PACS).sent
+    assert (to_pacs.destination, to_pacs.reference) == ("pacs", None)
