@@ -16,11 +16,9 @@ import numpy as np
 import pytest
 
 from dicom_node.commitment import Reference, Request
-from dicom_node.config import Config
-from dicom_node.config_file import load
-from dicom_node.draining import Drain, Phase, is_draining, require_in_service
+from dicom_node.draining import is_draining, require_in_service
 from dicom_node.elements import Limits
-from dicom_node.emptying import finish, left, pack
+from dicom_node.emptying import left, pack
 from dicom_node.errors import ConfigError, KeyFolderError, LedgerError, SpoolError
 from dicom_node.filters.mark import MarkedInstance, mark
 from dicom_node.filters.strip import strip
@@ -39,98 +37,10 @@ from dicom_node.state import State, opening_with
 from dicom_node.taking_over import take
 from miadmark_core.search.finder import FoundMark, Wanted
 from tests.conftest import miadmark, opened
+from tests.emptied import TABLES, Nodes
 from tests.fleet import NOON, Site
 
 MINUTE = timedelta(minutes=1)
-TABLES = """
-[node]
-ae_title = "GATEWAY"
-state = "{state}"
-[[destination]]
-name = "pacs"
-ae_title = "PACS"
-host = "127.0.0.1"
-port = 104
-[[route]]
-name = "research"
-destination = "pacs"
-action = "mark"
-[[route]]
-name = "copies"
-destination = "pacs"
-action = "pass"
-[storage]
-least_free_mb = 0.0
-reserve_mb = 0.0
-"""
-
-
-class Nodes:
-    """Two of a site, and what one of them owes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.site = Site(folder)
-        self.first, self.second = self.site.joined("n1", "n2")
-        self.folder = folder / "handover"
-
-    def config(self, state: State) -> Config:
-        file = state.folder.with_suffix(".toml")
-        file.write_text(TABLES.replace("{state}", str(state.folder)), "utf-8")
-        return load(file)
-
-    def owe(self, number: int, *routes: str, state: State | None = None) -> str:
-        """Have an instance come in; return its UID."""
-        at, uid = state or self.first, f"1.2.3.{number}"
-        spool, queue = at.spool(at.keys().spool), at.queue({"copies"})
-        name = spool.write([f"content of {number}".encode()])
-        arrival = Arrival(uid, number.to_bytes(32), name, "1.2", "CT1", "1.2.840")
-        queue.add(arrival, [Owed(r, "pacs") for r in routes], NOON)
-        queue.close()
-        return uid
-
-    def pack(self, to: str = "n2") -> tuple[int, int]:
-        keys = self.first.keys()
-        given = pack(self.first, self.config(self.first), keys, to, self.folder)
-        assert not given.lost
-        return given.instances, given.jobs
-
-    def take(self) -> tuple[tuple[int, int, int], bytes]:
-        config = self.config(self.second)
-        got, receipt = take(self.second, config, self.second.keys(), self.folder)
-        return (got.instances, got.added, got.known), receipt
-
-    def finish(self, receipt: bytes) -> int:
-        config = self.config(self.first)
-        return finish(self.first, config, self.first.keys(), receipt).jobs
-
-    def begin(self) -> None:
-        Drain(
-            phase=Phase.SENDING,
-            handover="ab" * 16,
-            by="anna",
-            why="disk",
-            since="today",
-        ).keep(self.first.folder)
-
-    def counts(self, state: State) -> dict[str, int]:
-        queue = state.queue()
-        counts = {s.value: n for s, n in queue.counts().items() if n}
-        assert all(tally.is_exact for tally in queue.tallies(NOON))
-        queue.close()
-        return counts
-
-    def contents(self, state: State) -> list[bytes]:
-        """What the spool holds that the queue needs."""
-        spool, queue = state.spool(state.keys().spool), state.queue()
-        files = sorted(queue.files())
-        queue.close()
-        found = []
-        for name in files:
-            with spool.file(name).open("rb") as stream:
-                found.append(stream.read())
-        lying = [f for f in spool._files() if f.parent == state.folder / "spool"]
-        assert {file.name for file in lying} == set(files)
-        return sorted(found)
 
 
 @pytest.fixture
@@ -233,7 +143,7 @@ def test_what_the_other_node_has_by_another_way_is_known(nodes: Nodes) -> None:
 
 
 def test_what_would_be_done_otherwise_or_go_elsewhere_waits_for_a_person(
-    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes,
 ) -> None:
     """What is owed marked does not leave as it came, since a route is called alike."""
     nodes.owe(1, "research", "copies")
@@ -246,10 +156,8 @@ def test_what_would_be_done_otherwise_or_go_elsewhere_waits_for_a_person(
     promises.close()
     nodes.begin()
     nodes.pack()
-    tables = TABLES.replace('action = "mark"', 'action = "pass"')
-    with monkeypatch.context() as patched:
-        patched.setattr(f"{__name__}.TABLES", tables)
-        assert nodes.take()[0] == (2, 3, 0)
+    nodes.tables = TABLES.replace('action = "mark"', 'action = "pass"')
+    assert nodes.take()[0] == (2, 3, 0)
     assert nodes.counts(nodes.second) == {"waiting": 1, "quarantined": 2}
     with closing(nodes.second.queue()) as queue:
         for held in queue.held(JobState.QUARANTINED):
@@ -259,17 +167,12 @@ def test_what_would_be_done_otherwise_or_go_elsewhere_waits_for_a_person(
         assert promises.awaited() == []
 
 
-def test_what_would_go_to_another_host_is_held(
-    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_would_go_to_another_host_is_held(nodes: Nodes) -> None:
     nodes.owe(1, "copies")
     nodes.begin()
     nodes.pack()
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            f"{__name__}.TABLES", TABLES.replace("port = 104", "port = 105")
-        )
-        nodes.take()
+    nodes.tables = TABLES.replace("port = 104", "port = 105")
+    nodes.take()
     with closing(nodes.second.queue()) as queue:
         (held,) = queue.held()
         assert "127.0.0.1:104 at n1, and PACS at 127.0.0.1:105 here" in held.reason
