@@ -26,6 +26,7 @@ from dicom_node.errors import (
     FilterError,
     NotAnImageError,
     NotMarkedError,
+    SpoolError,
     UnmarkablePixelsError,
 )
 from dicom_node.filters.refer import ReferringInstance
@@ -302,7 +303,13 @@ class Readying:
                 again, see :meth:`ready`.
         """
         name = self._spool.write(content, lasts=lasts)
-        if not self._queue.keep_filtered(job, name, purpose, lasts=lasts):
+        try:
+            is_ours = self._queue.keep_filtered(job, name, purpose, lasts=lasts)
+        except SpoolError:
+            if not lasts:  # what lasts stays: the queue may name it all the same
+                self._spool.delete([name])
+            raise
+        if not is_ours:
             self._spool.delete([name])
             raise Lost
         before = {job.filtered, self._originals.taken(job)}

@@ -575,6 +575,25 @@ def test_of_what_another_has_by_now_nothing_is_left(own: Made, route: Route) -> 
     assert own.held() == own.queue.files() == {job.file}
 
 
+def test_no_original_is_left_where_the_queue_could_not_be_told(own: Made) -> None:
+    with granting(own) as grants:
+        job, readying = own.owed(own.marked()), own.readying(grants=grants)
+        own.queue.wrong = FULL
+        with pytest.raises(SpoolError):
+            readying.ready(job, STRIPS, own.there)
+        assert own.held() == {job.file}
+        own.queue.wrong = None
+        assert readying.ready(job, STRIPS, own.there).filtered in own.held()
+
+
+def test_what_was_marked_stays_where_the_queue_may_have_been_told(made: Made) -> None:
+    job = made.owed(made.image())
+    made.queue.wrong = FULL
+    with pytest.raises(SpoolError):
+        made.readying().ready(job, MARKS, made.there)
+    assert len(made.held() - {job.file}) == 1
+
+
 # Stripped.
 
 
