@@ -345,17 +345,25 @@ def test_all_destinations_of_a_route_are_sent_the_same_object(made: Made) -> Non
     assert made.told.count("marked") == 1
 
 
-def test_whoever_opens_it_without_asking_is_written_down_for_each(own: Made) -> None:
-    partner = own.keys.keyring.site("partner").recipient.encoded
-    route = marks(direct=("PARTNER",))
-    direct = {
+def partner_of(made: Made) -> bytes:
+    """Return the keys of one who is to open what is marked."""
+    return made.keys.keyring.site("partner").recipient.encoded
+
+
+def directly(partner: bytes) -> dict[str, Any]:
+    """Return what a grant says by which he does so without asking."""
+    return {
         "mode": GrantMode.DIRECT,
         "ae_titles": ("PARTNER",),
         "address": "",
         "fingerprint": "aa" * 32,
         "recipient": b64encode(partner).decode("ascii"),
     }
-    with granting(own, **direct) as grants:
+
+
+def test_whoever_opens_it_without_asking_is_written_down_for_each(own: Made) -> None:
+    partner, route = partner_of(own), marks(direct=("PARTNER",))
+    with granting(own, **directly(partner)) as grants:
         job, readying = own.owed(own.image(), "a", "b"), own.readying(grants=grants)
         readying.ready(job, route, own.there)
         # Before anything is kept that may leave.
@@ -386,10 +394,11 @@ class Seeking:
 
         def finish(recipients: Sequence[Any]) -> MarkedInstance:
             self._made.told.append("found")
+            self._made.recipients += [one.encoded for one in recipients]
             if self.wrong is not None:
                 raise self.wrong
             outcome = marked_by_hand(instance, self._made.keys)
-            assert isinstance(outcome, MarkedInstance), recipients
+            assert isinstance(outcome, MarkedInstance), outcome
             return outcome
 
         return finish
@@ -418,6 +427,20 @@ def test_a_mark_that_was_looked_for_ahead_is_the_one(
     assert ahead.count == 1
     readying.delivered(ready, MARKS, None)
     assert ahead.count == 0
+
+
+def test_what_was_looked_for_ahead_is_opened_by_whoever_may_when_it_is_marked(
+    own: Made,
+) -> None:
+    partner, route = partner_of(own), marks(direct=("PARTNER",))
+    with granting(own, **directly(partner)) as grants:
+        readying = own.readying(ahead=Ahead(Seeking(own), 3), grants=grants)
+        job = own.owed(own.image())
+        readying.look_ahead(job, route)
+        assert own.recipients == []
+        readying.ready(job, route, own.there)
+    assert own.told[:2] == ["found", "released"]
+    assert own.recipients == [partner]
 
 
 def test_nobody_looks_ahead_where_nobody_is_to(made: Made) -> None:

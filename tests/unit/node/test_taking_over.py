@@ -74,12 +74,21 @@ def test_a_node_that_runs_takes_it_and_one_that_is_starting_does_not(
         nodes.take()
     assert nodes.counts(nodes.second) == {}
     was = list[bool]()
-    noted(monkeypatch, "take_instance", lambda: was.append(locked(lock) is None))
-    with closing(cast("Any", locked(lock, is_shared=True))):
+    noted(monkeypatch, "take_instance", lambda: was.append(is_free(lock)))
+    nodes.take()
+    assert was == [False]
+    receiver = locked(lock, is_shared=True)
+    assert receiver is not None
+    with closing(receiver):
         assert nodes.take()[0] == (1, 1, 0)
-    assert was == [True]
-    with closing(cast("Any", locked(lock))) as free:
-        assert free is not None
+    assert is_free(lock)
+
+
+def is_free(lock: Path) -> bool:
+    held = locked(lock)
+    if held is not None:
+        held.close()
+    return held is not None
 
 
 def noted(
