@@ -715,6 +715,15 @@ def test_what_another_process_restored_is_restored_again_and_takes_its_place(
         assert own.content(ready) != b"theirs"
 
 
+def test_who_was_just_restored_is_not_read_again_to_be_allowed(own: Made) -> None:
+    with granting(own) as grants:
+        job, readying = own.owed(own.marked()), own.readying(grants=grants)
+        ready = readying.ready(job, STRIPS, own.there)
+        own.spool.delete([str(ready.filtered)])
+        readying.allowing(ready, STRIPS)(THERE)
+    assert own.entries()[0]["instance"] == "1.2.4.1"
+
+
 @pytest.mark.parametrize("ends", ["delivered", "forget"])
 def test_an_original_that_is_sent_or_held_waits_no_longer(own: Made, ends: str) -> None:
     with granting(own) as grants:
