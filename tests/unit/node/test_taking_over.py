@@ -134,10 +134,13 @@ def test_what_was_cut_off_before_the_end_is_told_of_by_the_next_try(
         noted(patched, "take_listings", cut)
         with pytest.raises(OSError, match="the power went"):
             nodes.take()
+    listed = list[None]()
+    noted(monkeypatch, "take_listings", lambda: listed.append(None))
     for _ in range(2):
         nodes.take()
         with closing(nodes.second.commitments()) as promises:
             assert [one.peer for one in promises.untold()] == ["CT1"]
+        assert len(listed) == 1
 
 
 def test_it_stops_where_there_is_no_room_and_goes_on_when_there_is(
