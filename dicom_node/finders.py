@@ -51,8 +51,8 @@ def finder_of(weights: Path | None, marking: Marking, threads: int = 0) -> Finde
         threads: Of the search; 0 leaves that to torch.
     """
     with extra("mark", "marking"):
+        from miadmark_core.search.effort import Effort
         from miadmark_core.search.finder import PROFILES, Finder, best_device
-        from miadmark_core.search.optimise import Effort
     effort = PROFILES[marking.profile.value]
     if isinstance(effort, Effort):
         effort = replace(effort, mode=marking.mode)

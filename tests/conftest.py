@@ -31,8 +31,8 @@ from dicom_node.keys.sealer import Sealer
 from dicom_node.queue.postgres import PostgresQueue
 from dicom_node.queue.sqlite import SqliteQueue
 from dicom_node.queueing import Queueing
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.finder import Finder
-from miadmark_core.search.optimise import Effort
 from tests.postgres_server import PostgresServer, a_postgres
 
 if TYPE_CHECKING:

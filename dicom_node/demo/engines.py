@@ -33,8 +33,8 @@ from miadmark_core.evaluation.baselines import BSR, MI_FGSM, attacked
 from miadmark_core.evaluation.protocol import Engine, Marked
 from miadmark_core.evaluation.sources import code_digest
 from miadmark_core.mode import Mode
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.finder import PROFILES, Finder
-from miadmark_core.search.optimise import Effort
 from miadmark_core.training.cards import CARDS
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def profile_of(name: str) -> Effort | LogoEffort | None:
     Args:
         name: One of :data:`ENGINES`, or a profile with changes, ``standard:cells=56``,
             say, or ``fast:settling=0,slope=1``: any field of
-            :class:`~miadmark_core.search.optimise.Effort`.
+            :class:`~miadmark_core.search.effort.Effort`.
 
     Raises:
         NodeError: There is no such engine, or no such field.

@@ -20,7 +20,8 @@ from torch.nn import functional
 from miadmark_core.mark import FULL_STEP
 from miadmark_core.mode import Mode
 from miadmark_core.search.aim import Aim
-from miadmark_core.search.optimise import Effort, Found
+from miadmark_core.search.effort import Effort
+from miadmark_core.search.optimise import Found
 from miadmark_core.search.transform import cut
 from miadmark_core.search.views import SIDE
 

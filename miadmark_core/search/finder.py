@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.logo import LogoEffort, place_logos
-from miadmark_core.search.optimise import Effort, optimise
+from miadmark_core.search.optimise import optimise
 from miadmark_core.search.packs import (
     GENERATOR,
     SURROGATE,

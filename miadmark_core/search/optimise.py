@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from miadmark_core.mark import FULL_STEP
-from miadmark_core.mode import Mode
 from miadmark_core.search.aim import Aim
 from miadmark_core.search.batch import Batch, ends_of, eyes_on, moved, through
 from miadmark_core.search.budget import budget_of, region_of
 from miadmark_core.search.chance import normal, of_part, uniform
+from miadmark_core.search.direction import in_cells, normalised, shaped
 from miadmark_core.search.parts import parts_of, side_by_side
 from miadmark_core.search.transform import transformed
-from miadmark_core.search.views import GRID_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,53 +22,13 @@ if TYPE_CHECKING:
     from miadmark_core.search.batch import Eye
     from miadmark_core.search.budget import Budget
     from miadmark_core.search.chance import Chance
+    from miadmark_core.search.effort import Effort
     from miadmark_core.search.surrogate import Surrogate
     from miadmark_core.search.views import View
 
     Start = Callable[[Tensor, Budget, Sequence[Tensor], Chance], Tensor]
     """Of pixels, their budget, the surrogates' anchors, and chance: a grid each,
     ``(batch, planes, height, width)``, in full steps."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How hard to look, and how much the result may show."""
-
-    steps: int = 28
-    """Each through one surrogate, by turns, and through random changes."""
-    drawn_steps: int | None = None
-    """The same where a generator draws the start; None not to ask it."""
-    settling: int = 8
-    """Steps after these, through all surrogates that are not misled yet, unchanged."""
-    step_size: float = 0.4
-    """Of a full step; the root mean square of the first move. Later ones shrink evenly
-    to a tenth, so that the last ones settle rather than wander."""
-    decay: float = 0.9
-    """How much of the last direction is kept."""
-    least_psnr_db: float = 36.2
-    """Of what a view shows; a little above what is promised, since rounding adds."""
-    escalated_psnr_db: float = 35.1
-    """The same for what misleads nobody otherwise."""
-    escalation: int = 16
-    """Steps more, through random changes, for what misleads nobody otherwise."""
-    margin: float = 8.0
-    """In logits: how thoroughly a surrogate is misled before it stops pulling."""
-    mode: Mode = Mode.AUTO
-    """What images are led to."""
-    slope: float = 0.5
-    """How steeply the spectrum of each move falls, as a power of the frequency: images
-    fall with about 1, and what falls as they do is hardest to filter off."""
-    cells: int = GRID_SIDE
-    """Of the grid that differ, along each side; ``GRID_SIDE`` over a whole number."""
-    is_changed: bool = True
-    """Whether the surrogates see the image through random changes."""
-    only: str = ""
-    """The one kind of network to look through; all if empty, or if none is of it."""
-
-    def __post_init__(self) -> None:
-        """Refuse cells that do not divide the grid."""
-        if self.cells < 1 or GRID_SIDE % self.cells:
-            raise ValueError(f"{self.cells} cells do not divide {GRID_SIDE}")
 
 
 START_SIZE: Final = 0.15
@@ -139,7 +96,7 @@ def optimise(
         grid = START_SIZE * normal(chance, *shape).to(device)
     else:
         grid = start(pixels, batch.budget, batch.anchors, chance)
-    grid = _in_cells(grid, effort)
+    grid = in_cells(grid, effort)
     steps = effort.steps if start is None else effort.drawn_steps or 0
 
     def led_away(chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,10 +143,10 @@ def _climbed(
             distance[seen, index] = still.detach()
             # The square favours whoever is least misled.
             (gradient[seen],) = torch.autograd.grad(still.square().sum(), moving)
-        pull = _shaped(gradient * batch.budget.limit, effort)
-        momentum = effort.decay * momentum + _normalised(pull)
+        pull = shaped(gradient * batch.budget.limit, effort)
+        momentum = effort.decay * momentum + normalised(pull)
         step_size = effort.step_size * (1 - 0.9 * step / steps)
-        grid = batch.kept(grid - step_size * _normalised(momentum))
+        grid = batch.kept(grid - step_size * normalised(momentum))
     return grid
 
 
@@ -210,10 +167,10 @@ def _settled(grid: Tensor, batch: Batch, eyes: Sequence[Eye], effort: Effort) ->
         if not is_left.any():
             break
         (gradient,) = torch.autograd.grad(marked, moving, pulls)
-        pull = _shaped(gradient * part.budget.limit, effort)
-        momentum[left] = effort.decay * momentum[left] + _normalised(pull)
+        pull = shaped(gradient * part.budget.limit, effort)
+        momentum[left] = effort.decay * momentum[left] + normalised(pull)
         step_size = 0.5 * effort.step_size * (1 - 0.9 * step / effort.settling)
-        moved = grid[left] - step_size * _normalised(momentum[left])
+        moved = grid[left] - step_size * normalised(momentum[left])
         grid[left[is_left]] = part.budget.filled(moved, side)[is_left]
         left = left[is_left]
     return grid
@@ -299,30 +256,3 @@ def _recognition(eye: Eye, shown: Tensor, anchor: Tensor) -> Tensor:
     """
     with torch.autocast(shown.device.type, torch.bfloat16, enabled=shown.is_cuda):
         return eye.surrogate.recognition(shown, anchor).float()
-
-
-def _shaped(direction: Tensor, effort: Effort) -> Tensor:
-    """Return ``direction`` with the spectrum and the cells that a mark is to have."""
-    side = direction.shape[-1]
-    if effort.slope:
-        down = torch.fft.fftfreq(side, 1 / side, device=direction.device)[:, None]
-        across = torch.fft.rfftfreq(side, 1 / side, device=direction.device)
-        frequency = (down.square() + across.square()).sqrt().clamp(min=1)
-        waves = torch.fft.rfft2(direction) * frequency**-effort.slope
-        direction = torch.fft.irfft2(waves, s=(side, side))
-    return _in_cells(direction, effort)
-
-
-def _in_cells(grid: Tensor, effort: Effort) -> Tensor:
-    """Return ``grid`` with as many different cells as it is to have."""
-    side = grid.shape[-1]
-    if effort.cells >= side:
-        return grid
-    one = functional.avg_pool2d(grid, side // effort.cells)
-    return functional.interpolate(one, (side, side), mode="nearest")
-
-
-def _normalised(direction: Tensor) -> Tensor:
-    """Return ``direction`` with a root mean square of 1 for each image."""
-    size = direction.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    return direction / size.clamp(min=1e-12)

@@ -97,13 +97,13 @@ def by_chance() -> None:
         PROFILES=Profiles(),
         best_device=lambda: None,
     )
-    optimise = types.ModuleType("miadmark_core.search.optimise")
-    vars(optimise).update(Effort=Effort)
+    effort = types.ModuleType("miadmark_core.search.effort")
+    vars(effort).update(Effort=Effort)
     views = types.ModuleType("miadmark_core.search.views")
     vars(views).update(Window=Window)
     sys.modules[views.__name__] = views
     sys.modules[finder.__name__] = finder
-    sys.modules[optimise.__name__] = optimise
+    sys.modules[effort.__name__] = effort
 
 
 class Forked:

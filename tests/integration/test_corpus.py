@@ -27,8 +27,8 @@ from dicom_node.leaks import Certainty, findings
 from dicom_node.naming import Naming
 from dicom_node.pixel_layout import NATIVE
 from miadmark_core.errors import MiadMarkError
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.finder import Finder, FoundMark, Wanted
-from miadmark_core.search.optimise import Effort
 from tests.conftest import NOW, opened
 
 pytestmark = [

@@ -23,8 +23,8 @@ from miadmark_core.evaluation.protocol import Engine
 from miadmark_core.evaluation.stock import Stock
 from miadmark_core.evaluation.suite import MakeEngine, Run, Suite
 from miadmark_core.evaluation.victims import VICTIMS
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.finder import Finder
-from miadmark_core.search.optimise import Effort
 from miadmark_core.search.packs import Weights
 from miadmark_core.training.denoisers import DenoiserPlan
 from miadmark_core.training.recipe import write_weights

@@ -9,8 +9,8 @@ from PIL import Image
 
 from dicom_node.finders import SHIPPED_WEIGHTS
 from dicom_node.pictures import picture_in
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.finder import Finder, Wanted
-from miadmark_core.search.optimise import Effort
 from miadmark_core.search.packs import read_manifest
 from miadmark_core.training.cards import SetCard
 from miadmark_core.training.classifier import Plan

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dicom_node.finders import SHIPPED_WEIGHTS
 from miadmark_core.search.chance import normal, of_part
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.finder import Finder, Wanted
 from miadmark_core.search.logo import LogoEffort
-from miadmark_core.search.optimise import Effort
 from miadmark_core.search.parts import LARGEST_PART, parts_of, side_by_side
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ from dicom_node.finders import SHIPPED_WEIGHTS
 from miadmark_core.evaluation.baselines import MI_FGSM, attacked
 from miadmark_core.mode import Mode
 from miadmark_core.search.aim import Aim
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.finder import Finder, Wanted
 from miadmark_core.search.networks import Classifier, ResNet14
-from miadmark_core.search.optimise import Effort
 from miadmark_core.search.packs import read_manifest
 from miadmark_core.search.surrogate import ClassifierSurrogate
 from miadmark_core.search.transform import transformed

@@ -5,8 +5,8 @@ import pytest
 from dicom_node.demo.engines import ENGINES, profile_of
 from dicom_node.errors import NodeError
 from miadmark_core.mode import Mode
+from miadmark_core.search.effort import Effort
 from miadmark_core.search.logo import LogoEffort
-from miadmark_core.search.optimise import Effort
 
 
 def test_engines_lead_to_error_but_the_one_that_informs() -> None:
