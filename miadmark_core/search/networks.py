@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,28 @@ def folded(network: Classifier) -> Classifier:
             if isinstance(convolution, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
                 module[index] = fuse_conv_bn_eval(convolution, norm)
                 module[index + 1] = nn.Identity()
+    return network
+
+
+def as_products(network: Classifier) -> Classifier:
+    """Return ``network`` with its convolutions of one pixel as products of matrices.
+
+    The same function up to rounding. On a CPU one image takes two thirds of the time:
+    cores share a product better than a convolution. The argument, from :func:`folded`,
+    is used up; parameters are new, and want gradients until they are told otherwise.
+    """
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        layers = list(module)
+        for index, convolution in enumerate(layers):
+            if not _is_product(convolution):
+                continue
+            behind = [type(layer) for layer in layers[index + 1 : index + 3]]
+            is_clamped = behind == [nn.Identity, nn.ReLU6]
+            module[index] = _Product(convolution, is_clamped=is_clamped)
+            if is_clamped:
+                module[index + 2] = nn.Identity()
     return network
 
 
@@ -216,6 +238,36 @@ def _convolution(
     return (
         _SamePadding(inputs, outputs, kernel, stride, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.05),
+    )
+
+
+class _Product(nn.Module):
+    """A convolution of one pixel, and the clamp behind it."""
+
+    def __init__(self, convolution: nn.Conv2d, *, is_clamped: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(convolution.weight.flatten(1))
+        self.bias = convolution.bias
+        self.is_clamped = is_clamped
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, rows, columns = x.shape
+        pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        y = functional.linear(pixels, self.weight, self.bias)
+        if self.is_clamped:
+            # In place while it is nobody's view: a copy less.
+            y = functional.hardtanh_(y, 0.0, 6.0)
+        return y.view(batch, rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def _is_product(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    # Others' kinds of convolution may do something else with their weights.
+    return (
+        type(module) in (nn.Conv2d, _SamePadding)
+        and isinstance(module, nn.Conv2d)
+        and module.kernel_size == module.stride == (1, 1)
+        and module.padding == (0, 0)
+        and module.groups == 1
     )
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load
 
 from miadmark_core.errors import WeightsError
 from miadmark_core.search.generator import FOLD, Generator
-from miadmark_core.search.networks import ARCHITECTURES, folded
+from miadmark_core.search.networks import ARCHITECTURES, as_products, folded
 from miadmark_core.search.surrogate import ClassifierSurrogate, EncoderSurrogate
 from miadmark_core.search.zoo import borrowed
 
@@ -91,11 +91,14 @@ def load_network(
 ) -> Classifier:
     """Return the network of one entry, to be asked, not to be trained.
 
-    It is in evaluation mode, without gradients, and folded; see
-    :func:`trainable_network` for errors.
+    It is in evaluation mode, without gradients, folded, and on a CPU with products for
+    convolutions of one pixel; see :func:`trainable_network` for errors.
     """
     network = trainable_network(folder, weights, device, architectures)
-    network = folded(network).requires_grad_(requires_grad=False)
+    network = folded(network)
+    if device.type == "cpu":
+        network = as_products(network)
+    network = network.requires_grad_(requires_grad=False)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

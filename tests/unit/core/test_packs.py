@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from dicom_node.finders import SHIPPED_WEIGHTS
 from dicom_node.judging import SHIPPED_VICTIMS
 from miadmark_core.evaluation.networks import ARCHITECTURES as VICTIMS
 from miadmark_core.evaluation.victims import VICTIMS as VICTIM_RECIPES
-from miadmark_core.search.networks import ARCHITECTURES
+from miadmark_core.search.networks import ARCHITECTURES, Classifier
 from miadmark_core.search.packs import (
     ENCODER,
     GENERATOR,
@@ -58,6 +59,14 @@ def test_the_pack_is_small_and_says_what_it_is() -> None:
     assert not any("NC" in e.licence for e in listed)
 
 
+def asked(network: Classifier, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits, and the gradient of their squares by the pictures."""
+    moving = pictures.clone().requires_grad_()
+    said = network(moving)
+    (pull,) = torch.autograd.grad(said.square().sum(), moving)
+    return said.detach(), pull
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -73,12 +82,16 @@ def test_a_folded_network_says_what_it_said_before(name: str) -> None:
     folded = load_network(folder, entry, CPU, known)
     whole = trainable_network(folder, entry, CPU, known)
     pictures = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        said = whole(pictures)
-        torch.testing.assert_close(folded(pictures), said, rtol=1e-3, atol=1e-3)
-        assert said.std() > 0.1
+    said, pull = asked(whole, pictures)
+    now, pulls = asked(folded, pictures)
+    torch.testing.assert_close(now, said, rtol=1e-3, atol=1e-3)
+    # A rounded number may lie on the other side of a clamp.
+    assert (pulls - pull).norm() < 0.01 * pull.norm()
+    assert said.std() > 0.1
     assert not any(p.requires_grad for p in folded.parameters())
     assert all(p.requires_grad for p in whole.parameters())
     norms = [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms == []
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in whole.modules())
+    convolutions = [m for m in folded.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert not any(m.kernel_size == m.stride == (1, 1) for m in convolutions)
