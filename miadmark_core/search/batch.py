@@ -71,14 +71,14 @@ def moved(pixels: Tensor, device: torch.device) -> Tensor:
 
 
 def eyes_on(views: Sequence[View], surrogates: Sequence[Surrogate]) -> list[Eye]:
-    """Return each surrogate behind each window, one surrogate after the other.
+    """Return each surrogate behind each window, one window after the other.
 
     Args:
         views: All with as many windows.
         surrogates: Who looks.
     """
     count = len(views[0].windows)
-    return [Eye(surrogate, n) for surrogate in surrogates for n in range(count)]
+    return [Eye(surrogate, n) for n in range(count) for surrogate in surrogates]
 
 
 def ends_of(views: Sequence[View], device: torch.device) -> Tensor | None:

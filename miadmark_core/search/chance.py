@@ -33,3 +33,15 @@ def normal(chance: Chance, *shape: int) -> Tensor:
 def of_part(chance: Chance, chosen: Tensor) -> Chance:
     """Return what the images draw from that ``chosen`` names."""
     return [chance[n] for n in chosen.tolist()]
+
+
+def apart(chance: Chance, count: int) -> list[Chance]:
+    """Return sources for so many who draw at the same time.
+
+    What one of them draws, and when, moves nothing that another draws.
+    """
+    seeds = [torch.randint(1 << 62, (count,), generator=own).tolist() for own in chance]
+    return [
+        [torch.Generator().manual_seed(of_image[n]) for of_image in seeds]
+        for n in range(count)
+    ]

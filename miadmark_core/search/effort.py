@@ -12,22 +12,22 @@ from miadmark_core.search.views import GRID_SIDE
 class Effort:
     """How hard to look, and how much the result may show."""
 
-    steps: int = 28
-    """Each through one surrogate, by turns, and through random changes."""
+    steps: int = 10
+    """Each through random changes, by two surrogates at once or by one twice."""
     drawn_steps: int | None = None
     """The same where a generator draws the start; None not to ask it."""
-    settling: int = 8
+    settling: int = 3
     """Steps after these, through all surrogates that are not misled yet, unchanged."""
-    step_size: float = 0.4
+    step_size: float = 0.7
     """Of a full step; the root mean square of the first move. Later ones shrink evenly
     to a tenth, so that the last ones settle rather than wander."""
-    decay: float = 0.9
+    decay: float = 0.8
     """How much of the last direction is kept."""
     least_psnr_db: float = 36.2
     """Of what a view shows; a little above what is promised, since rounding adds."""
     escalated_psnr_db: float = 35.1
     """The same for what misleads nobody otherwise."""
-    escalation: int = 16
+    escalation: int = 8
     """Steps more, through random changes, for what misleads nobody otherwise."""
     margin: float = 8.0
     """In logits: how thoroughly a surrogate is misled before it stops pulling."""

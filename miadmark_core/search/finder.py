@@ -47,12 +47,12 @@ BATCH: Final = 16
 
 PROFILES: Final[Mapping[str, Effort | LogoEffort]] = {
     "standard": Effort(),
-    "fast": Effort(steps=12, drawn_steps=0, settling=3, only="efficientnet-lite0"),
-    "strong": Effort(steps=96, settling=24),
+    "fast": Effort(steps=6, drawn_steps=0, only="efficientnet-lite0"),
+    "strong": Effort(steps=48, settling=12, escalation=24),
     "logo": LogoEffort(),
 }
 """By name; ``fast`` lets a generator draw where there is one, looks through one
-surrogate, and misleads less; ``strong`` looks three times as long; ``logo`` is to be
+surrogate, and misleads less; ``strong`` looks four times as long; ``logo`` is to be
 seen."""
 
 
@@ -169,9 +169,9 @@ class Finder:
         """Return a mark for each frame, in order.
 
         Frames of one kind are searched together, ``BATCH`` at a time, and on a CPU in
-        parts, a core each. Each draws from its own seed alone: the same frame gets the
-        same mark in whatever company, but for how arithmetic rounds there, and the very
-        same in the same company.
+        parts side by side, which share the cores. Each draws from its own seed alone:
+        the same frame gets the same mark in whatever company, but for how arithmetic
+        rounds there, and the very same in the same company.
 
         Raises:
             WeightsError: The weights that are needed cannot be loaded.

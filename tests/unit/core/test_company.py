@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import replace
-from threading import get_ident
+from threading import Barrier, get_ident
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from miadmark_core.search.chance import normal, of_part
 from miadmark_core.search.effort import Effort
 from miadmark_core.search.finder import Finder, Wanted
 from miadmark_core.search.logo import LogoEffort
-from miadmark_core.search.parts import LARGEST_PART, parts_of, side_by_side
+from miadmark_core.search.parts import LARGEST_PART, Crew, parts_of
 
 CPU = torch.device("cpu")
 SIZES = ((96, 80), (64, 200), (300, 250))
@@ -103,7 +103,8 @@ def test_parts_are_worked_on_each_by_one_core_and_kept_in_order(cores: int) -> N
             workers[get_ident()] = torch.get_num_threads()
             return [2 * n for n in part.tolist()]
 
-        found = itertools.chain(*side_by_side(work, parts))
+        with Crew(len(parts), CPU) as crew:
+            found = itertools.chain(*crew.each(work, parts))
         assert list(found) == [2 * n for n in range(20)]
         assert set(workers.values()) == {1}
         assert (get_ident() in workers) == (cores == 1)
@@ -123,8 +124,43 @@ def test_what_goes_wrong_in_one_part_is_said_and_leaves_the_cores_as_they_were()
             raise ValueError("the third")
 
     try:
-        with pytest.raises(ValueError, match="third"):
-            side_by_side(work, parts_of(torch.arange(6)))
+        with pytest.raises(ValueError, match="third"), Crew(2, CPU) as crew:
+            crew.each(work, parts_of(torch.arange(6)))
         assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_few_share_all_cores_and_what_is_alone_has_them() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        with Crew(2, CPU) as crew:
+            shares = crew.each(lambda _: torch.get_num_threads(), [1, 2, 3])
+            assert crew.each(lambda _: torch.get_num_threads(), [1]) == [5]
+        assert shares == [2, 2, 2]
+        with Crew(2, torch.device("cuda")) as crew:
+            threads = crew.each(lambda _: get_ident(), [1, 2])
+        assert threads == [get_ident()] * 2
+        assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_crew_within_a_crew_keeps_the_cores_that_it_was_given() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    both_are_there, one_has_spoken = Barrier(2), Barrier(2)
+
+    def work(part: int) -> int:
+        both_are_there.wait(20)
+        if part == 0:
+            torch.set_num_threads(1)  # as an inner crew does for its own
+        one_has_spoken.wait(20)
+        return torch.get_num_threads()
+
+    try:
+        with Crew(2, CPU) as crew:
+            assert crew.each(work, [0, 1]) == [1, 2]
     finally:
         torch.set_num_threads(before)
