@@ -38,6 +38,13 @@ SELECT job.id, job.instance_id, instance.sop_instance_uid, instance.file, job.fi
   LEFT JOIN glass ON glass.job_id = job.id
  WHERE job.id = :id;
 
+-- bind
+-- Whoever is just taking the job over is waited for: then its claim is another.
+UPDATE glass SET receiver = :receiver
+ WHERE job_id = (SELECT id FROM job
+                  WHERE id = :id AND claim = :claim AND state = 'working'
+                    FOR UPDATE);
+
 -- assign
 -- What another node works at stays in its lane. So does what any has taken in to be
 -- marked, on a queue that several share: of two configurations nobody knows which is

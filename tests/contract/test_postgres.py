@@ -209,6 +209,22 @@ def test_another_node_makes_no_second_object_for_another_destination(
     assert late is not None
 
 
+def test_whoever_is_overtaken_in_that_moment_may_not_send_an_original(
+    place: Queueing, queue: PostgresQueue
+) -> None:
+    queue.add(arrival(), TO, NOON)
+    assert queue.break_glass(1, Order("Dr. Who", "trauma", NOON))
+    job = queue.claim(NOON, MINUTE)
+    assert job is not None
+    with psycopg.connect(place.database) as taking_over:
+        taking_over.execute("UPDATE job SET claim = claim + 1")
+        with beside(lambda: queue.bind(job, "member")) as bound:
+            await_waiting(place)
+            taking_over.commit()
+            assert not bound.result()
+    assert asked(place, "SELECT receiver FROM glass") == [("",)]
+
+
 def test_a_node_puts_back_its_own_claims_only(
     queue: PostgresQueue, other: PostgresQueue
 ) -> None:
