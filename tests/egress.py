@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dicom_node.audit import Audit
+from dicom_node.authorising import GrantMode, Terms
 from dicom_node.bench import Bench
 from dicom_node.config import Config
 from dicom_node.delivering import Delivering
 from dicom_node.destination import Destination, Kind
 from dicom_node.errors import UnreachableError
 from dicom_node.glass import Glass
+from dicom_node.grants import Grants
+from dicom_node.keys.sealer import Sealer
 from dicom_node.lease import Lease
 from dicom_node.line import Line
+from dicom_node.listings import ToList
 from dicom_node.next_original import NextOriginal
 from dicom_node.outbox import Outbox
 from dicom_node.outgoing import Receiver, head_of
@@ -136,6 +140,39 @@ class Requests(StowSending):
     def receiver(self, sop_class: str, syntax: str) -> Receiver:
         del sop_class, syntax
         return self.there.receiver(self.destination)
+
+
+@dataclass
+class Lists:
+    """Notes what was sent, to be listed, and falls over one."""
+
+    bad: str = ""
+    noted: list[str] = field(default_factory=list)
+
+    def note(self, route: str, one: ToList, now: datetime) -> None:
+        assert (route, now) == ("out", NOON)
+        if one.sop_instance_uid == self.bad:
+            raise RuntimeError
+        self.noted.append(one.sop_instance_uid)
+
+    def wrote(self, _: object) -> bool:
+        return False
+
+
+def granting(folder: Path, site: Sealer, destination: Destination) -> Grants:
+    """Return a table that grants originals to an address."""
+    grants = Grants(folder / "grants.sqlite", site.keyring)
+    terms = Terms(
+        mode=GrantMode.MEDIATED,
+        ae_titles=("RESEARCH",),
+        purposes=("treatment",),
+        not_before=NOON,
+        not_after=NOON + timedelta(days=1),
+        address=destination.address,
+    )
+    number = grants.propose(terms, by="one", now=NOON)
+    grants.approve(number, by="another", now=NOON)
+    return grants
 
 
 class Egress:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dicom_node.ahead import Ahead
-from dicom_node.authorising import Grant, GrantMode, Request, Terms
+from dicom_node.authorising import Grant, Request
 from dicom_node.config import Config, Listener
 from dicom_node.delivering import go_in_requests
 from dicom_node.destination import Destination
@@ -37,7 +37,6 @@ from dicom_node.filters.mark import MarkedInstance
 from dicom_node.grants import Grants
 from dicom_node.instance import OpenInstance
 from dicom_node.keys.sealer import Sealer
-from dicom_node.listings import ToList
 from dicom_node.next_original import NextOriginal
 from dicom_node.passing import Dropped
 from dicom_node.pool import Pool
@@ -49,7 +48,7 @@ from dicom_node.senders import NoTurnError
 from dicom_node.slots import Slots
 from tests.archives import IMAGES, small_image
 from tests.conftest import a_site, opened
-from tests.egress import LEASE, Egress, pacs, uid, web
+from tests.egress import LEASE, Egress, Lists, granting, pacs, uid, web
 from tests.fleet import NOON
 from tests.hand_marks import marked_by_hand
 
@@ -58,19 +57,6 @@ RESEARCH = Destination(name="a", ae_title="RESEARCH", host="h.example")
 ORDER = Order("Dr. Who", "trauma", NOON)
 MORE_THAN_ENOUGH = 9
 LONG_S = 60.0
-
-
-@dataclass
-class Lists:
-    """Notes what was sent."""
-
-    noted: list[str] = field(default_factory=list)
-
-    def note(self, _: str, one: ToList, __: datetime) -> None:
-        self.noted.append(one.sop_instance_uid)
-
-    def wrote(self, _: object) -> bool:
-        return False
 
 
 @dataclass
@@ -689,22 +675,6 @@ def test_whoever_says_no_to_it_is_bound_to_it_no_more_than_before(
 def site(tmp_path: Path) -> Sealer:
     """Keys of its own: what is granted is counted with them."""
     return a_site(tmp_path)
-
-
-def granting(folder: Path, site: Sealer, destination: Destination) -> Grants:
-    """Return a table that grants originals to an address."""
-    grants = Grants(folder / "grants.sqlite", site.keyring)
-    terms = Terms(
-        mode=GrantMode.MEDIATED,
-        ae_titles=("RESEARCH",),
-        purposes=("treatment",),
-        not_before=NOON,
-        not_after=NOON + timedelta(days=1),
-        address=destination.address,
-    )
-    number = grants.propose(terms, by="one", now=NOON)
-    grants.approve(number, by="another", now=NOON)
-    return grants
 
 
 def strips(site: Sealer, grants: Grants) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from dicom_node.instance import OpenInstance
 from dicom_node.listing import Listed, listing
 from dicom_node.listings import Listings, ToList
 from tests.conftest import NOW, opened
+from tests.disks import full_disk
 
 
 def keyed(message: bytes) -> bytes:
@@ -142,18 +141,6 @@ def to_list(images: Path, *numbers: int) -> list[ToList]:
     ]
 
 
-@contextmanager
-def full_disk(folder: Path) -> Iterator[None]:
-    """Let nothing be written down of what was sent until the end of a block."""
-    with closing(sqlite3.connect(folder / "listings.sqlite")) as table:
-        table.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON sent"
-            " BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
-        )
-        yield
-        table.execute("DROP TRIGGER full")
-
-
 def test_what_cannot_be_written_down_is_once_it_can_and_nothing_is_listed_before(
     images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,7 +148,7 @@ def test_what_cannot_be_written_down_is_once_it_can_and_nothing_is_listed_before
     later = NOW + timedelta(minutes=1)
     with closing(Listings(tmp_path / "listings.sqlite", keyed)) as listings:
         listings.note("r", first, NOW)
-        with full_disk(tmp_path):
+        with full_disk(tmp_path / "listings.sqlite", "sent"):
             listings.note("r", second, NOW)
             listings.note("r", third, later)
             with pytest.raises(SpoolError, match="the disk is full"):
@@ -186,11 +173,11 @@ def test_what_was_not_written_down_is_at_the_end_if_that_can_be(
     first, second = to_list(images, 1, 2)
     file = tmp_path / "listings.sqlite"
     listings = Listings(file, keyed)
-    with full_disk(tmp_path):
+    with full_disk(tmp_path / "listings.sqlite", "sent"):
         listings.note("r", first, NOW)
     listings.close()
     again = Listings(file, keyed)
-    with full_disk(tmp_path):
+    with full_disk(tmp_path / "listings.sqlite", "sent"):
         again.note("r", second, NOW)
         caplog.clear()
         again.close()

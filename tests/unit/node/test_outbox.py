@@ -21,7 +21,6 @@ from dicom_node.errors import (
     SendRefusedError,
     SpoolError,
 )
-from dicom_node.listings import ToList
 from dicom_node.outbox import Outbox, Packed
 from dicom_node.queue.job import Job, JobState
 from dicom_node.queue.memory import MemoryQueue
@@ -29,7 +28,7 @@ from dicom_node.queue.order import Order
 from dicom_node.routing import Action, Route
 from dicom_node.stow_item import Parcel
 from tests.archives import small_image
-from tests.egress import LEASE, Egress, Requests, pacs, uid, web
+from tests.egress import LEASE, Egress, Lists, Requests, pacs, uid, web
 from tests.fleet import NOON
 
 WEB, OTHER = web("web"), web("other")
@@ -144,23 +143,6 @@ def test_each_has_an_end_of_its_own(make: Make) -> None:
     later = NOON + LEASE
     (again,) = [job for _ in range(4) if (job := egress.queue.claim(later, LEASE))]
     assert again.sop_instance_uid == uid(2)
-
-
-@dataclass
-class Lists:
-    """Notes what was sent, and falls over one."""
-
-    bad: str = ""
-    noted: list[str] = field(default_factory=list)
-
-    def note(self, route: str, one: ToList, now: datetime) -> None:
-        assert (route, now) == ("out", NOON)
-        if one.sop_instance_uid == self.bad:
-            raise RuntimeError
-        self.noted.append(one.sop_instance_uid)
-
-    def wrote(self, _: object) -> bool:
-        return False
 
 
 def marked(egress: Egress, job: Job, number: int) -> Job:

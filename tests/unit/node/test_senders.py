@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ from dicom_node.routing import Action, Route
 from dicom_node.senders import NoTurnError, Senders
 from dicom_node.slots import Slots
 from tests.delivery import senders_of
+from tests.disks import full_disk
 from tests.egress import pacs
 from tests.fleet import NOON
 
@@ -181,23 +181,11 @@ def test_what_is_said_of_an_object_is_nothing_against_a_destination(
 # Where how a destination is cannot be written down.
 
 
-@contextmanager
-def full_disk(folder: Path) -> Iterator[None]:
-    """Let nothing be written down of any destination until the end of a block."""
-    with closing(sqlite3.connect(folder / "destinations.sqlite")) as table:
-        table.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON destination"
-            " BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
-        )
-        yield
-        table.execute("DROP TRIGGER full")
-
-
 def test_who_is_down_is_left_alone_all_the_same_and_then_tried(
     make: Callable[[], Senders], clock: Clock, tmp_path: Path
 ) -> None:
     senders = make()
-    with full_disk(tmp_path):
+    with full_disk(tmp_path / "destinations.sqlite", "destination"):
         for _ in range(2):
             senders.failed(A, DOWN)
             assert senders.up([A, B]) == [A, B]
@@ -224,7 +212,7 @@ def test_what_is_known_here_alone_ends_with_what_is_found_out_later(
     make: Callable[[], Senders], clock: Clock, tmp_path: Path
 ) -> None:
     senders = make()
-    with full_disk(tmp_path):
+    with full_disk(tmp_path / "destinations.sqlite", "destination"):
         for _ in range(3):
             senders.failed(A, DOWN)
             senders.failed(B, DOWN)
@@ -252,7 +240,7 @@ def test_who_was_down_before_is_up_once_it_answers(
     senders = make()
     for _ in range(3):
         senders.failed(A, DOWN)
-    with full_disk(tmp_path):
+    with full_disk(tmp_path / "destinations.sqlite", "destination"):
         senders.failed(A, DOWN)  # it was on its way before that was known
     with known(tmp_path) as table:
         table.answered("a")
