@@ -123,6 +123,11 @@ class Listings:
         with _translated():
             self._database = opened(place, _SCHEMA)
 
+    @property
+    def is_behind(self) -> bool:
+        """Return whether something that was sent is not written down yet."""
+        return bool(self._unwritten)
+
     def close(self) -> None:
         """Close the file; what could not be written down yet is now, or never."""
         try:

@@ -155,15 +155,15 @@ class Worker:
         if self._hands is not None:
             self._hands.require_well()
         moment = self._clock()
-        if self._quiet is not None:
-            self._quiet.list(self._config.routes, moment)
+        for name in self.busy:
+            self._lines[name].renew(moment)
         for study in self._queue.complete_studies(moment):
             logger.info(
                 "complete study=%s route=%s instances=%d expected=%d",
                 *(study.study_instance_uid, study.route, study.arrived, study.expected),
             )
-        for name in self.busy:
-            self._lines[name].renew(moment)
+        if self._quiet is not None:
+            self._quiet.list(self._config.routes, moment)
         resting = self._resting(moment)
         job = self._queue.claim(moment, LEASE, resting)
         if job is None:
@@ -231,6 +231,8 @@ class Worker:
         """Return whose jobs are not claimed: they wait, or their line is at something."""
         held = self._queue.held_routes()
         routes = resting_routes(self._config.routes, held, moment)
+        if self._quiet is not None:
+            routes |= self._quiet.resting(self._config.routes)
         resting = self._looking.resting(moment)._replace(routes=routes)
         busy = self.busy
         waiting = {

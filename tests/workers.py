@@ -14,6 +14,7 @@ from dicom_node.config import Config
 from dicom_node.decoding import decode_frames
 from dicom_node.glass import Glass
 from dicom_node.hands import Hands
+from dicom_node.listings import Listings
 from dicom_node.queue.protocol import Queue
 from dicom_node.readying import Readying
 from dicom_node.senders import Senders
@@ -53,6 +54,7 @@ def worker_of(
     senders: Senders | None = None,
     hands: Hands | None = None,
     bench: Bench | None = None,
+    listings: Listings | None = None,
     is_changing: Callable[[], bool] = lambda: False,
     **made: Any,
 ) -> Worker:
@@ -63,6 +65,7 @@ def worker_of(
         senders: Instead of new ones.
         hands: Do its work side by side, each line with senders of its own.
         bench: Where it makes instances ready.
+        listings: What is sent and not listed yet.
         is_changing: Whether another configuration may be right as well.
         made: What :class:`~dicom_node.readying.Readying` is given instead.
     """
@@ -76,12 +79,18 @@ def worker_of(
         queue=queue,
         spool=spool,
         readying=readying_of(
-            queue=queue, spool=spool, audit=audit, clock=clock, **made
+            queue=queue,
+            spool=spool,
+            audit=audit,
+            clock=clock,
+            listings=listings,
+            **made,
         ),
         glass=Glass(config.break_glass, audit, clock),
         senders=new if senders is None else lambda: senders,
         hands=hands,
         clock=clock,
         bench=bench,
+        listings=listings,
         is_changing=is_changing,
     )
