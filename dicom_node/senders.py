@@ -124,6 +124,9 @@ class Senders:
             health: How each destination is; None to look that up.
         """
         known = self._reachability.all() if health is None else health
+        for name, here in list(self._unnoted.items()):
+            if not here.rests(now) and known.get(name, NEW).rests(now):
+                del self._unnoted[name]  # it was noted after all, by another
         self._health = {**known, **self._unnoted}
         moment = time.monotonic()
         down = {name for name, one in self._health.items() if one.rests(now)}

@@ -230,6 +230,25 @@ def test_what_is_known_here_alone_ends_with_what_is_found_out_later(
     assert senders.resting(clock.at).destinations == frozenset()
 
 
+def test_who_is_down_by_what_others_have_written_down_is_not_called(
+    make: Callable[[], Senders], clock: Clock, tmp_path: Path
+) -> None:
+    senders, others = make(), make()
+    with full_disk(tmp_path / "destinations.sqlite", "destination"):
+        for _ in range(3):
+            senders.failed(A, DOWN)
+    for _ in range(3):
+        others.failed(A, DOWN)
+    assert senders.resting(NOON).destinations == {"a"}
+    clock.at += timedelta(hours=1)
+    assert senders.resting(clock.at).destinations == {"a"}
+    assert senders.up([A, B]) == [B]
+    # It is asked, and up once it answers, however it was known here.
+    with known(tmp_path) as table:
+        table.answered("a")
+    assert senders.resting(NOON).destinations == frozenset()
+
+
 def known(folder: Path) -> Reachability:
     return Reachability(folder / "destinations.sqlite", (A, B), Breaker())
 
