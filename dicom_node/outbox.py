@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from dicom_node.commitment import Reference
@@ -18,7 +19,7 @@ from dicom_node.outgoing import head_of
 from dicom_node.queue.commitments import Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dicom_node.destination import Destination
     from dicom_node.listings import ToList
@@ -129,8 +130,8 @@ class Outbox:
     def leaving(self, job: Job, route: Route, destination: Destination) -> Leaving:
         """Return what is to be noted of a job, and its destination is to keep of it.
 
-        It is read before anything leaves: whoever has it is not to have it twice, since
-        it could not be read any more, and no other is to have it.
+        It is read before anything leaves: if it could not be read after that, what a
+        destination has would count as not sent, and be sent again, or to another.
 
         Raises:
             SendError: It cannot be read.
@@ -149,17 +150,17 @@ class Outbox:
     def took(self, leaving: Leaving) -> None:
         """Note what a destination has; it is settled a little later.
 
-        It was sent, whatever else cannot be noted.
+        It was sent, whatever else cannot be noted; and what cannot be keeps nothing else
+        from being noted.
         """
         self._begin()
         self._sent.append(leaving)
         job = leaving.sent.job
-        try:
-            self._senders.took(leaving.destination)
+        with _whatever_happens(job):
             if job.order is None:
                 self._readying.delivered(job, leaving.route, leaving.to_list)
-        except Exception:
-            logger.exception("sent, and not noted instance=%s", job.sop_instance_uid)
+        with _whatever_happens(job):
+            self._senders.took(leaving.destination)
 
     def _note_wrong(self, job: Job, error: Exception) -> None:
         self._begin()
@@ -195,13 +196,14 @@ class Outbox:
 
     def _settle(self, sent: list[Leaving]) -> None:
         are_settled = self._settling.sent([one.sent for one in sent])
-        for ((job, to, _), route, *_), is_so in zip(sent, are_settled, strict=True):
+        for one, is_so in zip(sent, are_settled, strict=True):
             if is_so:
+                action = one.route.action.value
                 logger.info(
                     "sent instance=%s to=%s action=%s",
-                    job.sop_instance_uid,
-                    to,
-                    route.action.value if job.order is None else "break-glass",
+                    one.sent.job.sop_instance_uid,
+                    one.sent.destination,
+                    action if one.sent.job.order is None else "break-glass",
                 )
 
     def clear(self) -> None:
@@ -210,3 +212,12 @@ class Outbox:
         self._senders.is_laden = False
         self._sent.clear()
         self._wrong.clear()
+
+
+@contextmanager
+def _whatever_happens(job: Job) -> Iterator[None]:
+    """Go on after a block; what goes wrong in it is told."""
+    try:
+        yield
+    except Exception:
+        logger.exception("sent, and not noted instance=%s", job.sop_instance_uid)

@@ -170,6 +170,24 @@ def test_what_was_sent_stays_sent_whatever_cannot_be_noted_of_it(make: Make) -> 
     assert lists.noted == [uid(100), uid(102)]
 
 
+def test_what_was_sent_is_listed_though_its_destination_cannot_be_noted(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = Lists()
+    egress = make(listings=cast("Any", lists))
+    job = marked(egress, egress.owed(1, to="web"), 101)
+    leaving = egress.outbox.leaving(job, LISTS, WEB)
+
+    def falls_over(_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(egress.senders, "took", falls_over)
+    egress.outbox.took(leaving)
+    egress.outbox.settle()
+    assert lists.noted == [uid(101)]
+    assert egress.states() == {JobState.SENT: 1}
+
+
 def test_it_is_listed_what_was_sent_marked_on_a_route_that_lists(make: Make) -> None:
     lists = Lists()
     egress = make(listings=cast("Any", lists))
