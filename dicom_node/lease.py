@@ -55,6 +55,13 @@ class Lease:
         """Note that one of those that were claimed with the first is begun."""
         self._begun.add(job.id)
 
+    def was_not_tried(self, job: Job) -> None:
+        """Note that a job that was begun has come to nothing, and costs no attempt.
+
+        To be called before the queue is told, which it may be impossible to.
+        """
+        self._begun.discard(job.id)
+
     def claim_more(self, job: Job, count: int, resting: Resting) -> list[Job]:
         """Claim more that are like a job.
 

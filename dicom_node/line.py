@@ -20,6 +20,7 @@ from dicom_node.passing import Dropped
 from dicom_node.readying import Lost
 from dicom_node.routing import Action
 from dicom_node.senders import NoTurnError
+from dicom_node.settling import NOT_TRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -201,9 +202,12 @@ class Line:
             logger.warning("overtaken instance=%s", job.sop_instance_uid)
         except NoTurnError:
             self._senders.wait_for_turn(job.destination)
+            self._lease.was_not_tried(job)
             self._settling.not_begun([job])
             return False
         except Exception as error:  # noqa: BLE001 one must not stop the others
+            if isinstance(error, NOT_TRIED):
+                self._lease.was_not_tried(job)
             self._failed(job, error)
             if isinstance(error, UnreachableError):
                 return False

@@ -17,6 +17,7 @@ from dicom_node.commitment import Reference
 from dicom_node.errors import NotGrantedError, SendError
 from dicom_node.outgoing import head_of
 from dicom_node.queue.commitments import Sent
+from dicom_node.settling import NOT_TRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ class Outbox:
         senders: Senders,
         settling: Settling,
         failed: Callable[[Job, Exception], None],
+        not_tried: Callable[[Job], None],
     ) -> None:
         """Begin empty.
 
@@ -81,9 +83,11 @@ class Outbox:
             senders: Are told whether destinations took it.
             settling: Settles what was sent.
             failed: Is told of jobs that were not taken after all.
+            not_tried: Likewise, at once, where nobody was there to take them.
         """
         self._spool, self._readying = spool, readying
-        self._senders, self._settling, self._failed = senders, settling, failed
+        self._senders, self._settling = senders, settling
+        self._failed, self._not_tried = failed, not_tried
         self._packed: list[Packed] = []
         """What goes together in the next request: of one destination and study."""
         self._sent: list[Leaving] = []
@@ -164,6 +168,8 @@ class Outbox:
 
     def _note_wrong(self, job: Job, error: Exception) -> None:
         self._begin()
+        if isinstance(error, NOT_TRIED):
+            self._not_tried(job)
         self._wrong.append((job, error))
 
     def _begin(self) -> None:

@@ -62,6 +62,9 @@ PASSING: Final = (
 )
 """Trouble around the instance, which another time may not be there."""
 
+NOT_TRIED: Final = (UnreachableError, ChangingError, ClusterError)
+"""Trouble before anything was tried: not the object's, so it keeps its attempts."""
+
 _SOON: Final = timedelta(seconds=0.2)
 """When something is tried again that nobody was there for. Where that goes on, its
 destination rests, and is asked instead."""
@@ -140,12 +143,11 @@ class Settling:
             Whether it is put back: nobody but the worker has to do anything.
         """
         if isinstance(error, UnreachableError):
-            # Not the object's trouble, so it keeps its attempts.
             logger.info("waits instance=%s reason=%s", job.sop_instance_uid, error)
             soon = self._clock() + _SOON
             self._queue.retry(job, soon, str(error), is_free=True)
             return True
-        if isinstance(error, (ChangingError, ClusterError)):
+        if isinstance(error, NOT_TRIED):
             later = self._clock() + _CHANGING
             self._queue.retry(job, later, str(error), is_free=True)
             return True

@@ -100,7 +100,7 @@ class Worker:
                 readying.forget(job)
 
         def line(name: str) -> Line:
-            its_own = senders()
+            its_own, lease = senders(), Lease(queue, clock)
             coming = None if hands is None else NextOriginal(name)
             outbox = Outbox(
                 spool=spool,
@@ -108,6 +108,7 @@ class Worker:
                 senders=its_own,
                 settling=settling,
                 failed=failed,
+                not_tried=lease.was_not_tried,
             )
             delivering = Delivering(
                 config,
@@ -125,7 +126,7 @@ class Worker:
             return Line(
                 name,
                 config,
-                lease=Lease(queue, clock),
+                lease=lease,
                 delivering=delivering,
                 outbox=outbox,
                 readying=readying,

@@ -200,12 +200,14 @@ class Egress:
         self.senders = senders_of(config, folder, clock)
         self.settling = Settling(self.queue, self.spool, config.retry, clock)
         self.failures: list[tuple[str, Exception]] = []
+        lease = Lease(self.queue, clock)
         self.outbox = Outbox(
             spool=self.spool,
             readying=self.readying,
             senders=self.senders,
             settling=self.settling,
             failed=self._failed,
+            not_tried=lease.was_not_tried,
         )
         self.bench = Bench()
         self.delivering = Delivering(
@@ -224,7 +226,7 @@ class Egress:
         self.line = Line(
             "out",
             config,
-            lease=Lease(self.queue, clock),
+            lease=lease,
             delivering=self.delivering,
             outbox=self.outbox,
             readying=self.readying,

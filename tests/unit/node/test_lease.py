@@ -70,6 +70,19 @@ def test_what_was_not_begun_is_put_back_as_if_it_had_not_been_claimed(
     assert {job.id: job.attempts for job in again} == tried | {j.id: 1 for j in others}
 
 
+def test_what_came_to_nothing_before_it_was_tried_costs_no_attempt(
+    queue: MemoryQueue,
+) -> None:
+    lease = begun(queue)
+    first, second, *_ = lease.jobs
+    lease.take_up(second)
+    lease.was_not_tried(first)
+    lease.was_not_tried(second)
+    lease.put_back(NOON)
+    again = [job for _ in STUDIES if (job := queue.claim(NOON, LEASE))]
+    assert [job.attempts for job in again] == [1] * len(STUDIES)
+
+
 def test_nobody_else_begins_what_is_renewed(queue: MemoryQueue) -> None:
     lease = begun(queue)
     lease.renew(NOON + LEASE / 2)

@@ -95,6 +95,10 @@ class Failing(MemoryQueue):
         self._fail("retry")
         return super().retry(job, not_before, reason, **says)
 
+    def give_back(self, jobs: Sequence[Job], now: datetime) -> list[bool]:
+        self._fail("give_back")
+        return super().give_back(jobs, now)
+
     def hold(self, job: Job, reason: str) -> bool:
         self._fail("hold")
         return super().hold(job, reason)
@@ -310,6 +314,31 @@ def test_what_was_not_begun_is_not_tried_though_the_queue_could_not_be_told(
     # Whoever was tried before is done alone, and may be so often only.
     attempts = {job.sop_instance_uid: job.attempts for job in due(egress)}
     assert attempts == {uid(0): 2, uid(1): 2, uid(2): 1, uid(3): 1}
+
+
+@pytest.mark.parametrize("destination", [A, WEB], ids=["one by one", "together"])
+def test_what_nobody_was_there_for_costs_nothing_though_the_queue_could_not_be_told(
+    make: Make, destination: Destination
+) -> None:
+    egress = make(destination, queue=Failing(method="retry"))
+    egress.there.wrong = {destination.name: UnreachableError("down")}
+    with pytest.raises(SpoolError):
+        work(egress)
+    egress.line.recover(NOON)
+    assert [job.attempts for job in due(egress)] == [1] * COUNT
+
+
+def test_what_had_no_turn_costs_nothing_though_the_queue_could_not_be_told(
+    make: Make, tmp_path: Path
+) -> None:
+    few, slots = pacs("few", max_associations=1), Slots(tmp_path / "slots")
+    egress = make(few, queue=Failing(method="give_back"))
+    others = slots.take(few)
+    assert others is not None
+    with closing(others), pytest.raises(SpoolError):
+        work(egress)
+    egress.line.recover(NOON)
+    assert [job.attempts for job in due(egress)] == [1] * COUNT
 
 
 @pytest.mark.parametrize(
