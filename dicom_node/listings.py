@@ -131,10 +131,22 @@ class Listings:
     def close(self) -> None:
         """Close the file; what could not be written down yet is now, or never."""
         try:
-            self._write()
-        except SpoolError:
-            logger.exception("never listed objects=%d", len(self._unwritten))
-        self._database.close()
+            error = self._last_try()
+            if error is not None:
+                count = len(self._unwritten)
+                logger.error("never listed objects=%d reason=%s", count, error)
+        finally:
+            self._database.close()
+
+    def _last_try(self) -> SpoolError | None:
+        """Write down each that can be; return what is wrong with one that cannot."""
+        wrong = None
+        for _ in range(len(self._unwritten)):
+            try:
+                self._write()
+            except SpoolError as error:
+                wrong = error
+        return wrong if self._unwritten else None
 
     def note(self, route: str, one: ToList, now: datetime) -> None:
         """Remember that a marked object was sent; what says no study is left out.
@@ -146,7 +158,14 @@ class Listings:
         """
         if not one.study:
             return
-        self._unwritten.append(Sent(route, *one, at=_text(now)))
+        sent = Sent(
+            route=route,
+            study=one.study,
+            sop_instance_uid=one.sop_instance_uid,
+            listed=one.listed,
+            at=_text(now),
+        )
+        self._unwritten.append(sent)
         try:
             self._write()
         except SpoolError as error:
@@ -154,20 +173,24 @@ class Listings:
             logger.warning("not listed yet instance=%s reason=%s", instance, error)
 
     def _write(self) -> None:
-        """Write down what was sent.
+        """Write down what was sent, as far as the first that cannot be.
 
         Raises:
-            SpoolError: It cannot be written.
+            SpoolError: One cannot be written; the next time all others come before it.
         """
         with self._writing, _translated():
             while self._unwritten:
-                self._database.execute(
-                    "INSERT INTO sent (route, study, sop_instance_uid, listed, at)"
-                    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (route, sop_instance_uid)"
-                    " DO UPDATE SET study = excluded.study, listed = excluded.listed,"
-                    " at = excluded.at",
-                    self._unwritten[0],
-                )
+                try:
+                    self._database.execute(
+                        "INSERT INTO sent (route, study, sop_instance_uid, listed, at)"
+                        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (route, sop_instance_uid)"
+                        " DO UPDATE SET study = excluded.study,"
+                        " listed = excluded.listed, at = excluded.at",
+                        self._unwritten[0],
+                    )
+                except Exception:
+                    self._unwritten.rotate(-1)
+                    raise
                 self._unwritten.popleft()
 
     def quiet(self, route: str, before: datetime) -> Quiet | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -182,9 +183,68 @@ def test_what_was_not_written_down_is_at_the_end_if_that_can_be(
         caplog.clear()
         again.close()
     (record,) = caplog.records
-    assert record.getMessage() == "never listed objects=1"
+    assert record.getMessage() == (
+        "never listed objects=1 reason=what is to be listed cannot be kept: the disk is"
+        " full"
+    )
     with closing(Listings(file, keyed)) as others:
         assert [one.sop_instance_uid for one in others.entries().sent] == ["1.2.1"]
+
+
+BAD = "NEW.sop_instance_uid = '1.2.1'"
+
+
+def test_one_that_cannot_be_written_down_keeps_no_other_from_it(
+    images: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "listings.sqlite"
+    with closing(Listings(file, keyed)) as listings:
+        with full_disk(file, "sent", BAD):
+            for one in to_list(images, 1, 2, 3):
+                listings.note("r", one, NOW)
+            with pytest.raises(SpoolError):
+                listings.quiet("r", NOW)
+            written = [one.sop_instance_uid for one in listings.entries().sent]
+            assert sorted(written) == ["1.2.2", "1.2.3"]
+        study = listings.quiet("r", NOW)
+        assert study is not None
+        assert len(study.objects) == 3
+
+
+def test_one_that_never_can_be_keeps_no_other_from_it_at_the_end(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "listings.sqlite"
+    listings = Listings(file, keyed)
+    with full_disk(file, "sent"):
+        for one in to_list(images, 1, 2, 3):
+            listings.note("r", one, NOW)
+    with full_disk(file, "sent", BAD):
+        caplog.clear()
+        listings.close()
+    assert [text[:22] for text in caplog.messages] == ["never listed objects=1"]
+    with closing(Listings(file, keyed)) as again:
+        assert len(again.entries().sent) == 2
+
+
+def test_it_is_closed_whatever_goes_wrong_at_the_end(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings = Listings(tmp_path / "listings.sqlite", keyed)
+    database = listings._database
+    (one,) = to_list(images, 1)
+
+    def falls_over(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "execute", falls_over)
+        with pytest.raises(RuntimeError):
+            listings.note("r", one, NOW)
+        with pytest.raises(RuntimeError):
+            listings.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.execute("SELECT 1")
 
 
 @pytest.mark.peers
