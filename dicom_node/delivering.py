@@ -204,7 +204,13 @@ class Delivering:
             Lost: Another worker has the job now, and sends it to whom he likes.
         """
         self._glass.note(job, order, receiver)
-        if not self._queue.bind(job, destination.name):
+        is_ours = False
+        try:
+            is_ours = self._queue.bind(job, destination.name)
+        finally:
+            if not is_ours:
+                self._glass.note_kept(job, order, receiver)
+        if not is_ours:
             raise Lost
 
     def _ready(self, job: Job, route: Route, destination: Destination) -> Job:

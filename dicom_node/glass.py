@@ -68,9 +68,31 @@ class Glass:
         Raises:
             AuditError: It cannot be written down.
         """
+        self._add("sends", job, order, receiver)
+        logger.critical(
+            "BREAK-GLASS instance=%s leaves unmarked to=%s by order of %r",
+            job.sop_instance_uid,
+            job.destination,
+            order.by,
+        )
+
+    def note_kept(self, job: Job, order: Order, receiver: Receiver) -> None:
+        """Write down that an instance did not leave after all: see :meth:`note`.
+
+        Raises:
+            AuditError: It cannot be written down.
+        """
+        logger.warning(
+            "BREAK-GLASS instance=%s did not leave after all to=%s",
+            job.sop_instance_uid,
+            job.destination,
+        )
+        self._add("did not send", job, order, receiver)
+
+    def _add(self, did: str, job: Job, order: Order, receiver: Receiver) -> None:
         self._audit.add(
             Event.BROKEN_GLASS,
-            did="sends",
+            did=did,
             by=order.by,
             why=order.why,
             ordered=order.at.isoformat(timespec="seconds"),
@@ -79,10 +101,4 @@ class Glass:
             route=job.route,
             destination=job.destination,
             address=receiver.address,
-        )
-        logger.critical(
-            "BREAK-GLASS instance=%s leaves unmarked to=%s by order of %r",
-            job.sop_instance_uid,
-            job.destination,
-            order.by,
         )

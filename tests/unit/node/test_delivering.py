@@ -29,6 +29,7 @@ from dicom_node.errors import (
     OutOfResourcesError,
     SendInterruptedError,
     SendRefusedError,
+    SpoolError,
     UnaskedError,
     UnreachableError,
     UnsaidError,
@@ -555,9 +556,31 @@ def test_what_another_has_by_now_does_not_leave_as_it_came(make: Make) -> None:
     with pytest.raises(Lost):
         egress.delivering.deliver(job, None)
     assert egress.there.got() == []
+    assert said_of_orders(egress) == ["sends", "did not send"]
     egress.there.wrong = {"a": UnreachableError("down")}
     egress.delivering.deliver(other, None)
     assert egress.there.got() == [("b", uid(1))]
+    assert said_of_orders(egress) == ["sends", "did not send", "sends"]
+
+
+def test_it_is_written_down_that_it_did_not_leave_where_the_queue_is_away(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    egress = make(A, action=Action.MARK)
+    job = ordered(egress, 1)
+
+    def away(*_: object) -> bool:
+        raise SpoolError("away")
+
+    monkeypatch.setattr(egress.queue, "bind", away)
+    with pytest.raises(SpoolError, match="away"):
+        egress.delivering.deliver(job, None)
+    assert egress.there.got() == []
+    assert said_of_orders(egress) == ["sends", "did not send"]
+
+
+def said_of_orders(egress: Egress) -> list[object]:
+    return [entry["did"] for entry in egress.audit.entries()]
 
 
 class FellOverError(BusyError):
