@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.decoding import Decode
-    from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.mark import Mark, MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
     from dicom_node.filters.seeking import Before, Sought
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from dicom_node.marking import Marking
     from dicom_node.naming import Remembered
     from dicom_node.protection import Finish, MarkAll, Refer, SeekAll
-    from dicom_node.readying import Mark
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.search.finder import FoundMark, Wanted
 

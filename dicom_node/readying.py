@@ -41,13 +41,12 @@ from dicom_node.waiting_originals import WaitingOriginals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
-    from typing import Protocol
 
     from dicom_node.ahead import Ahead
     from dicom_node.audit import Audit
     from dicom_node.codestreams import Given
     from dicom_node.decoding import Decode
-    from dicom_node.filters.mark import MarkedInstance
+    from dicom_node.filters.mark import Mark, MarkedInstance
     from dicom_node.filters.strip import Restored
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity
@@ -58,30 +57,11 @@ if TYPE_CHECKING:
     from dicom_node.passing import Refer
     from dicom_node.queue.job import Job
     from dicom_node.queue.protocol import Queue
+    from dicom_node.releasing import Allowing
     from dicom_node.routing import Route
     from dicom_node.spool import Spool
     from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.sealing.record import Header
-
-    class Allowing(Protocol):
-        """Lets an object go to whoever may have it."""
-
-        def __call__(self, receiver: Receiver, /, asking: Computing = ...) -> object:
-            """Return if it may; what asks for a grant is surrounded by ``asking``."""
-            ...
-
-    class Mark(Protocol):
-        """Marks one instance."""
-
-        def __call__(
-            self,
-            instance: OpenInstance,
-            recipients: Sequence[Recipient],
-            *,
-            marks_quantities: bool = False,
-        ) -> MarkedInstance:
-            """Return it marked, so that the recipients open it too; or raise."""
-            ...
 
 
 logger = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from miadmark_core.sealing.recipients import Recipient
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
+    from typing import Protocol
 
     from dicom_node.audit import Audit
     from dicom_node.authorising import Grant
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from dicom_node.instance import Identity
     from dicom_node.outgoing import Computing, Receiver
     from dicom_node.routing import Route
+
+    class Allowing(Protocol):
+        """Lets an object go to whoever may have it."""
+
+        def __call__(self, receiver: Receiver, /, asking: Computing = ...) -> object:
+            """Return if it may; what asks for a grant is surrounded by ``asking``."""
+            ...
+
 
 logger = logging.getLogger(__name__)
 
