@@ -117,6 +117,21 @@ def test_the_pull_is_the_sum_of_what_each_would_say_alone(count: int) -> None:
     assert whole.abs().amax(dim=(1, 2, 3)).min() > 0
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_step_goes_where_all_glances_would_have_it(count: int) -> None:
+    seen = views()
+    batch, eyes = batch_of(seen), eyes_on(seen, surrogates())
+    glances = [Glance(0, None), Glance(3, None)]
+    with Crew(1, CPU) as alone:
+        each = [gradient(grid(), batch, eyes, [one], alone) for one in glances]
+    with cores(count), Crew(2, CPU) as crew:
+        found = gradient(grid(), batch, eyes, glances, crew)
+    assert each[0].any()
+    assert each[1].any()
+    largest = float(found.abs().max())
+    torch.testing.assert_close(found, each[0] + each[1], rtol=0, atol=1e-4 * largest)
+
+
 def test_what_glances_see_does_not_hang_on_how_many_cores_there_are() -> None:
     seen = views()
     batch, eyes = batch_of(seen), eyes_on(seen, surrogates())
