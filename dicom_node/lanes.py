@@ -188,7 +188,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
             figures.flush()
             if time.monotonic() - swept > LEFT_AFTER_S:
                 swept = time.monotonic()
-                _sweep_left(state, queue, spool, alone=False)
+                sweep_left(state, queue, spool, alone=False)
 
         def recover() -> bool:
             """Take up again what could not be settled; say whether that is done."""
@@ -304,14 +304,18 @@ def _taken_over(
     if released:
         logger.info("released jobs=%d", released)
     spool = state.spool(keyring.spool, encrypts=config.storage.encrypt)
-    spool.delete(queue.forget_sent())
     # Only filtering makes files to be sent, and that of other nodes.
-    _sweep_left(state, queue, spool, alone=lane is Lane.FILTER and not state.node)
+    sweep_left(state, queue, spool, alone=lane is Lane.FILTER and not state.node)
     return spool
 
 
-def _sweep_left(state: State, queue: SqlQueue, spool: Spool, *, alone: bool) -> None:
-    """Delete what others have left, and forget what is long over."""
+def sweep_left(state: State, queue: SqlQueue, spool: Spool, *, alone: bool) -> None:
+    """Delete what others have left, and forget what is long over.
+
+    Whoever dies once something is settled leaves its files owed to nobody; where it is
+    another node, that may never come back to forget them.
+    """
+    spool.delete(queue.forget_sent())
     spool.sweep_left(queue.files, time.time() - LEFT_AFTER_S, alone=alone)
     state.codestreams().sweep(time.time() - LEFT_AFTER_S)
     queue.forget_studies(now() - _LATE)

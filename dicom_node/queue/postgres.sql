@@ -189,18 +189,6 @@ UPDATE job
        lease_until = NULL, not_before = :not_before
  WHERE state = 'working' AND lane = :lane AND node = :node;
 
--- with_files
--- Instances that have a file that nobody is owed.
-SELECT id FROM instance
- WHERE file IS NOT NULL
-   AND NOT EXISTS (SELECT 1 FROM job
-                    WHERE job.instance_id = instance.id
-                      AND job.state NOT IN ('sent', 'dropped'))
-UNION
-SELECT instance_id FROM job
- WHERE filtered IS NOT NULL AND state IN ('sent', 'dropped')
- ORDER BY 1;
-
 -- due_note
 SELECT kind, peer, route, action, study, patient
   FROM note WHERE batch = ''

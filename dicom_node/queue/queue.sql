@@ -253,10 +253,16 @@ UPDATE job
 SELECT id FROM instance WHERE id = :id;
 
 -- with_files
--- Instances that may have a file that nobody is owed.
-SELECT id FROM instance WHERE file IS NOT NULL
+-- Instances that have a file that nobody is owed.
+SELECT id FROM instance
+ WHERE file IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM job
+                    WHERE job.instance_id = instance.id
+                      AND job.state NOT IN ('sent', 'dropped'))
 UNION
-SELECT instance_id FROM job WHERE filtered IS NOT NULL;
+SELECT instance_id FROM job
+ WHERE filtered IS NOT NULL AND state IN ('sent', 'dropped')
+ ORDER BY 1;
 
 -- done_files
 -- Of an instance: files of jobs that are settled, unless another job sends them too, or
