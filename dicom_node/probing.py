@@ -25,7 +25,8 @@ _LOOK_S: Final = 0.25
 class Probing:
     """A thread that asks, each destination in another thread: some take long to say no.
 
-    Several processes may have one: whom one asks, the others do not.
+    Several processes may have one: whom one asks, the others do not. That nobody can be
+    asked is said once, and once that it is over.
     """
 
     def __init__(
@@ -60,12 +61,23 @@ class Probing:
         self._thread.join()
 
     def _run(self) -> None:
+        is_told = False
         with self._reachability() as table:
             while not self._stopping.wait(_LOOK_S):
                 try:
                     self._turn(table)
-                except SpoolError:
-                    logger.exception("nobody was asked")
+                except SpoolError as error:
+                    if not is_told:
+                        logger.error(  # noqa: TRY400 - the sentence says all
+                            "nobody is asked whether it is there again: %s. %s",
+                            error,
+                            error.hint,
+                        )
+                    is_told = True
+                else:
+                    if is_told:
+                        logger.warning("who is down is asked again")
+                    is_told = False
 
     def _turn(self, table: Reachability) -> None:
         for name in table.to_ask(self._clock()):
