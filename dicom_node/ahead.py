@@ -30,6 +30,19 @@ if TYPE_CHECKING:
     Finish = Callable[[Sequence[Recipient]], MarkedInstance]
     """Returns an instance marked, so that the recipients open it too; or raises."""
 
+    class Mark(Protocol):
+        """Marks one instance."""
+
+        def __call__(
+            self,
+            instance: OpenInstance,
+            recipients: Sequence[Recipient],
+            *,
+            marks_quantities: bool = False,
+        ) -> MarkedInstance:
+            """Return it marked, so that the recipients open it too; or raise."""
+            ...
+
     class Seek(Protocol):
         """Has the marks of one instance looked for."""
 

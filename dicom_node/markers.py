@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from dicom_node.ahead import Mark
     from dicom_node.decoding import Decode
-    from dicom_node.filters.mark import Mark, MarkedInstance
+    from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.refer import ReferringInstance
     from dicom_node.filters.region import Regions
     from dicom_node.filters.seeking import Before, Sought

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from dicom_node.ahead import Ahead
+    from dicom_node.ahead import Ahead, Mark
     from dicom_node.audit import Audit
     from dicom_node.codestreams import Given
     from dicom_node.decoding import Decode
-    from dicom_node.filters.mark import Mark, MarkedInstance
+    from dicom_node.filters.mark import MarkedInstance
     from dicom_node.filters.strip import Restored
     from dicom_node.grants import Grants
     from dicom_node.instance import Identity

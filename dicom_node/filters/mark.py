@@ -35,7 +35,6 @@ from miadmark_core.errors import MarkingError, MiadMarkError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
-    from typing import Protocol
 
     from pydicom.dataset import Dataset
 
@@ -47,25 +46,10 @@ if TYPE_CHECKING:
     from dicom_node.naming import Remembered
     from dicom_node.part10 import Encoding, Part10
     from miadmark_core.image import HostImage
-    from miadmark_core.sealing.recipients import Recipient
     from miadmark_core.sealing.record import SealedRecord
     from miadmark_core.search.finder import FoundMark, Wanted
 
     Find = Callable[[Sequence[Wanted]], list[FoundMark]]
-
-    class Mark(Protocol):
-        """Marks one instance."""
-
-        def __call__(
-            self,
-            instance: OpenInstance,
-            recipients: Sequence[Recipient],
-            *,
-            marks_quantities: bool = False,
-        ) -> MarkedInstance:
-            """Return it marked, so that the recipients open it too; or raise."""
-            ...
-
 
 EFFECTIVE_SHARE: Final = 0.9
 """Of the marks of one object, that have to mislead: of a single one, all."""
