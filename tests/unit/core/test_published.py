@@ -2,14 +2,23 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from miadmark_core.evaluation.attackers import ADAPTIVE
 from miadmark_core.evaluation.judges import BLACK
-from miadmark_core.evaluation.protocol import CLEAN, CONTROL, MARKED, NO_ENGINE
+from miadmark_core.evaluation.protocol import (
+    CLEAN,
+    CONTROL,
+    MARKED,
+    NO_ENGINE,
+    PURIFIED,
+    REMOVED,
+)
 from miadmark_core.evaluation.readme import PUBLISHED, readme_table
 from miadmark_core.evaluation.results import SCHEMA
 from miadmark_core.evaluation.suite import FULL, QUICK
@@ -58,3 +67,32 @@ def test_every_cell_of_the_table_is_there_once(published: dict[str, Any]) -> Non
         for c in published["cells"]
     )
     assert cells == Counter((*judge, *what) for judge in judges for what in shown)
+
+
+@pytest.mark.parametrize("engine", [*OURS, *BESIDE])
+def test_the_quick_suite_comes_within_five_points_of_the_full_ones_means(
+    published: dict[str, Any], engine: str
+) -> None:
+    """What is clean, marked or a control is the same in both; attackers are fewer."""
+    told = published["summary"][engine]
+    assert {entry["images"] for entry in published["sets"].values()} == {QUICK.images}
+    for kind in (PURIFIED, REMOVED):
+        full = left_to_victims(published, engine, kind, FULL.conditions)
+        assert full == pytest.approx(told[kind], abs=1e-3)
+        quick = left_to_victims(published, engine, kind, QUICK.conditions)
+        assert abs(quick - full) <= 0.05
+
+
+def left_to_victims(
+    published: dict[str, Any], engine: str, kind: str, conditions: Sequence[str]
+) -> float:
+    """Return the mean over sets of what attackers who do not hold the tool leave."""
+    of_set: dict[str, list[float]] = {name: [] for name in published["sets"]}
+    for cell in published["cells"]:
+        if (
+            (cell["engine"], cell["box"], cell["kind"]) == (engine, BLACK, kind)
+            and cell["condition"] in conditions
+            and not cell["knows_our_marks"]
+        ):
+            of_set[cell["data_set"]].append(cell["scores"]["top1"])
+    return float(np.mean([np.mean(shares) for shares in of_set.values()]))
