@@ -22,6 +22,7 @@ from dicom_node.committing import Committing
 from dicom_node.errors import SpoolError
 from dicom_node.outage import Outage
 from dicom_node.state import State, keys_of, now
+from dicom_node.stopping import Stopping
 from dicom_node.supervising import LOOK_S, locked
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def commit(config: Config, parent: int) -> None:
         config: Who is asked, and who may ask.
         parent: Process number of the node.
     """
-    stopping = threading.Event()
+    stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     _config.LOG_HANDLER_LEVEL = "none"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,10 +20,12 @@ from dicom_node.durable import write_durably
 from dicom_node.errors import KeyServiceError, NodeError
 from dicom_node.sameness import kept_search
 from dicom_node.state import State, keys_of, now
+from dicom_node.stopping import Stopping
 from dicom_node.supervising import LOOK_S, locked
 from miadmark_core.errors import MiadMarkError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
@@ -149,7 +150,7 @@ def follow(config: Config, parent: int) -> None:
         config: Where it is.
         parent: Process number of the node.
     """
-    stopping = threading.Event()
+    stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     state = State(config.node.state)

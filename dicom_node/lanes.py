@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import tempfile
-import threading
 import time
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -38,11 +37,13 @@ from dicom_node.routing import Action
 from dicom_node.senders import Senders, probe
 from dicom_node.state import State, keys_of, now, opening_with
 from dicom_node.stop_note import StopNote
+from dicom_node.stopping import Stopping
 from dicom_node.supervising import LOOK_S, locked
 from dicom_node.transition import is_on
 from dicom_node.worker import Worker
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from dicom_node.codestreams import Given
@@ -91,7 +92,7 @@ def work(config: Config, parent: int, lane: Lane = Lane.FILTER) -> None:
     """
     if lane is Lane.FILTER and any(r.action is Action.MARK for r in config.routes):
         os.nice(_PATIENCE)
-    stopping = threading.Event()
+    stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     state = State(config.node.state)

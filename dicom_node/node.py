@@ -15,7 +15,6 @@ import logging
 import os
 import shutil
 import signal
-import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
@@ -36,9 +35,11 @@ from dicom_node.pseudonyms import LABEL
 from dicom_node.receiver import incoming_of
 from dicom_node.reloading import LOCK, Watch
 from dicom_node.state import State, keys_of, now
+from dicom_node.stopping import Stopping
 from dicom_node.supervising import LOOK_S, Crew, all_locked, locked, supervise
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -84,7 +85,7 @@ def serve(
     for door in config.listeners:
         ServerTls.of(door)
     spool, queue = state.spool(), state.queue(config.passed)
-    stopping = threading.Event()
+    stopping = Stopping()
     for told_to_stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(told_to_stop, lambda *_: stopping.set())
     watch = Watch(config_path, state.folder, content)
@@ -204,7 +205,7 @@ def desk(config: Config, parent: int) -> None:
     if config.release is None:
         raise ConfigError("the configuration has no [release]")
     state = State(config.node.state)
-    stopping = threading.Event()
+    stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     keyring = keys_of(state, config.node.fingerprint)

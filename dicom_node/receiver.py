@@ -26,6 +26,7 @@ from dicom_node.rejections import Rejections
 from dicom_node.scp import StorageScp
 from dicom_node.spool_keys import HandedKeys
 from dicom_node.state import State, now
+from dicom_node.stopping import Stopping
 from dicom_node.supervising import LEAVE, LOOK_S, locked, tell
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def receive(
     Raises:
         ConfigError: Certificates cannot be used.
     """
-    stopping, leaving = threading.Event(), threading.Event()
+    stopping, leaving = Stopping(), Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(LEAVE, lambda *_: leaving.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us

@@ -35,6 +35,7 @@ from dicom_node.errors import AuditError, NodeError
 from dicom_node.lookout import Lookout
 from dicom_node.rejections import RejectionsLeft
 from dicom_node.state import State, keys_of, now
+from dicom_node.stopping import Stopping
 from dicom_node.supervising import LOOK_S, locked
 from dicom_node.syslog import SyslogServer
 from dicom_node.transfers import Transfers
@@ -110,7 +111,7 @@ def report(config: Config, parent: int) -> None:
         config: What to report, and to whom.
         parent: Process number of the node.
     """
-    stopping = threading.Event()
+    stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     state = State(config.node.state)

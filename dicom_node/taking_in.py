@@ -29,6 +29,7 @@ from dicom_node.receiver import incoming_of
 from dicom_node.scp import Received
 from dicom_node.spool_keys import HandedKeys
 from dicom_node.state import State, now
+from dicom_node.stopping import Stopping
 from dicom_node.supervising import LOOK_S, locked
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def take_in(config: Config, parent: int, keys: int, pseudonyms: bytes) -> None:
         keys: Descriptor of the keys of the spool.
         pseudonyms: Key of the names that the audit gives to patients.
     """
-    stopping = threading.Event()
+    stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node tells us
     state = State(config.node.state)

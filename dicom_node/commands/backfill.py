@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -17,9 +16,11 @@ from dicom_node.commands.protecting import add_options
 from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import add_state
 from dicom_node.errors import ConfigError
+from dicom_node.stopping import Stopping
 
 if TYPE_CHECKING:
     import argparse
+    import threading
     from collections.abc import Iterator
 
 _SLOWEST: Final = 0.02
@@ -197,7 +198,7 @@ def _how(options: argparse.Namespace) -> str:
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
     """Yield what is set by the first signal to end; the second ends at once."""
-    stopping = threading.Event()
+    stopping = Stopping()
 
     def stop(*_: object) -> None:
         if stopping.is_set():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import threading
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from dicom_node.commands import terminal
 from dicom_node.commands.report import Report, add_json
 from dicom_node.commands.state import state_in
 from dicom_node.errors import ConfigError
+from dicom_node.stopping import Stopping
 
 if TYPE_CHECKING:
     import argparse
@@ -177,7 +177,7 @@ def _config(options: argparse.Namespace) -> Config:
 
 def _told_to_stop(options: argparse.Namespace) -> Callable[[], None]:
     """Return what waits until told to stop, or until the node is gone."""
-    stopping = threading.Event()
+    stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     is_started = options.parent is not None
     signal.signal(

@@ -11,7 +11,6 @@ import itertools
 import logging
 import signal
 import sys
-import threading
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom import uid
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from dicom_node.stopping import Stopping
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -107,7 +108,7 @@ def main(port: str, log: str, well_s: str, ill_s: str) -> None:
         ill_s: How long each other mood lasts.
     """
     logging.disable(logging.CRITICAL)  # it is rude, and says so to nobody
-    stopping = threading.Event()
+    stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     receiver = FlappingReceiver(int(port), Path(log))
     for mood in itertools.cycle((Mood.DOWN, Mood.UNWILLING, Mood.FULL, Mood.RUDE)):
