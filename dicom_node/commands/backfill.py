@@ -20,7 +20,6 @@ from dicom_node.stopping import Stopping
 
 if TYPE_CHECKING:
     import argparse
-    import threading
     from collections.abc import Iterator
 
 _SLOWEST: Final = 0.02
@@ -196,7 +195,7 @@ def _how(options: argparse.Namespace) -> str:
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
+def _interrupts() -> Iterator[Stopping]:
     """Yield what is set by the first signal to end; the second ends at once."""
     stopping = Stopping()
 

@@ -1,9 +1,11 @@
-"""The README's tables, made of ``results.json``: nothing in them is entered by hand."""
+"""Tables of the README, made of files of results: nothing in these is entered by hand."""
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
+from miadmark_core.evaluation.judges import BLACK
 from miadmark_core.evaluation.protocol import (
     CLEAN,
     CONTROL,
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 PUBLISHED: Final = "miadmark_core/evaluation/results.json"
 """In a checkout: the results that its README shows."""
+
+OWN_PAIRS: Final = "miadmark_core/evaluation/own-pairs.json"
+"""Likewise, of an attacker whom no suite has: ten thousand own pairs take over an
+hour of a core for each set."""
 
 BEGIN: Final = "<!-- begin: written by `miadmark evaluate --publish` -->"
 END: Final = "<!-- end -->"
@@ -174,6 +180,51 @@ def _rows(results: dict[str, Any], engine: str) -> Iterator[list[str]]:
             percent(by_name[CONTROL]["top1"]),
             f"{percent(most)} {which}",
         ]
+
+
+def pairs_table(results: dict[str, Any], own_pairs: dict[str, Any]) -> str:
+    """Return what own pairs buy an attacker, in Markdown: black box, a column a set.
+
+    Args:
+        results: Of the suite ``full``.
+        own_pairs: With the attacker ``own-pairs-10000``, of the same engine.
+
+    Raises:
+        ValueError: What both have is not the same: they are not of the same marks.
+    """
+    many, few = (_of_victims(found, "standard") for found in (own_pairs, results))
+    shared = (CLEAN, MARKED)
+    sets = list(few[CLEAN])
+    if any(many[of].get(name) != few[of][name] for of in shared for name in sets):
+        raise ValueError("the results are not of the same marks")
+    rows = {
+        "clean": few[CLEAN],
+        "marked": few[MARKED],
+        "after 1,000 own pairs": few["own-pairs-1000"],
+        "after 10,000 own pairs": many["own-pairs-10000"],
+    }
+    return "\n".join(
+        _table(
+            ["black box, top-1 in %", *map(_name, sets)],
+            (
+                [what, *(percent(row[name]) for name in sets)]
+                for what, row in rows.items()
+            ),
+        )
+    )
+
+
+def _of_victims(results: dict[str, Any], engine: str) -> dict[str, dict[str, float]]:
+    """Return by condition and set what is right, on average over victims; 0 to 1."""
+    shares: dict[str, dict[str, list[float]]] = {}
+    for cell in results["cells"]:
+        if cell["box"] == BLACK and cell["engine"] in {NO_ENGINE, engine}:
+            of_set = shares.setdefault(cell["condition"], {})
+            of_set.setdefault(cell["data_set"], []).append(cell["scores"]["top1"])
+    return {
+        condition: {name: fmean(right) for name, right in of_set.items()}
+        for condition, of_set in shares.items()
+    }
 
 
 def with_table(readme: str, table: str) -> str:

@@ -19,7 +19,12 @@ from miadmark_core.evaluation.protocol import (
     PURIFIED,
     REMOVED,
 )
-from miadmark_core.evaluation.readme import PUBLISHED, readme_table
+from miadmark_core.evaluation.readme import (
+    OWN_PAIRS,
+    PUBLISHED,
+    pairs_table,
+    readme_table,
+)
 from miadmark_core.evaluation.results import SCHEMA
 from miadmark_core.evaluation.suite import FULL, QUICK
 from miadmark_core.training.cards import CARDS
@@ -39,6 +44,22 @@ def test_the_readmes_table_is_made_of_the_published_results(
     published: dict[str, Any],
 ) -> None:
     assert readme_table(published) in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_table_of_own_pairs_is_made_of_results_of_the_same_marks(
+    published: dict[str, Any],
+) -> None:
+    pairs: dict[str, Any] = json.loads((ROOT / OWN_PAIRS).read_text("utf-8"))
+    assert pairs["engines"]["standard"] == published["engines"]["standard"]
+    assert pairs["findings"] == []
+    shown = pairs_table(published, pairs)
+    assert shown in (ROOT / "README.md").read_text("utf-8")
+    cell = next(
+        c for c in pairs["cells"] if (c["condition"], c["box"]) == (MARKED, BLACK)
+    )
+    cell["scores"]["top1"] += 0.1
+    with pytest.raises(ValueError, match="not of the same marks"):
+        pairs_table(published, pairs)
 
 
 def test_nothing_was_found_wrong_with_the_published_results(

@@ -55,7 +55,7 @@ def site(sound: Site, tmp_path: Path) -> Site:
 
 
 def garbled(path: Path, at: int, length: int = 2000) -> None:
-    """Write over a part of a file, and leave its times as they were."""
+    """Change each byte of a part of a file."""
     with path.open("r+b") as stream:
         stream.seek(at)
         was = stream.read(length)
